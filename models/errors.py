@@ -1,0 +1,45 @@
+"""What can be wrong with what mien is given. The message is one line that a user can act on."""
+
+
+class MienError(Exception):
+    """Every error that mien raises on purpose."""
+
+
+class ImageError(MienError):
+    """A photo that cannot be read: empty, truncated, mislabelled, damaged, of no known format."""
+
+
+class ImageTooLargeError(ImageError):
+    """A photo over the limit of bytes or pixels."""
+
+
+class ContainerError(MienError):
+    """An image file without mien's chunk, or with a damaged or newer one."""
+
+
+class PayloadError(MienError):
+    """A coded face that cannot be decoded."""
+
+
+class PayloadTruncatedError(PayloadError):
+    """The payload is empty or ends before its last symbol."""
+
+
+class PayloadDamagedError(PayloadError):
+    """The payload's checksum or structure is wrong."""
+
+
+class PayloadVersionError(PayloadError):
+    """The payload is of a version of the format that this mien does not know."""
+
+
+class WrongModelError(PayloadError):
+    """The payload was coded with another model than the one that is loaded."""
+
+
+class WeightsError(MienError):
+    """Model weights that are missing, or whose sha256 is not the recorded one."""
+
+
+class PolicyError(MienError):
+    """A policy that cannot be used: which file, line and key."""

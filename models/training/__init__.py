@@ -1,0 +1,1 @@
+"""How the face models are trained; imports neither Beam nor MediaPipe."""

@@ -1,0 +1,1 @@
+"""Beam transforms, one stage of the photo's way per file."""
