@@ -24,8 +24,10 @@ from PIL.WebPImagePlugin import WebPImageFile
 Codec = Literal["avif", "webp", "jpeg", "png"]
 Pixels = npt.NDArray[np.uint8]
 
-# The largest width or height: AV1 and PNG store more, but no decoder of theirs opens it; libjpeg's JPEG_MAX_DIMENSION
-MAX_SIDE: dict[str, int] = {"avif": 65535, "webp": 16383, "jpeg": 65500, "png": 2**31 - 1}
+# The largest width or height that can be written and read again: AV1 stores 65536, but libavif opens no more than
+# AVIF_DEFAULT_IMAGE_DIMENSION_LIMIT; libjpeg's JPEG_MAX_DIMENSION; WebP's 14 bits; PNG's 31 bits
+MAX_SIDE: dict[str, int] = {"avif": 32768, "webp": 16383, "jpeg": 65500, "png": 2**31 - 1}
+_MAX_AVIF_PIXELS = 16384 * 16384  # AVIF_DEFAULT_IMAGE_SIZE_LIMIT
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -87,9 +89,7 @@ def decode_image(data: bytes, max_pixels: int = 100_000_000) -> Pixels:
         raise
     except MemoryError:
         raise ImageError(f"{header.format}: not enough memory to decode it") from None
-    except (
-        Exception
-    ) as error:  # Pillow raises nearly every kind on a damaged file, SyntaxError and struct.error included
+    except Exception as error:  # on a damaged file Pillow raises nearly every kind, SyntaxError included
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise ImageError(f"{header.format}: {reason}") from error
 
@@ -111,7 +111,9 @@ def encode_image(pixels: Pixels, codec: Codec, quality: int = 60) -> bytes:
     height, width = pixels.shape[:2]
     if max(height, width) > MAX_SIDE[codec]:
         limit = MAX_SIDE[codec]
-        raise ImageTooLargeError(f"{width} x {height} pixels: {codec.upper()} stores no side over {limit} pixels")
+        raise ImageTooLargeError(f"{width} x {height} pixels: {codec.upper()} takes no side over {limit} pixels")
+    if codec == "avif" and height * width > _MAX_AVIF_PIXELS:
+        raise ImageTooLargeError(f"{width} x {height} pixels: AVIF takes no more than {_MAX_AVIF_PIXELS:,}")
     image = Image.fromarray(np.ascontiguousarray(pixels))
     out = io.BytesIO()
     if codec == "avif":
@@ -173,7 +175,7 @@ def _to_srgb(image: Image.Image, icc: bytes) -> Image.Image:
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 or 32 bits or floats as 8 bits. For 16 bits, black to white is the whole range. Floats and 32 bits know
+    """Grey of 16 or 32 bits or floats as 8 bits. For 16 bits black to white is the whole range; floats and 32 bits know
     no white: it is 1, 255 or 65535, the least that holds all values, else least to most is black to white."""
     values = np.asarray(image)
     if image.mode.startswith("I;16"):
