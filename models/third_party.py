@@ -1,0 +1,36 @@
+"""Model files of others, vendored under models/weights/third_party and checked against the sha256 in its manifest."""
+
+import functools
+import hashlib
+import json
+from pathlib import Path
+
+from mien.models.errors import WeightsError
+
+FOLDER = Path(__file__).resolve().parent / "weights" / "third_party"
+
+
+def third_party_file(name: str) -> Path:
+    """The path of a vendored file; its sha256 is computed once a process.
+
+    WeightsError, which names the file, where it is missing, damaged or not in the manifest.
+    """
+    return _checked(FOLDER, name)
+
+
+@functools.cache
+def _checked(folder: Path, name: str) -> Path:
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{folder / 'manifest.json'} cannot be read: {error}") from error
+    if name not in manifest:
+        raise WeightsError(f"{name} is not in {folder / 'manifest.json'}")
+    path = folder / name
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise WeightsError(f"model file {path} cannot be read: {error.strerror or error}") from error
+    if digest != manifest[name]["sha256"]:
+        raise WeightsError(f"model file {path} is damaged: its sha256 is {digest}, not {manifest[name]['sha256']}")
+    return path
