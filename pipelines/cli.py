@@ -1,0 +1,180 @@
+"""The command line. Only the parser is loaded here; each command's module is when it runs, so that --help is quick."""
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from mien.models.errors import MienError
+
+_DETECTORS = ("mediapipe", "centerface")
+_EPILOG = "Exit status: 0 all done; 2 bad command line, policy or missing weights; 3 something was withheld or failed."
+
+
+def _number(low: int, high: int) -> "type[int]":
+    def parse(text: str) -> int:
+        value = int(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{value} is not between {low} and {high}")
+        return value
+
+    parse.__name__ = "number"
+    return parse  # type: ignore[return-value]
+
+
+def _detectors(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(text.split(",")))
+    if unknown := [name for name in names if name not in _DETECTORS]:
+        raise argparse.ArgumentTypeError(f"unknown detector {unknown[0]!r}; known are {', '.join(_DETECTORS)}")
+    return names
+
+
+def _job(parser: argparse.ArgumentParser, module: str) -> None:
+    parser.set_defaults(module=module, beam=True)
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder, glob or gs://, s3:// URI")
+    parser.add_argument("--output", required=True, metavar="URI", help="folder for the results")
+    parser.add_argument("--overwrite", action="store_true", help="do everything again, and replace what is there")
+    parser.add_argument(
+        "--workers", type=_number(1, 1024), metavar="N", help="processes on this machine (default: the cores)"
+    )
+    _verbosity(parser)
+
+
+def _verbosity(parser: argparse.ArgumentParser) -> None:
+    loud = parser.add_mutually_exclusive_group()
+    loud.add_argument("-q", "--quiet", action="store_true", help="print errors only")
+    loud.add_argument("-v", "--verbose", action="store_true", help="print what the engine says, and errors in full")
+
+
+def _face_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--face-bytes", type=_number(16, 4096), default=320, metavar="N", help="a face at most (320)")
+    parser.add_argument("--effort", choices=("fast", "good", "best"), default="fast")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    top = _Parser(prog="mien", description="Stores, changes and redacts the faces of photos.", epilog=_EPILOG)
+    top.add_argument("--version", action="store_true", help="print the version")
+    commands = top.add_subparsers(metavar="COMMAND", parser_class=_Parser)
+
+    compress = commands.add_parser("compress", help="photos to coded photos", epilog="Beam's options are taken too.")
+    _job(compress, "compress")
+    compress.add_argument(
+        "--format", choices=("parquet", "blobs"), default="parquet", help="tables, or an image a photo"
+    )
+    compress.add_argument("--policy", default="compress", metavar="FILE|NAME", help="who stays recognisable (everyone)")
+    _face_options(compress)
+    compress.add_argument("--background", choices=("avif", "webp", "jpeg"), default="avif", help="coder of the rest")
+    compress.add_argument("--quality", type=_number(1, 100), default=60, help="of the background, 1 to 100 (60)")
+    compress.add_argument(
+        "--detector",
+        type=_detectors,
+        default=_DETECTORS,
+        metavar="NAME[,NAME]",
+        help=f"of {', '.join(_DETECTORS)}; what several find is joined (both)",
+    )
+    compress.add_argument(
+        "--max-bytes", type=_number(1, 2**31), default=200_000_000, metavar="N", help="a file at most"
+    )
+    compress.add_argument(
+        "--max-pixels", type=_number(1, 2**31), default=100_000_000, metavar="N", help="a photo at most"
+    )
+
+    restore = commands.add_parser(
+        "restore", help="coded photos back to pictures", epilog="Beam's options are taken too."
+    )
+    _job(restore, "restore")
+    restore.add_argument("--image-format", choices=("png", "jpeg", "webp", "avif"), default="png")
+
+    face = commands.add_parser("face", help="single aligned faces").add_subparsers(metavar="COMMAND", required=True)
+    encode = face.add_parser("encode", help="pictures to payloads, NAME.mien")
+    encode.add_argument(
+        "inputs", nargs="+", metavar="IMAGE", help="512 x 512 aligned; of others the largest face is taken"
+    )
+    _face_options(encode)
+    encode.add_argument("--objective", choices=("realistic", "identity", "private"), default="identity")
+    encode.set_defaults(run="encode")
+    decode = face.add_parser("decode", help="payloads to 512 x 512 pictures, NAME.png")
+    decode.add_argument("inputs", nargs="+", metavar="FILE")
+    decode.set_defaults(run="decode")
+    for part in (encode, decode):
+        part.set_defaults(module="face", beam=False)
+        part.add_argument("--output", required=True, metavar="DIR")
+        part.add_argument("--overwrite", action="store_true", help="replace what is there")
+        _verbosity(part)
+
+    inspect = commands.add_parser("inspect", help="what is inside a file, byte by byte")
+    inspect.set_defaults(module="inspect_file", beam=False)
+    inspect.add_argument("file", metavar="FILE")
+    inspect.add_argument("--json", action="store_true", help="as JSON")
+    _verbosity(inspect)
+    return top
+
+
+class _Parser(argparse.ArgumentParser):
+    def __init__(self, **settings: object) -> None:
+        super().__init__(**settings, allow_abbrev=False)  # type: ignore[arg-type]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; the exit status, see the module's epilog."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    commands = parser()
+    words, beam_words = _split_beam(words, commands)
+    try:
+        args = commands.parse_args(words)
+    except SystemExit as stop:  # argparse has printed what is wrong
+        return int(stop.code or 0)
+    if args.version:
+        from importlib.metadata import version
+
+        print(f"mien {version('mien')}")
+        return 0
+    if not hasattr(args, "module"):
+        commands.print_usage(sys.stderr)
+        return 2
+    return _run(args, beam_words)
+
+
+def _run(args: argparse.Namespace, beam_words: list[str]) -> int:
+    logging.basicConfig(level=logging.INFO if args.verbose else logging.ERROR, format="%(name)s: %(message)s")
+    if not args.verbose:  # MediaPipe's and TensorFlow Lite's native logs, in the workers too
+        os.environ.setdefault("GLOG_minloglevel", "3")
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        if beam_words and not args.beam:
+            raise MienError(f"unknown option {beam_words[0]}")
+        module = importlib.import_module(f"mien.pipelines.{args.module}")
+        status: int = module.run(args, beam_words) if args.beam else module.run(args)
+        return status
+    except KeyboardInterrupt:
+        print("mien: stopped", file=sys.stderr)
+        return 130
+    except MienError as error:
+        if args.verbose:
+            logging.exception("stopped")
+        print(f"mien: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+def _split_beam(words: list[str], commands: argparse.ArgumentParser) -> tuple[list[str], list[str]]:
+    """The command's own words and Beam's options. Beam is loaded only if there is an option that is not mien's."""
+    own = _options(commands)
+    foreign = [word.partition("=")[0] for word in words if word.startswith("--") and len(word) > 2]
+    if all(name in own for name in foreign) or "--help" in foreign:
+        return words, []
+    from mien.pipelines.beam_options import split
+
+    return split(words, own)
+
+
+def _options(commands: argparse.ArgumentParser) -> set[str]:
+    names: set[str] = set()
+    for action in commands._actions:
+        names.update(action.option_strings)
+        if isinstance(action, argparse._SubParsersAction):
+            for part in action.choices.values():
+                names |= _options(part)
+    return names

@@ -1,0 +1,46 @@
+"""mien compress: photos in, coded photos out."""
+
+import argparse
+
+from mien.models.codec import FaceCodec
+from mien.pipelines.run import Job, Plan
+from mien.transforms.background import VERSION
+from mien.transforms.compress import CompressPhotos
+from mien.transforms.elements import CodedPhoto, PhotosAndFailures
+from mien.transforms.policy import load_policy
+from mien.transforms.read import IMAGE_SUFFIXES, ReadFiles
+from mien.transforms.write_blobs import WriteBlobs
+from mien.transforms.write_parquet import WriteParquet
+
+
+def run(args: argparse.Namespace, beam_words: list[str]) -> int:
+    """Runs the job; the exit status. Raises MienError for a job that cannot start."""
+    policy = load_policy(args.policy)
+    job = Job(args, beam_words)
+    settings = {
+        "format": args.format,
+        "policy": policy.id,
+        "policy_hash": policy.hash,
+        "model": FaceCodec.load().model,
+        "face_bytes": args.face_bytes,
+        "effort": args.effort,
+        "background": args.background,
+        "quality": args.quality,
+        "detectors": list(args.detector),
+        "max_bytes": args.max_bytes,
+        "max_pixels": args.max_pixels,
+        "version": VERSION,
+    }
+    compress = CompressPhotos(
+        policy, args.face_bytes, args.effort, args.background, args.quality, args.detector, args.max_pixels, job.threads
+    )
+
+    def work(listed: PhotosAndFailures) -> PhotosAndFailures:
+        coded = listed | ReadFiles(args.max_bytes) | compress
+        told = PhotosAndFailures(photos=job.tell_done(coded.photos, CodedPhoto), failures=coded.failures)
+        blobs = args.format == "blobs"
+        write = WriteBlobs(job.output, job.overwrite) if blobs else WriteParquet(job.output, job.run_id)
+        written: PhotosAndFailures = told | write
+        return written
+
+    return job.run(Plan("compress", IMAGE_SUFFIXES, settings, work))

@@ -1,0 +1,25 @@
+"""mien restore: coded photos in, pictures out."""
+
+import argparse
+
+from mien.models.codec import FaceCodec
+from mien.pipelines.run import Job, Plan
+from mien.transforms.background import VERSION
+from mien.transforms.elements import Photo, PhotosAndFailures
+from mien.transforms.read_coded import CODED_SUFFIXES, ReadCodedFiles
+from mien.transforms.restore import RestorePhotos
+from mien.transforms.write_blobs import WritePhotos
+
+
+def run(args: argparse.Namespace, beam_words: list[str]) -> int:
+    """Runs the job; the exit status. Raises MienError for a job that cannot start."""
+    job = Job(args, beam_words)
+    settings = {"image_format": args.image_format, "model": FaceCodec.load().model, "version": VERSION}
+
+    def work(listed: PhotosAndFailures) -> PhotosAndFailures:
+        restored = listed | ReadCodedFiles() | RestorePhotos(args.image_format, threads=job.threads)
+        told = PhotosAndFailures(photos=job.tell_done(restored.photos, Photo), failures=restored.failures)
+        written: PhotosAndFailures = told | WritePhotos(job.output, job.overwrite)
+        return written
+
+    return job.run(Plan("restore", CODED_SUFFIXES, settings, work))

@@ -1,0 +1,164 @@
+"""What an output already holds: an index of small rows beside it, so that a second run does only what is left to do.
+
+A row says which file, of which size and time, was done with which settings, and where its output lies. Each run adds
+the file index-RUN.jsonl; of several rows about one file the latest run's counts.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import Metrics
+from apache_beam.pvalue import TaggedOutput
+from mien.pipelines.progress import SKIPPED, Tell
+from mien.transforms.elements import ListedFile, Written
+from mien.transforms.files import create, files_named, replacing
+from mien.transforms.names import join
+from mien.transforms.stage import NAMESPACE
+
+INDEX = "index-"
+_SKIPPED = "skipped"
+
+
+def fingerprint(settings: dict[str, Any]) -> str:
+    """A short hash of everything but the photo that decides what its output is."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def is_done(file: ListedFile, row: dict[str, Any] | None, settings: str, output: str) -> bool:
+    """Whether the row says that this very file was done with these settings, and what it made is still there."""
+    if row is None or (row["size"], row["modified"], row["fingerprint"]) != (file.size, file.modified, settings):
+        return False
+    return _exists(join(output, row["output"]))
+
+
+@functools.lru_cache(maxsize=1024)  # many photos share a part of a table
+def _exists(path: str) -> bool:
+    return bool(FileSystems.exists(path))
+
+
+class _Rows(beam.DoFn):
+    def process(self, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+            for line in stream:
+                try:
+                    row = json.loads(line)
+                    yield row["uri"], {**row, "run": path}
+                except (ValueError, KeyError, TypeError):
+                    continue  # without its row a photo is done again, no more
+
+
+class _Left(beam.DoFn):
+    def __init__(self, settings: str, output: str, overwrite: bool) -> None:
+        self._settings = settings
+        self._output = output
+        self._overwrite = overwrite
+
+    def process(self, group: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[ListedFile]:
+        files, rows = group[1]["files"], group[1]["rows"]
+        row = max(rows, key=lambda row: str(row["run"]), default=None)
+        for file in files:
+            if not self._overwrite and is_done(file, row, self._settings, self._output):
+                Metrics.counter(NAMESPACE, "photos_skipped").inc()
+                yield TaggedOutput(_SKIPPED, file)
+            else:
+                yield dataclasses.replace(file, ours=row is not None)
+
+
+class OnlyLeft(beam.PTransform):
+    """ListedFile -> those that are new, changed, failed before, or were done with other settings."""
+
+    def __init__(self, output: str, settings: str, overwrite: bool, address: tuple[str, int] | None) -> None:
+        super().__init__()
+        self._left = _Left(settings, output, overwrite)
+        self._address = address
+        self._paths = files_named(output, INDEX, ".jsonl")
+
+    def expand(self, files: beam.PCollection) -> beam.PCollection:
+        if not self._paths:
+            return files
+        rows = (
+            files.pipeline
+            | "IndexFiles" >> beam.Create(self._paths, reshuffle=False)
+            | beam.ParDo(_Rows()).with_output_types(tuple[str, dict[str, Any]])
+        )
+        keyed = files | "ByUri" >> beam.Map(lambda file: (file.uri, file)).with_output_types(tuple[str, ListedFile])
+        grouped = {"files": keyed, "rows": rows} | beam.CoGroupByKey()
+        split = grouped | "Left" >> beam.ParDo(self._left).with_outputs(_SKIPPED, main="left")
+        split.left.element_type = split.skipped.element_type = ListedFile
+        _ = split.skipped | "TellSkipped" >> beam.ParDo(Tell(self._address, SKIPPED)).with_output_types(ListedFile)
+        return split.left
+
+
+class _Done(beam.DoFn):
+    """One row a source file. One whose photos are not all written gets a row that matches no settings."""
+
+    def __init__(self, settings: str) -> None:
+        self._settings = settings
+
+    def process(self, group: tuple[str, Iterable[Written]]) -> Iterator[str]:
+        written = list(group[1])
+        file = written[0].origin
+        if file is None:
+            return
+        Metrics.counter(NAMESPACE, "photos_out").inc(len(written))
+        row = {"uri": file.uri, "size": file.size, "modified": file.modified, "output": written[0].output}
+        complete = len(written) >= file.photos
+        yield json.dumps({**row, "fingerprint": self._settings if complete else ""})
+
+
+class WriteIndex(beam.PTransform):
+    """Written -> the run's index file, which appears when every photo it names is in place."""
+
+    def __init__(self, output: str, run_id: str, settings: str) -> None:
+        super().__init__()
+        self._path = join(output, f"{INDEX}{run_id}.jsonl")
+        self._settings = settings
+
+    def expand(self, written: beam.PCollection) -> beam.PCollection:
+        return (
+            written
+            | "ByFile" >> beam.Map(_by_file).with_output_types(tuple[str, Written])
+            | beam.GroupByKey()
+            | "Rows" >> beam.ParDo(_Done(self._settings)).with_output_types(str)
+            | WriteLines(self._path)
+        )
+
+
+def _by_file(written: Written) -> tuple[str, Written]:
+    return (written.origin.uri if written.origin else written.uri), written
+
+
+class _WriteLines(beam.DoFn):
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def process(self, group: tuple[None, Iterable[str]]) -> Iterator[str]:
+        folder, _, name = self._path.rpartition("/")
+        part = join(folder, f".mien-part-{name}")
+        with replacing(self._path, part), create(part) as stream:
+            for line in group[1]:
+                stream.write(f"{line}\n".encode())
+        yield self._path
+
+
+class WriteLines(beam.PTransform):
+    """Small texts -> the lines of one file, which appears whole; no file if there are none."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+
+    def expand(self, lines: beam.PCollection) -> beam.PCollection:
+        return (
+            lines
+            | "OneGroup" >> beam.Map(lambda line: (None, line)).with_output_types(tuple[None, str])
+            | beam.GroupByKey()
+            | beam.ParDo(_WriteLines(self._path)).with_output_types(str)
+        )

@@ -1,0 +1,247 @@
+"""What every job does around its pipeline: checks, the engine, the failures file, run.json, the exit status."""
+
+import argparse
+import datetime
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import Metrics, MetricsFilter
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.runners.runner import PipelineResult, create_runner
+from mien.pipelines import JobError
+from mien.pipelines.progress import DONE, FAILED, LISTED, Progress, Tell
+from mien.pipelines.resume import OnlyLeft, WriteIndex, WriteLines, fingerprint
+from mien.transforms.elements import CodedPhoto, Failure, ListedFile, Photo, PhotosAndFailures
+from mien.transforms.files import delete, write_whole
+from mien.transforms.names import common_root, is_local, join, normal_uri
+from mien.transforms.read import ListFiles, folder_of, list_files
+from mien.transforms.stage import NAMESPACE
+from mien.transforms.write_parquet import hidden_folder
+
+LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+OK, BAD_COMMAND, SOME_FAILED = 0, 2, 3
+# A photo that was read but not understood is withheld; one that could not be read or written has failed.
+_FAILED_STAGES = ("list", "read", "write")
+_PACKAGES = ("mien", "apache-beam", "torch", "mediapipe", "numpy", "pillow", "opencv-python")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one job does.
+
+    suffixes: of the files that it takes from folders. settings: all that decides what a photo's output is. work: the
+    pipeline from the ListedFile to the Written, failures included.
+    """
+
+    command: str
+    suffixes: frozenset[str]
+    settings: dict[str, Any]
+    work: Callable[[PhotosAndFailures], PhotosAndFailures]
+
+
+class Job:
+    """One run: where it goes, on how many processes, and what is common to its parts."""
+
+    def __init__(self, args: argparse.Namespace, beam_words: list[str]) -> None:
+        if not args.output:
+            raise JobError("--output is empty")
+        self.inputs = [normal_uri(uri) for uri in args.inputs]
+        self.output = normal_uri(args.output)
+        self.overwrite: bool = args.overwrite
+        self.quiet: bool = args.quiet
+        self.run_id = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.workers: int = args.workers or cores
+        if all(is_local(uri) and os.path.isfile(uri) for uri in self.inputs):
+            self.workers = min(self.workers, len(self.inputs))
+        self.options = _engine(beam_words, self.workers, args.workers is not None)
+        # what runs elsewhere starts one process for each core
+        self.threads = max(1, cores // self.workers) if self._local else 1
+        self._address: tuple[str, int] | None = None
+
+    @property
+    def _local(self) -> bool:
+        return str(self.options.view_as(StandardOptions).runner) == LOCAL_RUNNER
+
+    @property
+    def exclude(self) -> str:
+        """The output, where it lies inside an input: its files are no photos to work on."""
+        return self.output if any(self.output.startswith(f"{uri}/") for uri in self.inputs) else ""
+
+    def tell_done(self, photos: beam.PCollection, element: type[CodedPhoto] | type[Photo]) -> beam.PCollection:
+        """Counts the photos in the progress display as they come through this place."""
+        return photos | "TellDone" >> beam.ParDo(Tell(self._address, DONE)).with_output_types(element)
+
+    def run(self, plan: Plan) -> int:
+        """Runs the plan; the exit status. Raises JobError for what keeps it from starting or stops it."""
+        FileSystems.set_options(self.options)
+        self._check(plan)
+        started = time.time()
+        progress = Progress(self.quiet)
+        self._address = progress.address if self._local else None
+        try:
+            result = self._execute(plan)
+        except Exception as error:
+            logging.getLogger(__name__).info("the job stopped", exc_info=True)
+            raise JobError(f"the job stopped: {_last_line(error)}") from error
+        finally:
+            progress.close()
+            delete(join(join(self.output, hidden_folder(self.run_id)), ""))
+        record = self._record(plan, result, started)
+        self._write(record)
+        if not self.quiet:
+            print(_summary(record), file=sys.stderr)
+        return SOME_FAILED if record["counts"]["withheld"] or record["counts"]["failed"] else OK
+
+    def _check(self, plan: Plan) -> None:
+        if self.output in self.inputs:
+            raise JobError(f"{self.output} is both input and output")
+        root = common_root(folder_of(uri, plan.suffixes) for uri in self.inputs)
+        for uri in self.inputs:
+            try:
+                next(list_files(uri, root, plan.suffixes, self.exclude), None)
+            except Exception as error:
+                message = str(error) if isinstance(error, FileNotFoundError) else f"{uri}: {_last_line(error)}"
+                raise JobError(message) from error
+        probe = join(self.output, f".mien-probe-{self.run_id}")
+        try:
+            write_whole(probe, b"")
+        except Exception as error:
+            raise JobError(f"{self.output}: cannot be written: {_last_line(error)}") from error
+        finally:
+            delete(probe)
+
+    def _execute(self, plan: Plan) -> PipelineResult:
+        settings = fingerprint(plan.settings)
+        pipeline = beam.Pipeline(options=self.options)
+        listed = pipeline | ListFiles(self.inputs, plan.suffixes, self.exclude)
+        told = listed.photos | "TellListed" >> beam.ParDo(Tell(self._address, LISTED)).with_output_types(ListedFile)
+        left = told | OnlyLeft(self.output, settings, self.overwrite, self._address)
+        written = plan.work(PhotosAndFailures(photos=left, failures=listed.failures))
+        _ = written.photos | WriteIndex(self.output, self.run_id, settings)
+        _ = (
+            written.failures
+            | "TellFailed" >> beam.ParDo(Tell(self._address, FAILED)).with_output_types(Failure)
+            | "AsJson" >> beam.ParDo(_FailureLine()).with_output_types(str)
+            | "WriteFailures" >> WriteLines(join(self.output, self._failures_file))
+        )
+        result = pipeline.run()
+        result.wait_until_finish()
+        return result
+
+    @property
+    def _failures_file(self) -> str:
+        return f"failures-{self.run_id}.jsonl"
+
+    def _record(self, plan: Plan, result: PipelineResult, started: float) -> dict[str, Any]:
+        """What run.json says: the run's settings and what became of the photos. No file names, no pixels."""
+        counters, times = _metrics(result)
+        failed = {name.removeprefix("failed_"): n for name, n in counters.items() if name.startswith("failed_")}
+        not_understood = sum(n for stage, n in failed.items() if stage not in _FAILED_STAGES)
+        return {
+            "run": self.run_id,
+            "command": plan.command,
+            "started": datetime.datetime.fromtimestamp(started, datetime.UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.time() - started, 3),
+            "settings": plan.settings,
+            "fingerprint": fingerprint(plan.settings),
+            "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+            "engine": {"runner": self.options.view_as(StandardOptions).runner, "workers": self.workers},
+            "counts": {
+                "in": counters.get("photos_in", 0),
+                "out": counters.get("photos_out", 0),
+                "withheld": not_understood,
+                "failed": sum(failed.values()) - not_understood,
+                "skipped": counters.get("photos_skipped", 0),
+                "faces": counters.get("faces", 0),
+            },
+            "actions": {name.removeprefix("action_"): n for name, n in counters.items() if name.startswith("action_")},
+            "failed_in": failed,
+            "bytes": {"in": counters.get("bytes_in", 0), "out": counters.get("bytes_out", 0)},
+            "milliseconds": times,
+            "failures": self._failures_file if failed else None,
+        }
+
+    def _write(self, record: dict[str, Any]) -> None:
+        try:
+            write_whole(join(self.output, "run.json"), f"{json.dumps(record, indent=1)}\n".encode())
+        except Exception as error:
+            raise JobError(f"{self.output}: run.json cannot be written: {_last_line(error)}") from error
+
+
+class _FailureLine(beam.DoFn):
+    def process(self, failure: Failure) -> Iterator[str]:
+        Metrics.counter(NAMESPACE, f"failed_{failure.stage}").inc()
+        yield json.dumps(asdict(failure))
+
+
+def _engine(beam_words: list[str], workers: int, workers_given: bool) -> PipelineOptions:
+    """The pipeline's options: on this machine unless a runner is named."""
+    words = list(beam_words)
+    named = [word for word in words if word.split("=")[0] == "--runner"]
+    if not named:
+        # DirectRunner becomes a one-process Prism wherever Prism can be had, and drops worker options without a word
+        mode = "multi_processing" if workers > 1 else "in_memory"
+        if not any(word.startswith("--direct_running_mode") for word in words):
+            words.append(f"--direct_running_mode={mode}")
+        words += [f"--runner={LOCAL_RUNNER}", f"--direct_num_workers={workers}"]
+    elif workers_given:
+        raise JobError("--workers is for runs on this machine; the named runner has its own option")
+    try:
+        options = PipelineOptions(words)
+        runner = str(options.view_as(StandardOptions).runner)
+        if runner.rpartition(".")[2] == "DaskRunner":
+            raise JobError("DaskRunner reports no metrics in this Beam, so what became of the photos could not be told")
+        create_runner(runner)
+    except (ValueError, ImportError, AttributeError, SystemExit) as error:
+        raise JobError(f"the Beam options cannot be used: {_last_line(error)}") from error
+    return options
+
+
+def _metrics(result: PipelineResult) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+    """Counters by name, and milliseconds by stage, summed over the pipeline's steps."""
+    found = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))
+    counters: dict[str, int] = {}
+    for counter in found["counters"]:
+        counters[counter.key.metric.name] = counters.get(counter.key.metric.name, 0) + (counter.result or 0)
+    times = {
+        entry.key.metric.name.removesuffix("_ms"): {"sum": entry.result.sum, "max": entry.result.max}
+        for entry in found["distributions"]
+        if entry.key.metric.name.endswith("_ms") and entry.result is not None
+    }
+    return counters, times
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _last_line(error: BaseException) -> str:
+    """The line of a message that says what happened; Beam puts whole tracebacks before it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:500] if lines else type(error).__name__
+
+
+def _summary(record: dict[str, Any]) -> str:
+    counts, size = record["counts"], record["bytes"]
+    skipped = f", {counts['skipped']} done before" if counts["skipped"] else ""
+    lost = counts["withheld"] + counts["failed"]
+    failed = f"; {lost} not: see {record['failures']}" if lost else ""
+    return (
+        f"{counts['out']} of {counts['in']} photos{skipped}, {counts['faces']} faces, {size['in']:,} bytes in, "
+        f"{size['out']:,} out, {record['seconds']:.1f} s{failed}"
+    )

@@ -1,0 +1,193 @@
+"""The faces that a policy preserves or changes: aligned, and coded by the neural codec in batches across photos."""
+
+import dataclasses
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal
+
+import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
+from apache_beam.metrics import Metrics
+from apache_beam.ml.inference.base import ModelHandler, RunInference
+from mien.models.alignment import align_face
+from mien.models.background import box_mask, face_mask, fill_faces
+from mien.models.codec import FaceCodec
+from mien.models.faces import Face
+from mien.models.runtime import tune_process
+from mien.transforms.elements import CodedFace, Decision, PhotoInWork, PhotosAndFailures, Pixels
+from mien.transforms.stage import NAMESPACE, Stage, StageTransform, through
+
+FACE_BYTES = 320
+Effort = Literal["fast", "good", "best"]
+# action of a policy -> objective of the codec, and what becomes of a face that cannot be coded
+OBJECTIVES: dict[str, Literal["identity", "realistic"]] = {"preserve": "identity", "realistic": "realistic"}
+FALLBACK = {"preserve": "keep", "realistic": "fill"}
+HIDDEN = frozenset(("realistic", "fill"))
+
+_FACES_AT_ONCE = 16
+# A batch is bounded by its weight: a unit is a face to code or 2 megapixels of a photo that waits for the batch.
+_BATCH_WEIGHT = 32
+_PIXELS_A_UNIT = 2_000_000
+
+
+def mask_of(face: Face | CodedFace, shape: tuple[int, int]) -> tuple[tuple[slice, slice], npt.NDArray[np.float32]]:
+    """The mask of a face in a photo of the shape (height, width): by its transform, or by its box if it has none."""
+    window, alpha = face_mask(face.transform, shape) if face.transform else box_mask(face.box, shape)
+    return window, alpha
+
+
+def align_faces(photo: PhotoInWork) -> PhotoInWork:
+    """The photo with each face that is to be coded as (512, 512, 3) uint8; None for others and those without transform.
+
+    A crop shows more than its face. Whatever another decision hides (fill, realistic) is filled in before it is taken,
+    so that no face gets into a payload that is not that face's own.
+    """
+    shape = photo.pixels.shape[0], photo.pixels.shape[1]
+    hidden = [i for i, decision in enumerate(photo.decisions) if decision.action in HIDDEN]
+    masks = {i: mask_of(photo.faces[i], shape) for i in hidden}
+    aligned: list[Pixels | None] = []
+    for i, (face, decision) in enumerate(zip(photo.faces, photo.decisions, strict=True)):
+        if decision.action not in OBJECTIVES or not face.transform:
+            aligned.append(None)
+            continue
+        others = [masks[j] for j in hidden if j != i and _touches(face.transform, masks[j][0])]
+        aligned.append(_crop(fill_faces(photo.pixels, others) if others else photo.pixels, face))
+    return dataclasses.replace(photo, aligned=tuple(aligned))
+
+
+def _crop(pixels: Pixels, face: Face) -> Pixels | None:
+    try:
+        return align_face(pixels, face.transform)
+    except ValueError:  # a square far larger than the photo
+        return None
+
+
+def _touches(transform: Sequence[float], window: tuple[slice, slice]) -> bool:
+    """Whether the aligned square's bounding box meets the window."""
+    a, b, x, c, d, y = transform
+    corners = np.array([(a * u + b * v + x, c * u + d * v + y) for u in (-0.5, 511.5) for v in (-0.5, 511.5)])
+    (left, top), (right, bottom) = corners.min(0), corners.max(0)
+    rows, columns = window
+    return bool(left < columns.stop and right >= columns.start and top < rows.stop and bottom >= rows.start)
+
+
+def code_photos(photos: Sequence[PhotoInWork], codec: FaceCodec, max_bytes: int, effort: Effort) -> list[PhotoInWork]:
+    """The photos with coded faces, the crops dropped. Faces of one objective are encoded together, whichever the photo.
+
+    A face falls back, with the reason behind its rule's name, if it has no crop, if the codec does not understand it
+    (FaceCodec.MIN_SCORE) or fails on it: to `keep` under `preserve`, as its pixels may stay, else to `fill`.
+    """
+    payloads: dict[tuple[int, int], tuple[bytes, float]] = {}
+    for action, objective in OBJECTIVES.items():
+        chosen = [
+            (p, f)
+            for p, photo in enumerate(photos)
+            for f, decision in enumerate(photo.decisions)
+            if decision.action == action and photo.aligned[f] is not None
+        ]
+        for start in range(0, len(chosen), _FACES_AT_ONCE):
+            part = chosen[start : start + _FACES_AT_ONCE]
+            faces = np.stack([face for p, f in part if (face := photos[p].aligned[f]) is not None])
+            payloads.update(zip(part, _encode(codec, faces, max_bytes, objective, effort), strict=True))
+    return [
+        dataclasses.replace(
+            photo,
+            aligned=(),
+            coded=tuple(
+                _coded(face, decision, payloads.get((p, f)), photo.aligned[f] is not None, codec.model)
+                for f, (face, decision) in enumerate(zip(photo.faces, photo.decisions, strict=True))
+            ),
+        )
+        for p, photo in enumerate(photos)
+    ]
+
+
+def _encode(
+    codec: FaceCodec, faces: Pixels, max_bytes: int, objective: Literal["identity", "realistic"], effort: Effort
+) -> list[tuple[bytes, float]]:
+    """Payload and score of each face; (b"", 0) for one that the codec fails on, without harm to the others."""
+    try:
+        payloads = codec.encode_batch(faces, max_bytes=max_bytes, objective=objective, effort=effort)
+        return list(zip(payloads, (float(score) for score in codec.scores(faces, payloads)), strict=True))
+    except Exception:
+        if len(faces) == 1:
+            return [(b"", 0.0)]
+        return [_encode(codec, faces[i : i + 1], max_bytes, objective, effort)[0] for i in range(len(faces))]
+
+
+def _coded(face: Face, decision: Decision, coded: tuple[bytes, float] | None, aligned: bool, model: str) -> CodedFace:
+    action, rule = decision.action, decision.rule
+    payload, score = coded or (b"", 0.0)
+    if action in OBJECTIVES:
+        reason = "not aligned" if not aligned else "not coded" if not payload else ""
+        if payload and score < FaceCodec.MIN_SCORE:
+            reason = "not understood"
+        if reason:
+            action, rule, payload = FALLBACK[action], f"{rule} ({reason})", b""
+    Metrics.counter(NAMESPACE, f"action_{action}").inc()
+    if not payload:
+        model, score = "", 0.0
+    return CodedFace(face.box, face.transform, action, rule, model, payload, score)
+
+
+class _Align(Stage):
+    stage = "align"
+
+    def work(self, element: PhotoInWork) -> Iterable[PhotoInWork]:
+        yield align_faces(element)
+
+
+class FaceCodecHandler(ModelHandler[PhotoInWork, PhotoInWork, FaceCodec]):
+    """RunInference's hold on the codec: an example is a photo with crops, a prediction the photo with coded faces."""
+
+    def __init__(self, max_bytes: int, effort: Effort, threads: int) -> None:
+        super().__init__(min_batch_size=_BATCH_WEIGHT, max_batch_size=_BATCH_WEIGHT, element_size_fn=batch_weight)
+        self._max_bytes = max_bytes
+        self._effort = effort
+        self._threads = threads
+
+    def load_model(self) -> FaceCodec:
+        """The codec, once a worker process."""
+        tune_process(self._threads)
+        return FaceCodec.load()
+
+    def run_inference(
+        self, batch: Sequence[PhotoInWork], model: FaceCodec, inference_args: dict[str, Any] | None = None
+    ) -> Iterator[PhotoInWork]:
+        """The batch's photos with coded faces."""
+        started = time.monotonic()
+        coded = code_photos(batch, model, self._max_bytes, self._effort)
+        Metrics.distribution(NAMESPACE, "code_ms").update(round(1000 * (time.monotonic() - started)))
+        yield from coded
+
+    def get_num_bytes(self, batch: Sequence[PhotoInWork]) -> int:
+        """Bytes of pixels. Beam's own way is to pickle the batch."""
+        return sum(photo.pixels.nbytes for photo in batch)
+
+    def get_metrics_namespace(self) -> str:
+        """Where Beam's own inference metrics go."""
+        return NAMESPACE
+
+
+def batch_weight(photo: PhotoInWork) -> int:
+    """Faces to code and pixels held, in units of a batch; at most a whole batch, so that each photo fits into one."""
+    faces = sum(face is not None for face in photo.aligned)
+    return min(_BATCH_WEIGHT, 1 + faces + photo.pixels.size // 3 // _PIXELS_A_UNIT)
+
+
+class CodeFaces(StageTransform):
+    """PhotoInWork with decisions -> with coded faces.
+
+    max_bytes: a face's payload at most; threads: of one worker process.
+    """
+
+    def __init__(self, max_bytes: int = FACE_BYTES, effort: Effort = "fast", threads: int = 1) -> None:
+        super().__init__()
+        self._handler = FaceCodecHandler(max_bytes, effort, threads)
+
+    def expand(self, photos: beam.PCollection) -> PhotosAndFailures:
+        aligned = through(photos, _Align(), PhotoInWork)
+        coded = aligned.photos | "Encode" >> RunInference(self._handler)
+        coded.element_type = PhotoInWork
+        return PhotosAndFailures(photos=coded, failures=aligned.failures)

@@ -1,0 +1,98 @@
+"""The policy applied: what is done with each face of a photo, and by which rule."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+import apache_beam as beam
+import cv2
+import numpy as np
+import numpy.typing as npt
+from mien.models.faces import Face
+from mien.transforms.elements import Decision, PhotoInWork, PhotosAndFailures
+from mien.transforms.policy import Policy
+from mien.transforms.stage import Stage, StageTransform, through
+
+OTHERWISE = "otherwise"
+_SHARPNESS_SIZE = 128
+
+
+def measures(face: Face, rank: int, pixels: npt.NDArray[np.uint8]) -> dict[str, float | None]:
+    """What a rule can ask of a face; None where it is not known.
+
+    area: of the box within the frame, as a share of the frame. rank: as given, 1 is the largest. center: distance of
+    the box's middle from the frame's, 1 in a corner. yaw, pitch: degrees away from the camera, to either side. score:
+    the detector's, 0 to 1. sharpness: see sharpness().
+    """
+    height, width = pixels.shape[:2]
+    x, y, w, h = face.box
+    yaw, pitch = (abs(face.pose[0]), abs(face.pose[1])) if face.pose else (None, None)
+    return {
+        "area": box_area(face, width, height) / (width * height),
+        "rank": rank,
+        "center": float(np.hypot((x + w / 2) / width - 0.5, (y + h / 2) / height - 0.5) / np.hypot(0.5, 0.5)),
+        "yaw": yaw,
+        "pitch": pitch,
+        "score": face.score,
+        "sharpness": sharpness(face, pixels),
+    }
+
+
+def box_area(face: Face, width: int, height: int) -> float:
+    """Pixels of the face's box that lie within the frame."""
+    x, y, w, h = face.box
+    return max(0.0, min(x + w, width) - max(x, 0.0)) * max(0.0, min(y + h, height) - max(y, 0.0))
+
+
+def sharpness(face: Face, pixels: npt.NDArray[np.uint8]) -> float | None:
+    """Grey levels by which neighbouring pixels of the face's box differ (deviation of the Laplacian), at 128 x 128.
+
+    None for a box outside the frame.
+    """
+    height, width = pixels.shape[:2]
+    x, y, w, h = face.box
+    crop = pixels[max(0, round(y)) : min(height, round(y + h)), max(0, round(x)) : min(width, round(x + w))]
+    if crop.size == 0:
+        return None
+    grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
+    area = cv2.INTER_AREA if min(grey.shape) > _SHARPNESS_SIZE else cv2.INTER_LINEAR
+    return float(cv2.Laplacian(cv2.resize(grey, (_SHARPNESS_SIZE,) * 2, interpolation=area), cv2.CV_32F).std())
+
+
+def decide(policy: Policy, faces: Sequence[Face], pixels: npt.NDArray[np.uint8]) -> tuple[Decision, ...]:
+    """A decision for each face: the first rule whose conditions all hold, else the policy's otherwise.
+
+    A measure that is not known meets no condition.
+    """
+    height, width = pixels.shape[:2]
+    by_area = sorted(range(len(faces)), key=lambda i: -box_area(faces[i], width, height))
+    ranks = {i: rank for rank, i in enumerate(by_area, 1)}
+    return tuple(_decide(policy, face, ranks[i], pixels) for i, face in enumerate(faces))
+
+
+def _decide(policy: Policy, face: Face, rank: int, pixels: npt.NDArray[np.uint8]) -> Decision:
+    measured = measures(face, rank, pixels) if policy.rules else {}
+    for rule in policy.rules:
+        if all(wanted.holds(measured[name]) for name, wanted in rule.when.ranges().items()):
+            return Decision(rule.do, rule.name)
+    return Decision(policy.otherwise, OTHERWISE)
+
+
+class _Decide(Stage):
+    stage = "decide"
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+
+    def work(self, element: PhotoInWork) -> Iterable[PhotoInWork]:
+        yield dataclasses.replace(element, decisions=decide(self._policy, element.faces, element.pixels))
+
+
+class DecideFaces(StageTransform):
+    """PhotoInWork with faces -> with a decision for each."""
+
+    def __init__(self, policy: Policy) -> None:
+        super().__init__()
+        self._policy = policy
+
+    def expand(self, photos: beam.PCollection) -> PhotosAndFailures:
+        return through(photos, _Decide(self._policy), PhotoInWork)

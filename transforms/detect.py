@@ -1,0 +1,67 @@
+"""Finding the faces of a photo: boxes, landmarks, pose, and the square each one is aligned to."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+from mien.models.alignment import face_transform
+from mien.models.detection import FaceDetector
+from mien.models.faces import Face
+from mien.models.landmarks import FaceLandmarker
+from mien.models.runtime import tune_process
+from mien.transforms.elements import PhotoInWork, PhotosAndFailures
+from mien.transforms.stage import NAMESPACE, Stage, StageTransform, through
+
+DETECTORS = ("mediapipe", "centerface")
+
+
+def find_faces(photo: PhotoInWork, detector: FaceDetector, landmarker: FaceLandmarker) -> PhotoInWork:
+    """The photo with its faces, largest first. A face whose landmarks cannot be found stays, with its box alone."""
+    return dataclasses.replace(
+        photo, faces=tuple(_aligned(landmarker.locate(photo.pixels, face)) for face in detector.detect(photo.pixels))
+    )
+
+
+def _aligned(face: Face) -> Face:
+    if not face.landmarks:
+        return face
+    try:
+        return dataclasses.replace(face, transform=tuple(face_transform(face.landmarks)))
+    except ValueError:  # landmarks that define no square: as good as none
+        return face
+
+
+class _Detect(Stage):
+    """MediaPipe's objects are not thread safe: each DoFn instance has its own."""
+
+    stage = "detect"
+
+    def __init__(self, detectors: Sequence[str], threads: int) -> None:
+        self._detectors = tuple(detectors)
+        self._threads = threads
+
+    def setup(self) -> None:
+        tune_process(self._threads)
+        self._detector = FaceDetector(self._detectors)
+        self._landmarker = FaceLandmarker()
+
+    def work(self, element: PhotoInWork) -> Iterable[PhotoInWork]:
+        found = find_faces(element, self._detector, self._landmarker)
+        Metrics.counter(NAMESPACE, "faces").inc(len(found.faces))
+        yield found
+
+
+class DetectFaces(StageTransform):
+    """PhotoInWork -> PhotoInWork with faces.
+
+    detectors: names from mien.models.detection, whose finds are joined; threads: of one worker process.
+    """
+
+    def __init__(self, detectors: Sequence[str] = DETECTORS, threads: int = 1) -> None:
+        super().__init__()
+        self._detectors = detectors
+        self._threads = threads
+
+    def expand(self, photos: beam.PCollection) -> PhotosAndFailures:
+        return through(photos, _Detect(self._detectors, self._threads), PhotoInWork)

@@ -1,0 +1,161 @@
+"""What travels between the stages: frozen dataclasses with a Beam schema, so that they cross workers and languages.
+
+Beam's row coder gives sequences back as lists; each class turns them into tuples again, so that a value that crossed a
+worker equals the one that did not.
+"""
+
+import dataclasses
+import uuid
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from apache_beam import PCollection, coders
+from apache_beam.typehints import row_type
+from mien.models.faces import Face
+
+FAILURES = "failures"
+
+Pixels = npt.NDArray[np.uint8]
+
+
+class _TupledSequences:
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if isinstance(value, list):
+                object.__setattr__(self, field.name, tuple(value))
+
+
+@dataclass(frozen=True)
+class ListedFile:
+    """A file that was found but not yet read: bytes, and when it was last changed (Unix seconds).
+
+    name: its path relative to the common root of all inputs; what the output is named after. photos: how many it holds.
+    ours: an earlier run of the same job has written its output, which may be replaced.
+    """
+
+    uri: str
+    name: str
+    size: int
+    modified: float
+    photos: int = 1
+    ours: bool = False
+
+
+@dataclass(frozen=True)
+class Photo:
+    """An image file's bytes.
+
+    name: what the output is named after; empty: the whole uri without its scheme. origin: the file it was read from.
+    """
+
+    uri: str
+    data: bytes
+    name: str = ""
+    origin: ListedFile | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is to be done with a face, and the rule that says so."""
+
+    action: str
+    rule: str
+
+
+@dataclass(frozen=True)
+class CodedFace(_TupledSequences):
+    """A face as it is stored; see models.container.StoredFace. payload is empty for a face that is not coded."""
+
+    box: tuple[float, ...]
+    transform: tuple[float, ...]
+    action: str
+    rule: str
+    model: str
+    payload: bytes
+    score: float
+
+
+@dataclass(frozen=True)
+class CodedPhoto(_TupledSequences):
+    """A photo as it is stored: the background with its faces filled in, as an image file, and the faces.
+
+    name and origin: as in Photo.
+    """
+
+    uri: str
+    source_bytes: int
+    width: int
+    height: int
+    background: bytes
+    background_codec: str
+    faces: tuple[CodedFace, ...]
+    policy: str
+    version: str
+    name: str = ""
+    origin: ListedFile | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A photo that did not get through: the stage it failed in, the error's class, and its message in one line."""
+
+    uri: str
+    stage: str
+    error: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Written:
+    """A photo that is safe in the output. output: the file that holds it, relative to the output folder."""
+
+    uri: str
+    output: str
+    origin: ListedFile | None
+
+
+for _element in (ListedFile, Photo, Decision, CodedFace, CodedPhoto, Failure, Written):
+    # Beam draws a schema's id at random in each process, so that a worker would not know these classes again and would
+    # make named tuples of them; an id that follows from the fields is the same everywhere.
+    _fields = ",".join(f"{field.name}:{field.type}" for field in dataclasses.fields(_element))
+    _id = uuid.uuid5(uuid.NAMESPACE_URL, f"mien/{_element.__name__}?{_fields}")
+    setattr(_element, row_type._BEAM_SCHEMA_ID, str(_id))
+    coders.registry.register_row(_element)
+
+
+@dataclass(frozen=True)
+class PhotoInWork:
+    """A photo between decoding and coding. Lives inside one fused stage and has no schema: pixels are never shuffled.
+
+    pixels: (H, W, 3) uint8 RGB. faces, decisions, aligned and coded are of one length once their stage is through;
+    aligned holds a (512, 512, 3) uint8 face where one is to be coded and None elsewhere.
+    """
+
+    uri: str
+    name: str
+    origin: ListedFile | None
+    source_bytes: int
+    pixels: Pixels
+    faces: tuple[Face, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    aligned: tuple[Pixels | None, ...] = ()
+    coded: tuple[CodedFace, ...] = ()
+
+
+class PhotosAndFailures(dict[str, PCollection]):
+    """Two PCollections, as attributes for Python and as a mapping for Beam and Beam YAML.
+
+    No __init__ of its own: Beam copies it as it copies every mapping.
+    """
+
+    @property
+    def photos(self) -> PCollection:
+        """What came through the stage."""
+        return self["photos"]
+
+    @property
+    def failures(self) -> PCollection:
+        """PCollection of Failure."""
+        return self[FAILURES]

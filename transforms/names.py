@@ -1,0 +1,52 @@
+"""Where a photo's output goes: its path relative to the inputs' common root, kept whole, under the output folder."""
+
+import os
+import posixpath
+import re
+from collections.abc import Iterable
+
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/+")
+
+
+def is_local(uri: str) -> bool:
+    """True for a path on this machine, False for gs://, s3:// and their like."""
+    return _SCHEME.match(uri) is None
+
+
+def normal_uri(uri: str) -> str:
+    """A local path made absolute (a file:// URI too), any other URI without a slash at its end."""
+    if uri.startswith("file://"):
+        uri = uri.removeprefix("file://")
+    return os.path.abspath(uri) if is_local(uri) else uri.rstrip("/")
+
+
+def join(folder: str, name: str) -> str:
+    """The path of name in folder, for a local folder and for a URI."""
+    return f"{folder.rstrip('/')}/{name}"
+
+
+def common_root(folders: Iterable[str]) -> str:
+    """The deepest folder that holds all the given ones, without a slash at its end; may be empty or a bare scheme."""
+    parts = [folder.split("/") for folder in folders]
+    shared = []
+    for column in zip(*parts, strict=False):
+        if len(set(column)) > 1:
+            break
+        shared.append(column[0])
+    return "/".join(shared)
+
+
+def name_under(root: str, uri: str) -> str:
+    """The safe name of a file below root; of one that is not below it, its whole path without the scheme."""
+    if root and uri.startswith(f"{root}/"):
+        return safe_name(uri[len(root) + 1 :])
+    return safe_name(_SCHEME.sub("", uri))
+
+
+def safe_name(name: str) -> str:
+    """A relative path that stays below whatever folder it is joined to, whoever made the name up.
+
+    Components that would climb or vanish (.., ., nothing) and NUL characters are written in percent form.
+    """
+    parts = [part.replace("\0", "%00") for part in name.lstrip("/").split("/")]
+    return posixpath.join(*("%2E" * len(part) if part in ("", ".", "..") else part for part in parts)) or "%"

@@ -1,0 +1,242 @@
+"""Photos from files, folders, globs and URIs, through Beam's FileSystems."""
+
+import os
+import posixpath
+import re
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.io.filesystem import CompressionTypes, FileSystem
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import Metrics
+from apache_beam.pvalue import TaggedOutput
+from mien.models.errors import ImageError, ImageTooLargeError
+from mien.transforms.elements import FAILURES, Failure, ListedFile, Photo, PhotosAndFailures
+from mien.transforms.names import common_root, is_local, join, name_under, normal_uri
+from mien.transforms.stage import (
+    NAMESPACE,
+    Input,
+    Stage,
+    StageTransform,
+    as_outputs,
+    failure_of,
+    join_failures,
+    through,
+)
+
+IMAGE_SUFFIXES = frozenset(
+    f".{suffix}"
+    for suffix in (
+        "jpg",
+        "jpeg",
+        "jpe",
+        "jfif",
+        "png",
+        "webp",
+        "avif",
+        "heic",
+        "heif",
+        "hif",
+        "tif",
+        "tiff",
+        "gif",
+        "bmp",
+    )
+)
+MAX_BYTES = 200_000_000
+_WILDCARDS = frozenset("*?[")
+
+
+def _suffix(path: str) -> str:
+    return posixpath.splitext(path)[1].lower()
+
+
+def _is_file(files: FileSystem, uri: str) -> bool:
+    if is_local(uri):
+        return os.path.exists(uri) and not os.path.isdir(uri)
+    # a bare bucket is no object, and Beam's stores say so with a ValueError
+    return uri.count("/") > 2 and bool(files.exists(uri))
+
+
+def _is_pattern(uri: str) -> bool:
+    return bool(_WILDCARDS & set(uri)) and not (is_local(uri) and os.path.exists(uri))
+
+
+def folder_of(uri: str, suffixes: Iterable[str]) -> str:
+    """The folder an input stands for, told without asking a remote store; a glob's is before its first wildcard."""
+    if _is_pattern(uri):
+        return uri[: min(uri.index(c) for c in _WILDCARDS if c in uri)].rpartition("/")[0]
+    is_file = os.path.isfile(uri) if is_local(uri) and os.path.exists(uri) else _suffix(uri) in suffixes
+    return uri.rpartition("/")[0] if is_file else uri
+
+
+def _walk(folder: str) -> Iterator[tuple[str, int, float] | Failure]:
+    """Local files below a folder. A folder that cannot be read is a Failure, where os.walk would pass over it."""
+    unreadable: list[OSError] = []
+    for parent, folders, names in os.walk(folder, onerror=unreadable.append):
+        folders.sort()
+        for name in sorted(names):
+            path = os.path.join(parent, name)
+            try:
+                found = os.stat(path)
+                yield path, found.st_size, found.st_mtime
+            except OSError as error:
+                yield failure_of(path, "list", error)
+    yield from (failure_of(str(error.filename), "list", error) for error in unreadable)
+
+
+def _below(files: FileSystem, folder: str) -> Iterator[tuple[str, int, float] | Failure]:
+    if is_local(folder):
+        yield from _walk(folder or "/")
+    else:
+        # the generator under FileSystems.match, which would hold the whole list
+        for found in files._list(join(folder, "")):
+            yield found.path, found.size_in_bytes, found.last_updated_in_seconds
+
+
+def list_files(uri: str, root: str, suffixes: frozenset[str], exclude: str = "") -> Iterator[ListedFile | Failure]:
+    """The files that an input stands for, as a stream; a folder that cannot be read comes as a Failure.
+
+    uri: a file, which is always listed; a folder, of which the files with known suffixes are, at any depth; or a glob
+        (*, **, ?, []) of either, whose own suffix, if it has one, counts as known. A local file of that very name wins.
+    root: the folder that names are relative to. exclude: a folder to leave out; empty: none.
+    Raises FileNotFoundError where there is no such file, BeamIOError or ValueError for a store that cannot be listed.
+    """
+    files = FileSystems.get_filesystem(uri)
+    if _is_file(files, uri):
+        found = files.metadata(uri)
+        yield ListedFile(uri, name_under(root, uri), found.size_in_bytes, found.last_updated_in_seconds)
+        return
+    patterns: list[re.Pattern[str]] = []
+    folder = uri
+    if _is_pattern(uri):
+        folder = folder_of(uri, ())
+        patterns = [re.compile(files.translate_pattern(glob)) for glob in (uri, f"{uri}/**")]
+        suffixes = suffixes | {_suffix(uri)} - {""}
+    if is_local(uri) and not os.path.isdir(folder or "/"):
+        raise FileNotFoundError(f"{uri}: no such file or folder")
+    empty = True
+    for entry in _below(files, folder):
+        if not isinstance(entry, Failure):
+            path, size, modified = entry
+            if (exclude and path.startswith(f"{exclude}/")) or _suffix(path) not in suffixes:
+                continue
+            if patterns and not any(pattern.match(path) for pattern in patterns):
+                continue
+            entry = ListedFile(path, name_under(root, path), size, modified)
+        empty = False
+        yield entry
+    if empty:
+        raise FileNotFoundError(f"{uri}: no file to work on was found there")
+
+
+def read_file(file: ListedFile, max_bytes: int = MAX_BYTES) -> bytes:
+    """The file's bytes. ImageTooLargeError over max_bytes, before any is read; ImageError for a device or pipe."""
+    if file.size > max_bytes:
+        raise ImageTooLargeError(f"{file.size} bytes, over the limit of {max_bytes} (--max-bytes)")
+    if is_local(file.uri) and not stat.S_ISREG(os.stat(file.uri).st_mode):
+        raise ImageError("not a regular file")
+    with FileSystems.open(file.uri, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+        data: bytes = stream.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise ImageTooLargeError(f"grew over the limit of {max_bytes} bytes while it was read (--max-bytes)")
+    return data
+
+
+class _List(beam.DoFn):
+    def __init__(self, root: str, suffixes: frozenset[str], exclude: str) -> None:
+        self._root = root
+        self._suffixes = suffixes
+        self._exclude = exclude
+
+    def process(self, uri: str) -> Iterator[Any]:
+        try:
+            for entry in list_files(uri, self._root, self._suffixes, self._exclude):
+                try:
+                    entry.uri.encode()
+                except UnicodeEncodeError:  # a file name that is not UTF-8 cannot travel as a string
+                    name = entry.uri.encode(errors="backslashreplace").decode()
+                    entry = Failure(name, "list", "UnicodeEncodeError", "the file's name is not UTF-8")
+                if isinstance(entry, Failure):
+                    Metrics.counter(NAMESPACE, "photos_in").inc()
+                    entry = TaggedOutput(FAILURES, entry)
+                yield entry
+        except Exception as error:
+            Metrics.counter(NAMESPACE, "photos_in").inc()
+            yield TaggedOutput(FAILURES, failure_of(uri, "list", error))
+
+
+class _Read(Stage):
+    stage = "read"
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+
+    def work(self, element: ListedFile) -> Iterable[Photo]:
+        Metrics.counter(NAMESPACE, "photos_in").inc()
+        data = read_file(element, self._max_bytes)
+        Metrics.counter(NAMESPACE, "bytes_in").inc(len(data))
+        yield Photo(element.uri, data, element.name, element)
+
+
+class ListFiles(StageTransform):
+    """Files, folders, globs and URIs -> ListedFile, each once however many inputs name it.
+
+    photos (the ListedFile) and failures, as attributes of the result.
+    """
+
+    def __init__(
+        self, inputs: str | Sequence[str], suffixes: frozenset[str] = IMAGE_SUFFIXES, exclude: str = ""
+    ) -> None:
+        super().__init__()
+        self._inputs = list(dict.fromkeys(normal_uri(uri) for uri in ([inputs] if isinstance(inputs, str) else inputs)))
+        self._suffixes = suffixes
+        self._exclude = exclude
+
+    def expand(self, pipeline: beam.Pipeline) -> PhotosAndFailures:
+        root = common_root(folder_of(uri, self._suffixes) for uri in self._inputs)
+        inputs = pipeline | "Inputs" >> beam.Create(self._inputs, reshuffle=False)
+        listed = through(inputs, _List(root, self._suffixes, self._exclude), ListedFile)
+        # grouping the small rows also spreads them over the workers, so nothing after this needs a shuffle
+        once = (
+            listed.photos
+            | "ByUri" >> beam.Map(lambda file: (file.uri, file)).with_output_types(tuple[str, ListedFile])
+            | beam.GroupByKey()
+            | "Once" >> beam.Map(lambda files: next(iter(files[1]))).with_output_types(ListedFile)
+        )
+        return PhotosAndFailures(photos=once, failures=listed.failures)
+
+
+class ReadFiles(StageTransform):
+    """ListedFile -> Photo, with the file's bytes. max_bytes: larger files fail before they are read."""
+
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        super().__init__()
+        self._max_bytes = max_bytes
+
+    def expand(self, listed: Input) -> PhotosAndFailures:
+        files, failures = as_outputs(listed)
+        read = through(files, _Read(self._max_bytes), Photo)
+        return PhotosAndFailures(photos=read.photos, failures=join_failures(read.failures, failures))
+
+
+class ReadPhotos(StageTransform):
+    """Photos from a file, a folder with all below it, a glob or a URI, or from a list of them.
+
+    The result has .photos (Photo) and .failures (Failure); CompressPhotos takes it as it is. exclude: a folder to leave
+    out, such as the output's.
+    """
+
+    def __init__(self, inputs: str | Sequence[str], max_bytes: int = MAX_BYTES, exclude: str = "") -> None:
+        super().__init__()
+        self._inputs = inputs
+        self._max_bytes = max_bytes
+        self._exclude = exclude
+
+    def expand(self, pipeline: beam.Pipeline) -> PhotosAndFailures:
+        result: PhotosAndFailures = (
+            pipeline | ListFiles(self._inputs, exclude=self._exclude) | ReadFiles(self._max_bytes)
+        )
+        return result

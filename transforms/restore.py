@@ -1,0 +1,92 @@
+"""Coded photos back to pictures: the background decoded, each face decoded and put back into its place."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from apache_beam.metrics import Metrics
+from apache_beam.utils.shared import Shared
+from mien.models.codec import FaceCodec
+from mien.models.composite import needed_size, paste_face
+from mien.models.errors import ContainerError
+from mien.models.image import decode_image, encode_image
+from mien.models.runtime import tune_process
+from mien.transforms.background import SUFFIXES
+from mien.transforms.decode import MAX_PIXELS
+from mien.transforms.elements import CodedFace, CodedPhoto, Photo, PhotosAndFailures, Pixels
+from mien.transforms.names import name_under
+from mien.transforms.stage import NAMESPACE, Input, Stage, StageTransform, as_outputs, join_failures, through
+
+ImageFormat = Literal["png", "jpeg", "webp", "avif"]
+QUALITY = 90
+_FACES_AT_ONCE = 16
+
+
+def restore_photo(photo: CodedPhoto, codec: FaceCodec, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """The photo's (height, width, 3) uint8 picture with every coded face in its place.
+
+    Faces are decoded at the size that their place needs. Raises ImageError for the background, PayloadError for a face,
+    ContainerError for a background of another size than recorded: its faces would go to the wrong places.
+    """
+    pixels = decode_image(photo.background, max_pixels).copy()
+    if pixels.shape[:2] != (photo.height, photo.width):
+        raise ContainerError(
+            f"the image is {pixels.shape[1]} x {pixels.shape[0]}, its record says {photo.width} x {photo.height}"
+        )
+    coded = [face for face in photo.faces if face.payload and face.transform]
+    decoded: dict[int, Pixels] = {}
+    for size in (128, 256, 512):
+        chosen = [i for i, face in enumerate(coded) if needed_size(face.transform) == size]
+        for start in range(0, len(chosen), _FACES_AT_ONCE):
+            part = chosen[start : start + _FACES_AT_ONCE]
+            decoded.update(zip(part, codec.decode_batch([coded[i].payload for i in part], size=size), strict=True))
+    # a large face stands in front of a small one
+    for i in sorted(decoded, key=lambda i: _scale(coded[i])):
+        paste_face(pixels, decoded[i], coded[i].transform)
+    return pixels
+
+
+def _scale(face: CodedFace) -> float:
+    a, b = face.transform[:2]
+    return a * a + b * b
+
+
+class _Restore(Stage):
+    stage = "restore"
+
+    def __init__(self, image_format: ImageFormat, quality: int, threads: int) -> None:
+        self._format = image_format
+        self._quality = quality
+        self._threads = threads
+        self._shared = Shared()
+
+    def setup(self) -> None:
+        tune_process(self._threads)
+        self._codec: FaceCodec = self._shared.acquire(lambda: FaceCodec.load())
+
+    def work(self, element: CodedPhoto) -> Iterable[Photo]:
+        image = encode_image(restore_photo(element, self._codec), self._format, self._quality)
+        Metrics.counter(NAMESPACE, "faces").inc(sum(bool(face.payload) for face in element.faces))
+        name = element.name or name_under("", element.uri)
+        yield Photo(element.uri, image, name + SUFFIXES[self._format], element.origin)
+
+
+class RestorePhotos(StageTransform):
+    """CodedPhoto -> Photo: an image file with all coded faces in their places.
+
+    Takes a PCollection of CodedPhoto or what ReadCoded gives. The result has .photos (Photo) and .failures (Failure).
+    image_format: of the files; quality: of the lossy ones; threads: of one worker process.
+    """
+
+    def __init__(
+        self,
+        image_format: ImageFormat = "png",
+        quality: int = QUALITY,
+        threads: int = 1,
+    ) -> None:
+        super().__init__()
+        self._stage = _Restore(image_format, quality, threads)
+
+    def expand(self, photos: Input) -> PhotosAndFailures:
+        photos, failures = as_outputs(photos)
+        restored = through(photos, self._stage, Photo)
+        return PhotosAndFailures(photos=restored.photos, failures=join_failures(restored.failures, failures))

@@ -1,0 +1,97 @@
+"""Coded photos as ordinary image files that carry their faces, and restored ones as plain image files."""
+
+from collections.abc import Callable, Iterable
+
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import Metrics
+from mien.models.container import StoredFace, StoredPhoto, embed, extract
+from mien.models.errors import ContainerError
+from mien.transforms.background import SUFFIXES
+from mien.transforms.elements import CodedPhoto, Photo, PhotosAndFailures, Written
+from mien.transforms.files import read_bytes, write_whole
+from mien.transforms.names import join, name_under, normal_uri, safe_name
+from mien.transforms.stage import NAMESPACE, Input, Stage, StageTransform, as_outputs, join_failures, through
+
+
+def blob_of(photo: CodedPhoto) -> bytes:
+    """The background's image file with the faces in its ancillary chunk. Raises ContainerError."""
+    faces = tuple(
+        StoredFace(face.box, face.transform, face.action, face.rule, face.model, face.payload, face.score)
+        for face in photo.faces
+    )
+    return embed(photo.background, StoredPhoto(photo.width, photo.height, faces, photo.policy, photo.version))
+
+
+def blob_name(photo: CodedPhoto) -> str:
+    """Where it goes below the output folder: a/x.jpg -> a/x.jpg.avif, so that a/x.png has another place."""
+    return safe_name(photo.name or name_under("", photo.uri)) + SUFFIXES[photo.background_codec]
+
+
+def write_new(path: str, data: bytes, ours: Callable[[], bool]) -> None:
+    """Writes the file whole. FileExistsError for one that is there, unless ours() says that it may be replaced."""
+    if FileSystems.exists(path) and not ours():
+        raise FileExistsError(f"{path} exists and is not of this job; --overwrite replaces it")
+    write_whole(path, data)
+    Metrics.counter(NAMESPACE, "bytes_out").inc(len(data))
+
+
+def is_blob(path: str) -> bool:
+    """Whether the file is an image that carries mien's chunk."""
+    try:
+        extract(read_bytes(path))
+    except ContainerError:
+        return False
+    return True
+
+
+class _WriteBlob(Stage):
+    stage = "write"
+
+    def __init__(self, output: str, overwrite: bool) -> None:
+        self._output = output
+        self._overwrite = overwrite
+
+    def work(self, element: CodedPhoto) -> Iterable[Written]:
+        name = blob_name(element)
+        path = join(self._output, name)
+        write_new(path, blob_of(element), lambda: self._overwrite or is_blob(path))
+        yield Written(element.uri, name, element.origin)
+
+
+class _WritePhoto(Stage):
+    stage = "write"
+
+    def __init__(self, output: str, overwrite: bool) -> None:
+        self._output = output
+        self._overwrite = overwrite
+
+    def work(self, element: Photo) -> Iterable[Written]:
+        name = safe_name(element.name)
+        ours = self._overwrite or (element.origin is not None and element.origin.ours)
+        write_new(join(self._output, name), element.data, lambda: ours)
+        yield Written(element.uri, name, element.origin)
+
+
+class WriteBlobs(StageTransform):
+    """CodedPhoto -> one image file each below the output folder or URI, with its faces in an ancillary chunk.
+
+    A file that is there is replaced if it carries mien's chunk, or if overwrite is set. The result has .photos
+    (Written) and .failures, those of the transform before among them.
+    """
+
+    def __init__(self, output: str, overwrite: bool = False) -> None:
+        super().__init__()
+        self._stage: Stage = _WriteBlob(normal_uri(output), overwrite)
+
+    def expand(self, photos: Input) -> PhotosAndFailures:
+        photos, failures = as_outputs(photos)
+        written = through(photos, self._stage, Written)
+        return PhotosAndFailures(photos=written.photos, failures=join_failures(written.failures, failures))
+
+
+class WritePhotos(WriteBlobs):
+    """Photo -> one image file each, as it is. Replaces what an earlier run wrote, with overwrite anything."""
+
+    def __init__(self, output: str, overwrite: bool = False) -> None:
+        super().__init__(output, overwrite)
+        self._stage = _WritePhoto(normal_uri(output), overwrite)
