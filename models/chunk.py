@@ -96,7 +96,7 @@ def unpack_photo(chunk: bytes, fields: list[Field] | None = None) -> StoredPhoto
     version = reader.byte("version")
     if version != VERSION:
         raise ContainerError(f"mien's chunk has version {version}; this mien reads version {VERSION}: a newer one may")
-    checksum = int.from_bytes(reader.take(4, "checksum"), "little")
+    checksum = int.from_bytes(reader.take(4, "checksum", chunk[4:0:-1].hex()), "little")
     if checksum != zlib.crc32(chunk[5:], zlib.crc32(chunk[:1])):
         raise ContainerError("mien's chunk is damaged: its checksum is wrong")
     width, height = reader.number("width"), reader.number("height")
@@ -212,7 +212,7 @@ class _Reader:
         self._fields = fields
 
     def note(self, start: int, name: str, value: object) -> None:
-        if self._fields is not None and name:
+        if self._fields is not None and name and self.offset > start:
             self._fields.append(Field(start, self.offset - start, name, str(value)))
 
     def take(self, length: int, name: str = "", value: object = "") -> bytes:

@@ -42,6 +42,23 @@ def photo(count: int) -> StoredPhoto:
     return StoredPhoto(4000, 3000, faces, "compress", "0.1.0")
 
 
+def test_the_worked_example_of_format_md() -> None:
+    """Written by version 0.1.0; every later version reads it alike."""
+    chunk = bytes.fromhex(
+        "0155973bcea006d8040808636f6d707265737305302e312e30087072657365727665087375626a6563747306626173652d31046669"
+        "6c6c096f74686572776973650000010202030405060702039072a84dac1928fd9e4792fa0a0102030405060708090a041bc207485a9c00"
+    )
+    stored = unpack_photo(chunk)
+    one, two = stored.faces
+    assert (stored.width, stored.height, stored.policy, stored.version) == (800, 600, "compress", "0.1.0")
+    assert one.transform == pytest.approx(similarity(456.5, 309.25, 202.75, -728 / 65536 * 2 * math.pi), abs=1e-9)
+    assert one.box == (386.9375, 258.0625, 139.1875, 139.1875)
+    assert (one.action, one.rule, one.model, one.score) == ("preserve", "subjects", "base-1", 250 / 255)
+    assert one.payload == bytes(range(1, 11))
+    assert two == StoredFace((-3.5, 120.25, 18.0, 22.5), (), "fill", "otherwise", "", b"", 156 / 255)
+    assert pack_photo(stored) == chunk
+
+
 @pytest.mark.parametrize("count", [0, 1, 60, 3000])
 def test_what_was_snapped_comes_back_exactly(count: int) -> None:
     chunk = pack_photo(photo(count))
