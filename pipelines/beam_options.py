@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Container
+from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
@@ -15,7 +16,7 @@ def beam_actions() -> dict[str, argparse.Action]:
     return {name: action for action in parser._actions for name in action.option_strings}
 
 
-def _subclasses(parent: type) -> list[type]:
+def _subclasses(parent: Any) -> list[Any]:
     return [found for child in parent.__subclasses__() for found in (child, *_subclasses(child))]
 
 

@@ -1,4 +1,4 @@
-"""How far a local job has come: workers send a datagram a photo over loopback, the command shows what they add up to."""
+"""How far a local job has come: workers send a datagram a photo over loopback, the command shows their sum."""
 
 import contextlib
 import socket

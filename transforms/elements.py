@@ -7,6 +7,7 @@ worker equals the one that did not.
 import dataclasses
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -68,7 +69,7 @@ class Decision:
 class CodedFace(_TupledSequences):
     """A face as it is stored; see models.container.StoredFace. payload is empty for a face that is not coded."""
 
-    box: tuple[float, ...]
+    box: tuple[float, float, float, float]
     transform: tuple[float, ...]
     action: str
     rule: str
@@ -149,6 +150,10 @@ class PhotosAndFailures(dict[str, PCollection]):
 
     No __init__ of its own: Beam copies it as it copies every mapping.
     """
+
+    def __or__(self, transform: Any) -> Any:
+        """Both into the next transform, as with a PCollection."""
+        return transform.__ror__(self)
 
     @property
     def photos(self) -> PCollection:

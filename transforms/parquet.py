@@ -73,5 +73,7 @@ def _face_of(face: dict[str, Any]) -> CodedFace:
         raise ValueError("a field of a face is missing or null")
     # float32 is finer than a transform's steps, so this is the very transform that a blob holds
     transform = tuple(snap_transform(face["transform"])) if face["transform"] else ()
-    box = tuple(float(face[side]) for side in "xywh")
-    return CodedFace(box, transform, face["action"], face["rule"], face["model"], face["payload"], face["score"])
+    x, y, w, h = (float(face[side]) for side in "xywh")
+    return CodedFace(
+        (x, y, w, h), transform, face["action"], face["rule"], face["model"], face["payload"], face["score"]
+    )

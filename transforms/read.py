@@ -119,15 +119,16 @@ def list_files(uri: str, root: str, suffixes: frozenset[str], exclude: str = "")
         raise FileNotFoundError(f"{uri}: no such file or folder")
     empty = True
     for entry in _below(files, folder):
-        if not isinstance(entry, Failure):
-            path, size, modified = entry
-            if (exclude and path.startswith(f"{exclude}/")) or _suffix(path) not in suffixes:
-                continue
-            if patterns and not any(pattern.match(path) for pattern in patterns):
-                continue
-            entry = ListedFile(path, name_under(root, path), size, modified)
-        empty = False
-        yield entry
+        if isinstance(entry, Failure):
+            empty = False
+            yield entry
+            continue
+        path, size, modified = entry
+        if (exclude and path.startswith(f"{exclude}/")) or _suffix(path) not in suffixes:
+            continue
+        if not patterns or any(pattern.match(path) for pattern in patterns):
+            empty = False
+            yield ListedFile(path, name_under(root, path), size, modified)
     if empty:
         raise FileNotFoundError(f"{uri}: no file to work on was found there")
 

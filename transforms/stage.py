@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -11,7 +11,7 @@ from mien.transforms.elements import FAILURES, Failure, PhotosAndFailures
 
 NAMESPACE = "mien"
 
-Input = beam.PCollection | dict[str, beam.PCollection]
+Input: TypeAlias = "beam.PCollection | dict[str, beam.PCollection]"
 
 
 def failure_of(uri: str, stage: str, error: BaseException) -> Failure:
@@ -50,7 +50,7 @@ class StageTransform(beam.PTransform):
         """No hints: the element types are set on the outputs."""
 
 
-def through(photos: beam.PCollection, stage: beam.DoFn, output: type) -> PhotosAndFailures:
+def through(photos: beam.PCollection, stage: beam.DoFn, output: Any) -> PhotosAndFailures:
     """photos through the stage; output is the type of its results."""
     label = type(stage).__name__.lstrip("_")
     transform = beam.ParDo(stage).with_outputs(FAILURES, main="photos")
