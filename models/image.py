@@ -38,6 +38,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_PROBE = np.mgrid[0:256:15, 0:256:15, 0:256:15].transpose(1, 2, 3, 0).reshape(18, 324, 3).astype(np.uint8)
 _PROFILE_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK", "LAB": "Lab"}
 
 
@@ -55,7 +56,7 @@ class _TiffFile(TiffImageFile):
 
 # The plugins themselves instead of Image.open: no other format is ever tried, and Pillow's limit of pixels, one for the
 # whole process, is not asked.
-_OPENERS: dict[str, Callable[[io.BytesIO], Image.Image]] = {
+_OPENERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
     "JPEG": JpegImageFile,
     "PNG": PngImageFile,
     "WebP": WebPImageFile,
@@ -145,6 +146,10 @@ def _open(header: Header, max_pixels: int) -> Image.Image:
         return heif.to_pillow()
     image = _OPENERS[header.format](io.BytesIO(header.data))
     _check_size(header.format, *image.size, max_pixels)
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(284) == 2 and image.tile[0].codec_name == "raw" and set(tags.get(258, ())) != {8}:
+        # Pillow would read such planes as 8 bits each and give noise
+        raise ImageError("TIFF: uncompressed planes of other than 8 bits are not supported")
     image.load()
     return image
 
@@ -223,7 +228,10 @@ def _transformed(
 ) -> Image.Image:
     """By relative colorimetry with black point compensation, the way browsers and photo editors convert."""
     intent, flags = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
-    converted = ImageCms.profileToProfile(image, profile, srgb, intent, "RGB", flags=flags)
-    if converted is None:
-        raise ImageCms.PyCMSError("no image")
-    return converted
+    transform = ImageCms.buildTransform(profile, srgb, image.mode, "RGB", intent, flags=flags)
+    if image.mode == "RGB":
+        # most photos are in sRGB and say so by a profile: 0.4 s saved on 8 megapixels
+        probe = Image.fromarray(_PROBE)
+        if np.array_equal(np.asarray(transform.apply(probe)), _PROBE):
+            return image
+    return transform.apply(image)

@@ -16,6 +16,8 @@ from mien.models.errors import ImageError
 FORMATS = ("JPEG", "PNG", "WebP", "AVIF", "HEIF", "TIFF", "GIF")
 
 _MAX_PROFILE = 1 << 24  # bytes of an inflated ICC profile; the largest in use (printers' tables) have 4 MB
+_MAX_SCANS = 200  # of a progressive JPEG; encoders write about 10, and each goes over the whole photo
+_MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")  # what ends a JPEG scan: no stuffed byte, no restart
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 _TAG_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _ORIENTATION, _SUBFILE_TYPE, _DNG_VERSION = 274, 254, 50706  # TIFF 6.0, EXIF 2.32, DNG 1.4
@@ -143,9 +145,22 @@ def _jpeg(data: bytes) -> Header:
             elif not 0xE0 <= marker <= 0xEF and marker != 0xFE:
                 kept.append(data[pos:end])
             pos = end
+    _count_scans(data, pos)
     whole = len(profile) == parts and set(profile) == set(range(1, parts + 1))
     icc = b"".join(profile[i] for i in sorted(profile)) if whole else b""
     return Header("JPEG", b"".join([*kept, data[pos:]]), None, exif, icc)
+
+
+def _count_scans(data: bytes, pos: int) -> None:
+    """ImageError for too many from the first one's marker, at pos, to the photo's end; phones put films behind that."""
+    scans = 0
+    while scans <= _MAX_SCANS:
+        scans += data[pos + 1] == 0xDA
+        found = _MARKER.search(data, pos + 2 + int(struct.unpack_from(">H", data, pos + 2)[0]))
+        if found is None or found[0] == b"\xff\xd9":
+            return
+        pos = found.start()
+    raise ImageError(f"JPEG: more than {_MAX_SCANS} scans")
 
 
 def _png(data: bytes) -> Header:

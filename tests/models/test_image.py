@@ -143,6 +143,11 @@ class TestColour:
         data = saved(image, kind, icc_profile=DISPLAY_P3, **LOSSLESS[kind])
         assert np.abs(decode_image(data)[8, 8].astype(int) - (215, 93, 31)).max() <= 6
 
+    def test_the_profile_of_srgb_changes_nothing(self) -> None:
+        srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+        data = saved(Image.fromarray(picture()), "PNG", icc_profile=srgb)
+        assert difference(decode_image(data), picture()) == 0
+
     def test_a_large_profile_in_jpeg_is_put_together(self) -> None:
         padded = struct.pack(">I", len(DISPLAY_P3) + 150_000) + DISPLAY_P3[4:] + bytes(150_000)
         data = saved(Image.new("RGB", (32, 32), (200, 100, 50)), "JPEG", quality=97, icc_profile=padded)
@@ -420,6 +425,24 @@ class TestBadFiles:
         data = saved(Image.fromarray(picture()), "JPEG" if kind == "JPEG" else kind, **LOSSLESS[kind])
         data = with_exif(data, kind, exif)
         assert difference(decode_image(data), picture()) < 3
+
+    def test_a_jpeg_of_endless_scans_is_refused(self) -> None:
+        data = saved(Image.fromarray(picture()), "JPEG", progressive=True)
+        scan = data.index(b"\xff\xda")
+        with pytest.raises(ImageError, match="scans"):
+            decode_image(data[:scan] + data[scan:-2] * 100 + data[-2:])
+        assert (
+            difference(decode_image(data + b"\xff\xda\0\x02" * 500), decode_image(data)) == 0
+        )  # a phone's film behind it
+
+    def test_planes_that_pillow_would_read_wrongly_are_refused(self) -> None:
+        tags = [(256, 3, 1, 2), (257, 3, 1, 1), (258, 3, 3, 134), (262, 3, 1, 2), (273, 4, 3, 140), (277, 3, 1, 3)]
+        tags += [(278, 3, 1, 1), (279, 4, 3, 152), (284, 3, 1, 2)]
+        directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+        rest = struct.pack("<3H3I3I", 16, 16, 16, 8, 12, 16, 4, 4, 4)
+        data = b"II*\0" + struct.pack("<I", 20) + bytes(range(12)) + directory + rest
+        with pytest.raises(ImageError, match="planes"):
+            decode_image(data)
 
     def test_png_text_is_never_inflated(self) -> None:
         text = (b"zTXt", b"Comment\0\0" + zlib.compress(bytes(1 << 24)))
