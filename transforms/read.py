@@ -82,8 +82,8 @@ def _walk(folder: str) -> Iterator[tuple[str, int, float] | Failure]:
             try:
                 found = os.stat(path)
                 yield path, found.st_size, found.st_mtime
-            except OSError as error:
-                yield failure_of(path, "list", error)
+            except OSError:  # a dangling link: reading it will say so
+                yield path, 0, 0.0
     yield from (failure_of(str(error.filename), "list", error) for error in unreadable)
 
 
