@@ -44,7 +44,9 @@ class StyledConv(nn.Module):
         super().__init__()
         self.style = Style(inputs)
         self.depthwise = None if full else nn.Parameter(torch.empty(inputs, 1, 3, 3))
-        self.pointwise = nn.Parameter(torch.empty(outputs, inputs, 3, 3) if full else torch.empty(outputs, inputs, 1, 1))
+        self.pointwise = nn.Parameter(
+            torch.empty(outputs, inputs, 3, 3) if full else torch.empty(outputs, inputs, 1, 1)
+        )
         self.bias = nn.Parameter(torch.empty(outputs))
         self.noise: Tensor
         self.register_buffer("noise", torch.empty(1, 1, size, size))
@@ -60,15 +62,32 @@ class StyledConv(nn.Module):
 
 
 class Head(nn.Module):
-    """Features of one level to RGB."""
+    """Features of one level to RGB: linear, and, where `hidden`, a small convolution and a colour matrix from w on top of it."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, hidden: int = 0) -> None:
         super().__init__()
         self.style = Style(channels)
         self.weight, self.bias = nn.Parameter(torch.empty(3, channels, 1, 1)), nn.Parameter(torch.empty(3))
+        self.detail = self.colour = None
+        if hidden:
+            self.detail = nn.Sequential(
+                nn.Conv2d(channels, hidden, 1),
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden),
+                nn.Conv2d(hidden, hidden, 1),
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(hidden, 3, 1),
+            )
+            self.colour = nn.Linear(STYLE_SIZE, 12)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        return F.conv2d(x * self.style(w), self.weight, self.bias)
+        x = x * self.style(w)
+        rgb = F.conv2d(x, self.weight, self.bias)
+        if self.detail is None or self.colour is None:
+            return rgb
+        rgb = rgb + self.detail(x)
+        matrix, shift = self.colour(w).split((9, 3), 1)  # the levels left out change the colours most of all
+        return rgb + torch.einsum("bij,bjhw->bihw", matrix.view(-1, 3, 3), rgb) + shift[:, :, None, None]
 
 
 class Generator(nn.Module):
@@ -88,7 +107,9 @@ class Generator(nn.Module):
             )
             for i in range(LEVELS)
         )
-        self.heads = nn.ModuleDict({str(8 << i): Head(CHANNELS[i + 1]) for i in range(LEVELS) if 8 << i in SIZES})
+        self.heads = nn.ModuleDict(
+            {str(8 << i): Head(CHANNELS[i + 1], 0 if 8 << i == 512 else 64) for i in range(LEVELS) if 8 << i in SIZES}
+        )
 
     def forward(self, w: Tensor, size: int = 512) -> Tensor:
         """w (B, 512), or (B, 23, 512) for one vector a style; returns RGB (B, 3, size, size), about -1 to 1, size in SIZES."""

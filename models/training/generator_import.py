@@ -98,7 +98,10 @@ def read_synthesis(graph: Graph) -> dict[str, Tensor]:
             continue
         after = graph.user(key)
         if weight.shape[0] == 12:  # half the LL band is the box-downsampled 512 px picture
-            state["heads.512.weight"], state["heads.512.bias"] = weight[:3] * 0.5, graph.needed(after).reshape(-1)[:3] * 0.5
+            state["heads.512.weight"], state["heads.512.bias"] = (
+                weight[:3] * 0.5,
+                graph.needed(after).reshape(-1)[:3] * 0.5,
+            )
             break
         name, index = next(convs)
         put_style(f"{name}.style", index)
@@ -153,7 +156,9 @@ def main() -> None:
     parser.add_argument("source", type=pathlib.Path, help="folder with SynthesisNetwork.xml and MappingNetwork.xml")
     parser.add_argument("target", type=pathlib.Path)
     options = parser.parse_args()
-    state = read_synthesis(Graph(options.source / "SynthesisNetwork")) | read_mapping(Graph(options.source / "MappingNetwork"))
+    state = read_synthesis(Graph(options.source / "SynthesisNetwork")) | read_mapping(
+        Graph(options.source / "MappingNetwork")
+    )
     save_file({name: value.float().contiguous() for name, value in state.items()}, options.target)
 
 

@@ -1,0 +1,257 @@
+"""The face codec: an aligned 512 x 512 face to at most `max_bytes` bytes, and back.
+
+A payload holds the latents of the base layer, one style vector w of the generator in the basis of training.basis, quantised
+with one uniform step, and three colour gains that put right what the generator's skin tone misses. The step is the
+finest that fits the ceiling. Bits come from static integer tables (models/bitstream.py); models/FORMAT.md has the layout.
+"""
+
+import functools
+import hashlib
+import pathlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import fsspec
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors.torch import load as load_tensors
+from torch import Tensor
+
+from mien.models import refinement
+from mien.models.bitstream import HEADER, Tables, read_payload, write_payload
+from mien.models.encoder import INPUT, Encoder
+from mien.models.errors import WeightsError
+from mien.models.generator import Generator
+from mien.models.recogniser import Recogniser, arcface_crop
+from mien.models.runtime import one_thread
+
+Objective = Literal["identity", "realistic", "private"]
+Effort = Literal["fast", "good", "best"]
+Images = NDArray[np.uint8]
+
+SIZE = 512
+BASE_BYTES = 64  # of the base layer, its header included
+GAINS = 3  # symbols after the latents: log gain of R, G, B
+GAIN_STEP = 0.03
+FACE = (slice(int(0.30 * 128), int(0.86 * 128)), slice(int(0.24 * 128), int(0.76 * 128)))  # skin, in a 128 px face
+REALISTIC = 0.85  # truncation towards the mean face, as StyleGAN's psi
+PACKAGED = pathlib.Path(__file__).parent / "weights"
+
+
+@dataclass(frozen=True)
+class Coded:
+    """One encoded face: its payload, and how well that stands for the original (see FaceCodec.scores)."""
+
+    payload: bytes
+    score: float
+
+
+class FaceCodec:
+    """Encoder and decoder with their weights. Not to be made by hand: FaceCodec.load().
+
+    Faces are (512, 512, 3) uint8 RGB, FFHQ-aligned. What is encoded with effort "fast" is the same, bit for bit, whatever
+    the batch and the number of threads.
+    """
+
+    MIN_SCORE = 0.15  # below it a face was not understood; see the model card for what was measured
+
+    def __init__(self, decoder: bytes, encoder: bytes) -> None:
+        tensors, known = load_tensors(decoder), hashlib.sha256(decoder).digest()
+        self._number = int.from_bytes(known[:2], "big")
+        self.model = f"base1-{self._number:04x}"
+        self.tables = Tables(
+            tensors.pop("tables.counts").numpy().view(np.uint16),
+            tensors.pop("tables.offsets").numpy(),
+            tensors.pop("tables.classes").numpy(),
+        )
+        self._steps = tensors.pop("steps").numpy()
+        basis = {name: tensors.pop(f"basis.{name}").float() for name in ("mean", "synthesis", "centre")}
+        self._mean, self._synthesis, self._centre = basis["mean"], basis["synthesis"], basis["centre"]
+        self._generator = Generator().eval().requires_grad_(False)
+        self._generator.load_state_dict({name: value.float() for name, value in tensors.items()})
+        state = {name: value.float() for name, value in load_tensors(encoder).items()}
+        self._unit = state.pop("latents.deviation")
+        self._encoder = Encoder(len(self._unit)).eval().requires_grad_(False)
+        self._encoder.load_state_dict(state)
+        for part in (self._generator, self._encoder):
+            part.to(memory_format=torch.channels_last)
+
+    @classmethod
+    def load(cls, uri: str | None = None) -> "FaceCodec":
+        """The codec with the package's weights, or those of a folder at a path or fsspec URI; loaded once a process.
+
+        WeightsError where they cannot be read.
+        """
+        return _load(uri)
+
+    @property
+    def recogniser(self) -> Recogniser:
+        """The recogniser that the encoder looks with."""
+        return self._encoder.recogniser
+
+    def encode(
+        self, face: Images, max_bytes: int = 320, objective: Objective = "identity", effort: Effort = "fast"
+    ) -> bytes:
+        """One face (512, 512, 3) uint8 RGB to at most max_bytes bytes. ValueError for another shape, dtype or argument."""
+        return self.encode_batch(_one(face), max_bytes, objective, effort)[0]
+
+    def encode_batch(
+        self, faces: Images, max_bytes: int = 320, objective: Objective = "identity", effort: Effort = "fast"
+    ) -> list[bytes]:
+        """Faces (N, 512, 512, 3) uint8 RGB to N payloads, as encode() does."""
+        return [coded.payload for coded in self.code_batch(faces, max_bytes, objective, effort)]
+
+    @torch.inference_mode()
+    def code_batch(
+        self, faces: Images, max_bytes: int = 320, objective: Objective = "identity", effort: Effort = "fast"
+    ) -> list[Coded]:
+        """encode_batch() with the score of each face, at no extra cost."""
+        _check_faces(faces)
+        if objective not in get_args(Objective) or effort not in get_args(Effort):
+            raise ValueError(f"no objective {objective!r} or no effort {effort!r}")
+        if max_bytes < HEADER.size + 2:
+            raise ValueError(f"a face needs at least {HEADER.size + 2} bytes, not {max_bytes}")
+        return [self._code(face, min(max_bytes, BASE_BYTES), objective, effort) for face in _tensors(faces, INPUT)]
+
+    def decode(self, payload: bytes, size: int = SIZE) -> Images:
+        """A payload to the aligned face (size, size, 3) uint8 RGB; size 128, 256 or 512, the smaller the faster.
+
+        A PayloadError says what is wrong with bytes that encode() did not write; ValueError for another size.
+        """
+        return self.decode_batch([payload], size)[0]
+
+    @torch.inference_mode()
+    def decode_batch(self, payloads: Sequence[bytes], size: int = SIZE) -> Images:
+        """N payloads to (N, size, size, 3) uint8 RGB, as decode() does."""
+        read = [self._read(payload) for payload in payloads]
+        faces = [self._draw(latents[None], gains[None], size) for latents, gains in read]
+        if not faces:
+            return np.empty((0, size, size, 3), np.uint8)
+        rgb = (torch.cat(faces) * 127.5 + 127.5).round().byte()
+        return np.ascontiguousarray(rgb.permute(0, 2, 3, 1).numpy())
+
+    @torch.inference_mode()
+    def scores(self, faces: Images, payloads: Sequence[bytes]) -> NDArray[np.float32]:
+        """How well each payload stands for its face, (N,) float32, 0 to 1: the recogniser's cosine, 0 where negative.
+
+        Below MIN_SCORE the face was not understood (not a face, or hidden, or turned away), and the caller falls back.
+        """
+        _check_faces(faces)
+        found = [
+            self._similarity(face, self._draw(latents[None], gains[None], 128))
+            for face, (latents, gains) in zip(_tensors(faces, INPUT), map(self._read, payloads), strict=True)
+        ]
+        return np.array(found, np.float32)
+
+    def _read(self, payload: bytes) -> tuple[Tensor, Tensor]:
+        """(latents (K,), gains (3,)) of a payload."""
+        symbols, step = read_payload(payload, self.tables, self._number)
+        return self._dequantise(symbols, step), torch.from_numpy(symbols[-GAINS:] * np.float32(GAIN_STEP))
+
+    def _dequantise(self, symbols: NDArray[np.int32], step: int) -> Tensor:
+        return self._centre + torch.from_numpy(symbols[:-GAINS].astype(np.float32) * self._steps[step])
+
+    def _draw(self, latents: Tensor, gains: Tensor | None, size: int) -> Tensor:
+        """(B, K) latents and (B, 3) log gains to (B, 3, size, size) in -1..1."""
+        face: Tensor = self._generator(self._mean + latents @ self._synthesis, size)
+        if gains is not None:
+            face = (face + 1) * gains.exp()[:, :, None, None] - 1
+        return face.clamp(-1, 1)
+
+    def _similarity(self, face: Tensor, drawn: Tensor) -> float:
+        ours, theirs = self.recogniser(arcface_crop(drawn)), self.recogniser(arcface_crop(face[None]))
+        return float((ours * theirs).sum().clamp(0, 1))
+
+    def _code(self, face: Tensor, ceiling: int, objective: Objective, effort: Effort) -> Coded:
+        """One face (3, 256, 256) in -1..1."""
+        with one_thread():
+            latents = self._encoder(face[None])[0] * self._unit
+        if objective == "realistic":
+            latents = self._centre + REALISTIC * (latents - self._centre)
+        if objective == "private":
+            raise ValueError("objective 'private' is not in this version")
+        if effort != "fast":
+            latents = refinement.refine(
+                lambda latents, size: self._draw(latents, None, size),
+                lambda latents: self._dequantise(*self._quantise(latents, ceiling)),
+                self._encoder,
+                self._unit,
+                face,
+                latents,
+                effort,
+                identity=objective == "identity",
+            )
+        symbols, step = self._quantise(latents, ceiling)
+        drawn = self._draw(self._dequantise(symbols, step)[None], None, 128)
+        symbols[-GAINS:] = self.tables.clip(self._gains(face, drawn, symbols), step)[-GAINS:]
+        payload = write_payload(symbols, step, self.tables, self._number)
+        gains = torch.from_numpy(symbols[-GAINS:] * np.float32(GAIN_STEP))
+        drawn = ((drawn + 1) * gains.exp()[None, :, None, None] - 1).clamp(-1, 1)
+        return Coded(payload, self._similarity(face, drawn))
+
+    def _gains(self, face: Tensor, drawn: Tensor, symbols: NDArray[np.int32]) -> NDArray[np.int32]:
+        """The symbols with the gains that give the drawn face the mean colour of the original."""
+        small = F.interpolate(face[None], size=128, mode="area")
+        means = [(picture[0][:, *FACE] + 1).mean((1, 2)).clamp(min=0.02) for picture in (small, drawn)]
+        found = symbols.copy()
+        found[-GAINS:] = np.rint((means[0] / means[1]).log().numpy() / GAIN_STEP).astype(np.int32)
+        return found
+
+    def _quantise(self, latents: Tensor, ceiling: int) -> tuple[NDArray[np.int32], int]:
+        """(symbols, step) of the finest step whose payload is within the ceiling, whatever gains follow."""
+        offsets = (latents - self._centre).numpy()
+        for step in range(self.tables.steps):
+            symbols = np.zeros(len(offsets) + GAINS, np.int32)
+            symbols[:-GAINS] = np.rint(offsets / self._steps[step])
+            symbols = self.tables.clip(symbols, step)
+            longest = self.tables.clip(np.concatenate([symbols[:-GAINS], np.full(GAINS, 99, np.int32)]), step)
+            if self.tables.estimate(longest, step) / 8 > ceiling - HEADER.size + 2:
+                continue
+            if len(write_payload(longest, step, self.tables, self._number)) <= ceiling:
+                return symbols, step
+        raise ValueError(f"this face does not fit {ceiling} bytes")
+
+
+@functools.lru_cache(maxsize=2)
+def _load(uri: str | None) -> FaceCodec:
+    base = str(PACKAGED) if uri is None else uri.rstrip("/")
+    files = []
+    for name in ("decoder.safetensors", "encoder.safetensors"):
+        try:
+            with fsspec.open(f"{base}/{name}", "rb") as file:
+                files.append(file.read())
+        except Exception as error:  # every store has errors of its own
+            raise WeightsError(f"cannot read the codec's weights {base}/{name}: {error}") from error
+    try:
+        return FaceCodec(*files)
+    except Exception as error:
+        raise WeightsError(f"{base} does not hold the weights of this version's codec: {error}") from error
+
+
+def _one(face: Images) -> Images:
+    if not isinstance(face, np.ndarray) or face.ndim != 3:
+        raise ValueError(
+            f"a face must be an array ({SIZE}, {SIZE}, 3), not {getattr(face, 'shape', type(face).__name__)}"
+        )
+    return face[None]
+
+
+def _check_faces(faces: Images) -> None:
+    if not isinstance(faces, np.ndarray) or faces.shape[1:] != (SIZE, SIZE, 3) or faces.dtype != np.uint8:
+        found = f"{faces.shape} {faces.dtype}" if isinstance(faces, np.ndarray) else type(faces).__name__
+        raise ValueError(f"faces must be (N, {SIZE}, {SIZE}, 3) uint8, not {found}")
+
+
+def _tensors(faces: Images, size: int) -> list[Tensor]:
+    """Each face as (3, size, size) in -1..1, shrunk by area in integers, so that it is exact."""
+    factor = SIZE // size
+    shape = (size, factor, size, factor, 3)
+    return [
+        torch.from_numpy(face.reshape(shape).sum((1, 3), dtype=np.int32).astype(np.float32) / (factor**2 * 127.5) - 1)
+        .permute(2, 0, 1)
+        .contiguous()
+        for face in faces
+    ]

@@ -1,0 +1,58 @@
+"""What counts as a difference between two faces, in training and in refinement."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mien.models.recogniser import Recogniser, arcface_crop
+from mien.models.training.lpips import Lpips
+
+SIZE = 256
+
+
+def face_weight(size: int, outside: float = 0.35) -> Tensor:
+    """(1, 1, size, size): 1 on the face of an FFHQ-aligned picture, `outside` beyond it, mean 1."""
+    y, x = torch.meshgrid(torch.linspace(0, 1, size), torch.linspace(0, 1, size), indexing="ij")
+    distance = torch.sqrt(((x - 0.5) / 0.34) ** 2 + ((y - 0.54) / 0.42) ** 2)
+    weight = outside + (1 - outside) * torch.sigmoid((1.1 - distance) * 12)
+    return (weight / weight.mean())[None, None]
+
+
+@dataclass
+class Weights:
+    """Of the parts of the loss."""
+
+    lpips: float = 1.0
+    pixels: float = 0.6
+    identity: float = 0.3
+
+
+class FaceLoss:
+    """Loss of (B, 3, S, S) pictures in -1..1 against targets of 256 px."""
+
+    def __init__(self, backbone: str, heads: str, recogniser: str, weights: Weights | None = None) -> None:
+        self.lpips = Lpips(backbone, heads)
+        self.recogniser = Recogniser().eval().requires_grad_(False)
+        self.recogniser.load_state_dict({k: v.float() for k, v in load_file(recogniser).items()})
+        self.weights, self.place = weights or Weights(), face_weight(SIZE)
+
+    def parts(self, ours: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """(B,) each: LPIPS, L1 over a pyramid of 256 to 32 px, 1 - cosine of the recogniser."""
+        small = F.interpolate(ours, size=SIZE, mode="area") if ours.shape[-1] != SIZE else ours
+        found = {"lpips": self.lpips.compare(self.lpips.features(small), self.lpips.features(target), self.place)}
+        pixels, a, b, place = torch.zeros(len(ours)), small, target, self.place
+        for _ in range(4):
+            pixels = pixels + ((a - b).abs() * place).mean((1, 2, 3)) / 4
+            a, b, place = (F.avg_pool2d(t, 2) for t in (a, b, place))
+        found["pixels"] = pixels
+        embed = [self.recogniser(arcface_crop(t)) for t in (small, target)]
+        found["identity"] = 1 - (embed[0] * embed[1]).sum(1)
+        return found
+
+    def __call__(self, ours: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """((B,) weighted sum, its parts)."""
+        found = self.parts(ours, target)
+        return torch.stack([getattr(self.weights, name) * value for name, value in found.items()]).sum(0), found
