@@ -149,7 +149,7 @@ class FaceCodec:
     def _read(self, payload: bytes) -> tuple[Tensor, Tensor]:
         """(latents (K,), gains (3,)) of a payload."""
         symbols, step = read_payload(payload, self.tables, self._number)
-        return self._dequantise(symbols, step), torch.from_numpy(symbols[-GAINS:] * np.float32(GAIN_STEP))
+        return self._dequantise(symbols, step), _log_gains(symbols)
 
     def _dequantise(self, symbols: NDArray[np.int32], step: int) -> Tensor:
         return self._centre + torch.from_numpy(symbols[:-GAINS].astype(np.float32) * self._steps[step])
@@ -188,8 +188,7 @@ class FaceCodec:
         drawn = self._draw(self._dequantise(symbols, step)[None], None, 128)
         symbols[-GAINS:] = self.tables.clip(self._gains(face, drawn, symbols), step)[-GAINS:]
         payload = write_payload(symbols, step, self.tables, self._number)
-        gains = torch.from_numpy(symbols[-GAINS:] * np.float32(GAIN_STEP))
-        drawn = ((drawn + 1) * gains.exp()[None, :, None, None] - 1).clamp(-1, 1)
+        drawn = ((drawn + 1) * _log_gains(symbols).exp()[None, :, None, None] - 1).clamp(-1, 1)
         return Coded(payload, self._similarity(face, drawn))
 
     def _gains(self, face: Tensor, drawn: Tensor, symbols: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -213,6 +212,10 @@ class FaceCodec:
             if len(write_payload(longest, step, self.tables, self._number)) <= ceiling:
                 return symbols, step
         raise ValueError(f"this face does not fit {ceiling} bytes")
+
+
+def _log_gains(symbols: NDArray[np.int32]) -> Tensor:
+    return torch.from_numpy(symbols[-GAINS:].astype(np.float32)) * GAIN_STEP
 
 
 @functools.lru_cache(maxsize=2)
