@@ -20,12 +20,11 @@ Hole = tuple[Window, npt.NDArray[np.bool_]]
 # The egg, in aligned pixels. Over ../shared/faces/train and wild_train (401 faces, MediaPipe) the middle of the
 # forehead's upper edge lies at y 140 +- 8, the chin at 482 +- 13 (98 %: 506), the cheeks at x 116 and 403 (+- 25).
 CENTRE = (255.5, 285.0)
-HALF_WIDTH, RISE, DROP = 168.0, 175.0, 213.0
+HALF_WIDTH, RISE, DROP = 168.0, 200.0, 213.0
 SQUARENESS = 0.3  # 0 an ellipse, 1 a rectangle (the square of Fernandez-Guasti's s)
-FEATHER = 0.09  # width of the ramp inside the edge, as a share of the radius
+FEATHER = 0.06  # width of the ramp inside the edge, as a share of the radius
 
-# Chroma of a 4:2:0 source spreads by up to 2 pixels, so the ring's first 2 pixels know the face's colours.
-MARGIN = 2
+MARGIN = 1  # pixels around a mask that are replaced too: another machine may round a mask's edge to the other side
 NEUTRAL = 128
 CELLS = 96  # cells across the widest face of a group: the membrane is smooth, so it is solved on a coarse grid
 MAX_CELLS = 400_000  # a group's grid; bounds the time for a crowd whose masks all touch
@@ -79,11 +78,16 @@ def face_mask(transform: Sequence[float], shape: tuple[int, int]) -> Mask:
     window = _window(points.min(axis=0), points.max(axis=0), shape)
     inverse = np.linalg.inv(forward[:, :2])
     shift = -inverse @ forward[:, 2]
-    x = np.arange(window[1].start, window[1].stop)[None, :]
-    y = np.arange(window[0].start, window[0].stop)[:, None]
-    u = (inverse[0, 0] * x + shift[0]).astype(np.float32) + (inverse[0, 1] * y).astype(np.float32)
-    v = (inverse[1, 0] * x + shift[1]).astype(np.float32) + (inverse[1, 1] * y).astype(np.float32)
-    return window, _ramp(edge_distance(u, v))
+    x = np.arange(window[1].start, window[1].stop)
+    y = np.arange(window[0].start, window[0].stop)
+    alpha = np.empty((len(y), len(x)), np.float32)
+    step = max(1, (1 << 20) // max(1, len(x)))  # rows at once: a face may fill a 100 megapixel photo
+    across = (inverse[:, :1] * x + shift[:, None]).astype(np.float32)
+    for top in range(0, len(y), step):
+        down = (inverse[:, 1:] * y[top : top + step]).astype(np.float32)
+        u, v = (across[i][None, :] + down[i][:, None] for i in (0, 1))
+        alpha[top : top + step] = _ramp(edge_distance(u, v))
+    return window, alpha
 
 
 def box_mask(box: Sequence[float], shape: tuple[int, int]) -> Mask:
@@ -111,9 +115,9 @@ def _window(low: npt.NDArray[np.float64], high: npt.NDArray[np.float64], shape: 
 
 
 def _ramp(distance: npt.NDArray[np.float32]) -> Alpha:
-    """Mask from the distance inside the edge: steep at the edge, where the fill would show, smooth at the inner end."""
-    share = np.clip(distance / np.float32(FEATHER), 0, 1)
-    alpha: Alpha = share * (2 - share)
+    """Mask from the distance inside the edge: steep at the edge, where the blurred fill would show, smooth inside."""
+    rest = 1 - np.clip(distance / np.float32(FEATHER), 0, 1)
+    alpha: Alpha = 1 - rest * rest * rest
     return alpha
 
 
@@ -146,7 +150,7 @@ def _padded(mask: Mask, shape: tuple[int, ...]) -> Mask:
 def _grown(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     if inside.size == 0:
         return inside
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * MARGIN + 1, 2 * MARGIN + 1))
+    kernel = np.ones((2 * MARGIN + 1, 2 * MARGIN + 1), np.uint8)
     return cv2.dilate(inside.view(np.uint8), kernel).view(np.bool_)
 
 
@@ -238,7 +242,8 @@ def membrane(field: Field) -> Field:
         return np.where(known[:, :, None], field[:, :, :3], mean)
     even = cv2.copyMakeBorder(field, 0, height % 2, 0, width % 2, cv2.BORDER_CONSTANT)
     half = np.asarray(cv2.resize(even, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.float32)
-    coarse = membrane(half / np.where(half[:, :, 3:] > 0, half[:, :, 3:], np.float32(1)))
+    half[half[:, :, 3] > 0] /= half[half[:, :, 3] > 0][:, 3:]
+    coarse = membrane(half)
     start = cv2.resize(coarse, even.shape[1::-1], interpolation=cv2.INTER_LINEAR)[:height, :width]
     return _relax(np.where(known[:, :, None], field[:, :, :3], start), known)
 
