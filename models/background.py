@@ -129,29 +129,25 @@ def fill_faces(pixels: Pixels, masks: Sequence[Mask]) -> Pixels:
     pixel that it replaces, under whichever mask; where nothing is known at all it is NEUTRAL.
     """
     filled = pixels.copy()
-    holes = [(window, _grown(alpha > 0)) for window, alpha in (_padded(mask, pixels.shape[:2]) for mask in masks)]
+    holes = [_hole(mask, pixels.shape[:2]) for mask in masks]
     for members in _groups([window for window, _ in holes]):
         _fill_group(filled, [holes[i] for i in members])
     return filled
 
 
-def _padded(mask: Mask, shape: tuple[int, ...]) -> Mask:
-    """The mask in a window with room for the margin and for a ring of known pixels, as far as the photo reaches."""
+def _hole(mask: Mask, shape: tuple[int, ...]) -> Hole:
+    """What a mask replaces, in a window with room for a ring of known pixels, as far as the photo reaches."""
     (rows, columns), alpha = mask
+    inside = alpha > 0
     if alpha.size == 0:
-        return mask
+        return (rows, columns), inside
     pad = MARGIN + 4 + max(alpha.shape) // 16
     top, left = min(pad, rows.start), min(pad, columns.start)
     bottom, right = min(pad, shape[0] - rows.stop), min(pad, shape[1] - columns.stop)
     window = slice(rows.start - top, rows.stop + bottom), slice(columns.start - left, columns.stop + right)
-    return window, np.pad(alpha, ((top, bottom), (left, right)))
-
-
-def _grown(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    if inside.size == 0:
-        return inside
+    wide = np.pad(inside, ((top, bottom), (left, right)))
     kernel = np.ones((2 * MARGIN + 1, 2 * MARGIN + 1), np.uint8)
-    return cv2.dilate(inside.view(np.uint8), kernel).view(np.bool_)
+    return window, cv2.dilate(wide.view(np.uint8), kernel).view(np.bool_)
 
 
 def _groups(windows: Sequence[Window]) -> list[list[int]]:
