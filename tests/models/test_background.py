@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+
 from mien.models.alignment import similarity
 from mien.models.background import MARGIN, NEUTRAL, box_mask, edge_distance, face_mask, fill_faces, outline
 
