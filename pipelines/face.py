@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
 from mien.models.alignment import SIZE, align_face, face_transform
 from mien.models.codec import FaceCodec
 from mien.models.detection import FaceDetector

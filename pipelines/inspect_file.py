@@ -10,8 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
 from mien.models import bitstream, container
-from mien.models.errors import ContainerError
+from mien.models.errors import ContainerError, PayloadError
 from mien.pipelines import JobError
 from mien.transforms.parquet import ROOT_KEY, SCHEMA
 
@@ -37,7 +38,10 @@ def inspect(path: Path) -> dict[str, Any]:
         return _table(path)
     if start.startswith(_IMAGES) or start[4:8] == b"ftyp":
         return _photo(path.read_bytes())
-    return _face(path.read_bytes())
+    try:
+        return _face(path.read_bytes())
+    except PayloadError as error:
+        raise JobError(f"{path}: no AVIF, WebP, JPEG or Parquet file, nor a coded face: {error}") from error
 
 
 def _photo(data: bytes) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
-from mien.transforms.elements import CodedPhoto
 from tqdm import tqdm
+
+from mien.transforms.elements import CodedPhoto
 
 LISTED, SKIPPED, DONE, FAILED = b"L", b"S", b"D", b"F"
 _LINE_SECONDS = 10.0

@@ -16,6 +16,7 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
+
 from mien.pipelines.progress import SKIPPED, Tell
 from mien.transforms.elements import ListedFile, Written
 from mien.transforms.files import create, files_named, replacing

@@ -19,11 +19,12 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics, MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.runner import PipelineResult, create_runner
+
 from mien.pipelines import JobError
 from mien.pipelines.progress import DONE, FAILED, LISTED, Progress, Tell
-from mien.pipelines.resume import OnlyLeft, WriteIndex, WriteLines, fingerprint
+from mien.pipelines.resume import INDEX, OnlyLeft, WriteIndex, WriteLines, fingerprint
 from mien.transforms.elements import CodedPhoto, Failure, ListedFile, Photo, PhotosAndFailures
-from mien.transforms.files import delete, write_whole
+from mien.transforms.files import delete, files_named, write_whole
 from mien.transforms.names import common_root, is_local, join, normal_uri
 from mien.transforms.read import ListFiles, folder_of, list_files
 from mien.transforms.stage import NAMESPACE
@@ -94,7 +95,7 @@ class Job:
             result = self._execute(plan)
         except Exception as error:
             logging.getLogger(__name__).info("the job stopped", exc_info=True)
-            raise JobError(f"the job stopped: {_last_line(error)}") from error
+            raise JobError(f"the job stopped: {_reason(error)}") from error
         finally:
             progress.close()
             delete(join(join(self.output, hidden_folder(self.run_id)), ""))
@@ -112,13 +113,14 @@ class Job:
             try:
                 next(list_files(uri, root, plan.suffixes, self.exclude), None)
             except Exception as error:
-                message = str(error) if isinstance(error, FileNotFoundError) else f"{uri}: {_last_line(error)}"
+                message = str(error) if isinstance(error, FileNotFoundError) else f"{uri}: {_reason(error)}"
                 raise JobError(message) from error
         probe = join(self.output, f".mien-probe-{self.run_id}")
         try:
+            files_named(self.output, INDEX, "")  # says at once that there is no bucket; an upload tries for two minutes
             write_whole(probe, b"")
         except Exception as error:
-            raise JobError(f"{self.output}: cannot be written: {_last_line(error)}") from error
+            raise JobError(f"{self.output}: cannot be written: {_reason(error)}") from error
         finally:
             delete(probe)
 
@@ -177,7 +179,7 @@ class Job:
         try:
             write_whole(join(self.output, "run.json"), f"{json.dumps(record, indent=1)}\n".encode())
         except Exception as error:
-            raise JobError(f"{self.output}: run.json cannot be written: {_last_line(error)}") from error
+            raise JobError(f"{self.output}: run.json cannot be written: {_reason(error)}") from error
 
 
 class _FailureLine(beam.DoFn):
@@ -195,7 +197,7 @@ def _engine(beam_words: list[str], workers: int, workers_given: bool) -> Pipelin
         mode = "multi_processing" if workers > 1 else "in_memory"
         if not any(word.startswith("--direct_running_mode") for word in words):
             words.append(f"--direct_running_mode={mode}")
-        words += [f"--runner={LOCAL_RUNNER}", f"--direct_num_workers={workers}"]
+        words += [f"--runner={LOCAL_RUNNER}", f"--direct_num_workers={workers}"]  # the last one of a name counts
     elif workers_given:
         raise JobError("--workers is for runs on this machine; the named runner has its own option")
     try:
@@ -205,7 +207,7 @@ def _engine(beam_words: list[str], workers: int, workers_given: bool) -> Pipelin
             raise JobError("DaskRunner reports no metrics in this Beam, so what became of the photos could not be told")
         create_runner(runner)
     except (ValueError, ImportError, AttributeError, SystemExit) as error:
-        raise JobError(f"the Beam options cannot be used: {_last_line(error)}") from error
+        raise JobError(f"the Beam options cannot be used: {_reason(error)}") from error
     return options
 
 
@@ -230,8 +232,15 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _last_line(error: BaseException) -> str:
-    """The line of a message that says what happened; Beam puts whole tracebacks before it."""
+def _reason(error: BaseException) -> str:
+    """What happened, in one line: Beam packs a store's errors into its own, and puts whole tracebacks before a message."""
+    details = getattr(error, "exception_details", None)
+    if isinstance(details, dict) and details:
+        return _reason(next(iter(details.values())))
+    if getattr(error, "code", None) == 404 or 404 in error.args:
+        return "no such bucket"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:500] if lines else type(error).__name__
 
