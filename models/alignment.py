@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import numpy.typing as npt
+
 from mien.models.errors import ContainerError
 
 SIZE = 512
@@ -150,7 +151,7 @@ def align_face(pixels: Pixels, transform: Sequence[float], size: int = SIZE) -> 
     window = pixels[rows[0] : rows[-1] + 1] if _straight(rows) else pixels[rows]
     window = window[:, columns[0] : columns[-1] + 1] if _straight(columns) else window[:, columns]
     if shrink > 1:
-        window = cv2.resize(window, (blocks, blocks), interpolation=cv2.INTER_AREA)
+        window = np.asarray(cv2.resize(window, (blocks, blocks), interpolation=cv2.INTER_AREA), np.uint8)
 
     # from samples (size x fine a side, centres at integers) to window pixels, both with half-pixel corners
     step = scale / fine / shrink

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mien.models.alignment import (
     LEFT_EYE,
     LEFT_MOUTH,

@@ -1,0 +1,202 @@
+"""Recall, false positives and speed of mien's detectors beside deface's, on a folder of photos.
+
+python -m mien.models.benchmark_detection ../shared/photos --truth tests/data/faces.json
+
+deface (pip) is compared where it can be imported. Without --truth only counts and times are printed.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from mien.models.detection import FaceDetector
+from mien.models.errors import ImageError
+from mien.models.faces import Face
+from mien.models.image import decode_image
+from mien.models.landmarks import FaceLandmarker
+
+Pixels = npt.NDArray[np.uint8]
+Boxes = npt.NDArray[np.float64]
+Box = tuple[float, float, float, float]
+
+SAME_FACE = 0.2  # of the union, between a found box and one of the truth: detectors do not agree on chin and forehead
+DEFACE_THRESHOLD = 0.2  # deface 1.5.0's default
+
+
+class Matched(NamedTuple):
+    """missed: indices of true faces; false, double: how many boxes are on no face, on one that is already found."""
+
+    missed: list[int]
+    false: int
+    double: int
+
+
+def match(found: Boxes, faces: Boxes, unclear: Boxes) -> Matched:
+    """Pairs found boxes with true faces, the best overlap first; what lies on an unclear place counts as nothing.
+
+    found: (N, 4), faces: (M, 4), unclear: (K, 4), each x, y, width, height in the same pixels.
+    """
+    union, _ = overlaps(faces, found)
+    pairs = sorted(((-union[i, j], i, j) for i, j in zip(*np.nonzero(union >= SAME_FACE), strict=True)))
+    left, free = set(range(len(faces))), set(range(len(found)))
+    for _, i, j in pairs:
+        if i in left and j in free:
+            left.remove(i)
+            free.remove(j)
+    rest = found[sorted(free)]
+    on_unclear = (overlaps(unclear, rest)[0] >= SAME_FACE).any(0)
+    on_face = (overlaps(faces, rest)[1] > 0.5).any(0)
+    return Matched(sorted(left), int((~on_face & ~on_unclear).sum()), int(on_face.sum()))
+
+
+def overlaps(a: Boxes, b: Boxes) -> tuple[Boxes, Boxes]:
+    """(M, 4) and (N, 4) boxes to (M, N): what each pair shares of its union, and of its smaller box."""
+    a, b = a[:, None], b[None]
+    low, high = np.maximum(a[..., :2], b[..., :2]), np.minimum((a[..., :2] + a[..., 2:]), (b[..., :2] + b[..., 2:]))
+    shared = np.clip(high - low, 0, None).prod(-1)
+    area_a, area_b = a[..., 2:].prod(-1), b[..., 2:].prod(-1)
+    return shared / (area_a + area_b - shared), shared / np.minimum(area_a, area_b)
+
+
+def true_boxes(truth: dict[str, Any], name: str, width: int) -> tuple[Boxes, Boxes]:
+    """Faces and unclear places of a photo of this width, by its name without the ending, which reduced copies change."""
+    entries = {Path(key).stem: value for key, value in truth.items()}
+    entry = entries[Path(name).stem]
+    scale = width / entry["width"]
+    faces, unclear = (np.array(entry[key], np.float64).reshape(-1, 4) * scale for key in ("faces", "unclear"))
+    return faces, unclear
+
+
+def deface_detector() -> tuple[str, Callable[[Pixels], list[Box]]]:
+    """A name and deface's own detector at full resolution. ImportError where deface is not installed."""
+    from deface.centerface import CenterFace
+
+    centerface = CenterFace()
+
+    def detect(pixels: Pixels) -> list[Box]:
+        corners, _ = centerface(pixels, threshold=DEFACE_THRESHOLD)
+        return [(float(x0), float(y0), float(x1 - x0), float(y1 - y0)) for x0, y0, x1, y1, _ in corners]
+
+    return f"deface ({centerface.backend})", detect
+
+
+def measure(
+    name: str, detect: Callable[[Pixels], list[Box]], photos: dict[str, Pixels], truth: dict[str, Any] | None
+) -> dict[str, Any]:
+    """One row of the table: faces found, missed, false, double, and milliseconds (of all cores' work: cpu) a photo."""
+    detect(np.zeros((64, 64, 3), np.uint8))
+    row: dict[str, Any] = {"detector": name, "boxes": 0, "ms_photo": 0.0, "cpu_ms_photo": 0.0}
+    if truth is not None:
+        row |= {"faces": 0, "found": 0, "false": 0, "double": 0, "missed_in": {}}
+    for key, pixels in tqdm(photos.items(), desc=name, unit="photo", leave=False, disable=None):
+        start, cpu = time.perf_counter(), time.process_time()
+        boxes = np.array(detect(pixels), np.float64).reshape(-1, 4)
+        row["cpu_ms_photo"] += (time.process_time() - cpu) * 1000 / len(photos)
+        row["ms_photo"] += (time.perf_counter() - start) * 1000 / len(photos)
+        row["boxes"] += len(boxes)
+        if truth is not None:
+            faces, unclear = true_boxes(truth, key, pixels.shape[1])
+            matched = match(boxes, faces, unclear)
+            row["faces"] += len(faces)
+            row["found"] += len(faces) - len(matched.missed)
+            row["false"] += matched.false
+            row["double"] += matched.double
+            if matched.missed:
+                row["missed_in"][key] = len(matched.missed)
+    row["ms_face"] = row["ms_photo"] * len(photos) / max(1, row["boxes"])
+    return row
+
+
+def measure_landmarks(photos: dict[str, Pixels], found: dict[str, list[Face]]) -> dict[str, Any]:
+    """How many of the found faces get landmarks, and milliseconds a face."""
+    aligned = count = 0
+    seconds = 0.0
+    with FaceLandmarker() as landmarker:
+        for key, pixels in photos.items():
+            for face in found[key]:
+                start = time.perf_counter()
+                aligned += bool(landmarker.locate(pixels, face).landmarks)
+                seconds += time.perf_counter() - start
+                count += 1
+    return {"faces": count, "aligned": aligned, "ms_face": seconds * 1000 / max(1, count)}
+
+
+def load(folder: Path, truth: dict[str, Any] | None) -> dict[str, Pixels]:
+    """The photos of a folder that can be decoded and, with a truth, are in it."""
+    photos = {}
+    known = None if truth is None else {Path(key).stem for key in truth}
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and (known is None or path.stem in known):
+            try:
+                photos[path.name] = decode_image(path.read_bytes())
+            except ImageError as error:
+                print(f"{path.name}: {error}", file=sys.stderr)
+    return photos
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as aligned text; figures that need a truth are left out without one."""
+    keys = [
+        key
+        for key in ("detector", "faces", "found", "false", "double", "boxes", "ms_photo", "ms_face")
+        if key in rows[0]
+    ]
+    cells = [keys] + [[f"{row[k]:.1f}" if isinstance(row[k], float) else str(row[k]) for k in keys] for row in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(keys))]
+    return "\n".join(
+        "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
+        for line in cells
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m mien.models.benchmark_detection", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--truth", type=Path, help="boxes of the faces, as tests/data/faces.json")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    options = parser.parse_args(arguments)
+    truth = json.loads(options.truth.read_text(encoding="utf-8")) if options.truth else None
+    photos = load(options.folder, truth)
+    if not photos:
+        parser.error(f"no photo in {options.folder}" + (" that is in the truth" if truth else ""))
+
+    rows = []
+    found: dict[str, list[Face]] = {}
+    for names in (("mediapipe", "centerface"), ("centerface",), ("mediapipe",)):
+        with FaceDetector(names) as detector:
+            faces: list[list[Face]] = []
+
+            def detect(pixels: Pixels, detector: FaceDetector = detector, faces: list[list[Face]] = faces) -> list[Box]:
+                faces.append(detector.detect(pixels))
+                return [face.box for face in faces[-1]]
+
+            rows.append(measure("mien: " + " + ".join(names), detect, photos, truth))
+            found = found or dict(zip(photos, faces[1:], strict=True))  # the first is measure's warm-up
+    try:
+        rows.append(measure(*deface_detector(), photos, truth))
+    except ImportError as error:
+        print(f"deface's detector is left out: {error}", file=sys.stderr)
+    landmarks = measure_landmarks(photos, found)
+
+    megapixels = sum(pixels.shape[0] * pixels.shape[1] for pixels in photos.values()) / 1e6
+    if options.json:
+        print(json.dumps({"photos": len(photos), "megapixels": megapixels, "detectors": rows, "landmarks": landmarks}))
+    else:
+        print(f"{len(photos)} photos, {megapixels:.1f} megapixels")
+        print(table(rows))
+        print(f"landmarks: {landmarks['aligned']} of {landmarks['faces']} boxes, {landmarks['ms_face']:.1f} ms a face")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
