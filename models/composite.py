@@ -3,8 +3,8 @@
 A decoded face has errors of colour (a tint, a little too dark on one side) and of shape (hair where the photo has a
 wall). Both show at the mask's edge, where the photo's own pixels are known. Colour errors are evened out over the face:
 a gain for all of it, if the whole edge agrees on one, and an offset that fades inwards. Shape errors are evened out
-just at the edge, so that neither hair nor a bright wall is smeared over the face; where the decoded face shows no skin
-there, it gives way to the fill, which continues the surroundings.
+just at the edge, so that neither hair nor a bright wall is smeared over the face; decoded hair or background that
+contradicts the photo there gives way to the fill, which continues the surroundings.
 """
 
 import math
@@ -34,13 +34,16 @@ TILE = 1024  # pixels painted at once: bounds the memory of a face that fills a 
 # of altered gamma, tint, contrast, place and sharpness; faces fitted by w alone; and other people's faces.
 RING = 20.0  # width of the ring that is compared, aligned pixels
 SMOOTH = 10.0  # of the differences along the ring, aligned pixels
-COLOUR_ERROR = 40.0  # grey levels; larger differences on the ring are errors of shape
-COLOUR_REACH = 70.0  # aligned pixels inwards at which a correction has fallen to 1/e
-SKIN_REACH, OTHER_REACH = 10.0, 40.0  # the same for errors of shape, on what looks like skin and on the rest
-DOUBT = 30.0  # grey levels of difference at which half of what is no skin is doubted
-FADE, FADE_REACH = 2.0, 50.0
 TINT_SPREAD = 0.1  # expected size of a codec's error of colour, in octaves of light
 SECTORS = 4.0  # independent parts of a whole ring
+COLOUR_ERROR = 40.0  # grey levels; larger differences on the ring are errors of shape
+COLOUR_REACH = 70.0  # aligned pixels inwards at which a correction has fallen to 1/e
+FACE_REACH, OTHER_REACH = 10.0, 30.0  # the same for errors of shape: on the face, and on hair and background
+DOUBT = 30.0  # grey levels of difference at which half of such hair and background is doubted
+FADE, FADE_REACH = 3.0, 50.0  # how readily it gives way to the fill, and how far inwards
+FADE_SCALE = 0.1  # photo pixels an aligned pixel below which a face is too small for that
+# Tolerances in octaves, of colour and of brightness, by which two cells look the same.
+SKIN, STRICT_SKIN, SAME, PAIR = (0.2, 1.2), (0.15, 0.6), (0.35, 0.8), (0.15, 0.5)
 
 
 def needed_size(transform: Sequence[float]) -> int:
@@ -114,7 +117,7 @@ def _match(pixels: Pixels, decoded: Pixels, forward: Matrix, scale: float) -> tu
     ring = inside & (depth < -start) & (depth > -start - max(RING, 3 / scale))
     if not ring.any():
         return np.ones(3, np.float32), np.tile(np.array([0, 0, 0, 1], np.float32), (GRID, GRID, 1))
-    gain = _gain(np.log2((ours[ring] + 8) / (theirs[ring] + 8)), _skin(theirs, 0.15, 0.6)[ring])
+    gain = _gain(np.log2((ours[ring] + 8) / (theirs[ring] + 8)), _skin(theirs, STRICT_SKIN)[ring])
 
     known = ring[:, :, None].astype(np.float32)
     smooth = cv2.GaussianBlur(np.dstack([(ours - theirs * gain) * known, known]), (0, 0), SMOOTH / CELL)
@@ -123,13 +126,17 @@ def _match(pixels: Pixels, decoded: Pixels, forward: Matrix, scale: float) -> tu
     colour = difference / (1 + (power / COLOUR_ERROR**2) ** 2)
     doubt = np.repeat(power / (power + DOUBT**2), 3, axis=2)
     # what the ring says is carried inwards, smoothly
-    colour, shape, doubt = (membrane(np.dstack([part * known, known])) for part in (colour, difference - colour, doubt))
+    parts = (colour, difference - colour, doubt, theirs)
+    colour, shape, doubt, outer = (membrane(np.dstack([part * known, known])) for part in parts)
 
+    # what is no skin, but looks as the decoded face does outside the mask, is hair or background that goes on inwards
+    other = (1 - _skin(theirs, SKIN)) * _likeness(np.log2((theirs + 8) / (outer + 8)), SAME)
+    other = np.asarray(cv2.GaussianBlur(other, (0, 0), 8 / CELL), np.float32)[:, :, None]
     inwards = np.maximum(depth, 0)[:, :, None]
-    skin = cv2.GaussianBlur(_skin(theirs, 0.2, 1.2), (0, 0), 8 / CELL)[:, :, None]
-    reach = SKIN_REACH * skin + OTHER_REACH * (1 - skin)
+    reach = FACE_REACH + (OTHER_REACH - FACE_REACH) * other
     offset = colour * np.exp(-inwards / COLOUR_REACH) + shape * np.exp(-inwards / reach)
-    fade = FADE * doubt[:, :, :1] * (1 - skin) * np.exp(-inwards / FADE_REACH)
+    # the ring of a small face lies far out, so it says less
+    fade = FADE * math.exp(-FADE_SCALE / scale) * doubt[:, :, :1] * other * np.exp(-inwards / FADE_REACH)
     return gain, np.dstack([offset, 1 - np.minimum(fade, 1)]).astype(np.float32)
 
 
@@ -182,12 +189,12 @@ def _face_cells(decoded: Pixels) -> Array:
     )
 
 
-def _skin(theirs: Array, hue: float, light: float) -> Array:
+def _skin(theirs: Array, tolerance: tuple[float, float]) -> Array:
     """(GRID, GRID), 0 to 1: how much each cell looks like the skin in the middle of the decoded face."""
     place = _places()
     middle = ((place > 150) & (place < 360))[None, :] & ((place > 250) & (place < 400))[:, None]
     tone = np.log2(theirs + 8)
-    return _likeness(tone - np.median(tone[middle], axis=0), hue, light)
+    return _likeness(tone - np.median(tone[middle], axis=0), tolerance)
 
 
 def _gain(pairs: Array, skin: Array) -> Array:
@@ -197,7 +204,7 @@ def _gain(pairs: Array, skin: Array) -> Array:
     """
     gain = np.zeros(3, np.float32)
     for _ in range(3):
-        trust = (skin + 0.3) * _likeness(pairs - gain, 0.15, 0.5)
+        trust = (skin + 0.3) * _likeness(pairs - gain, PAIR)
         total = trust.sum() + 1e-6
         gain = (trust[:, None] * pairs).sum(axis=0) / total
     spread = (trust[:, None] * (pairs - gain) ** 2).sum() / total / 3
@@ -206,8 +213,8 @@ def _gain(pairs: Array, skin: Array) -> Array:
     return np.exp2(np.clip(gain, -0.5, 0.5)).astype(np.float32)
 
 
-def _likeness(difference: Array, hue: float, light: float) -> Array:
-    """(...,) 0 to 1 from (..., 3) differences in octaves: tolerances for the colour and for the brightness."""
+def _likeness(difference: Array, tolerance: tuple[float, float]) -> Array:
+    """(...,) 0 to 1 from (..., 3) differences in octaves, and the tolerances for colour and for brightness."""
     mean = difference.mean(axis=-1)
     colour = ((difference - mean[..., None]) ** 2).sum(axis=-1)
-    return np.asarray(np.exp(-colour / hue**2 - (mean / light) ** 2), np.float32)
+    return np.asarray(np.exp(-colour / tolerance[0] ** 2 - (mean / tolerance[1]) ** 2), np.float32)
