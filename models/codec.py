@@ -37,6 +37,7 @@ BASE_BYTES = 64  # of the base layer, its header included
 GAINS = 3  # symbols after the latents: log gain of R, G, B
 GAIN_STEP = 0.03
 FACE = (slice(int(0.30 * 128), int(0.86 * 128)), slice(int(0.24 * 128), int(0.76 * 128)))  # skin, in a 128 px face
+SEEN = (slice(8, 29), slice(6, 26))  # the face, in a 32 px one
 REALISTIC = 0.85  # truncation towards the mean face, as StyleGAN's psi
 PACKAGED = pathlib.Path(__file__).parent / "weights"
 
@@ -56,7 +57,7 @@ class FaceCodec:
     the batch and the number of threads.
     """
 
-    MIN_SCORE = 0.15  # below it a face was not understood; see the model card for what was measured
+    MIN_SCORE = 0.3  # below it a face was not understood; see the model card for what was measured
 
     def __init__(self, decoder: bytes, encoder: bytes) -> None:
         tensors, known = load_tensors(decoder), hashlib.sha256(decoder).digest()
@@ -135,13 +136,13 @@ class FaceCodec:
 
     @torch.inference_mode()
     def scores(self, faces: Images, payloads: Sequence[bytes]) -> NDArray[np.float32]:
-        """How well each payload stands for its face, (N,) float32, 0 to 1: the recogniser's cosine, 0 where negative.
+        """How well each payload stands for its face, (N,) float32, 0 to 1: same person, and light and dark in the same places.
 
         Below MIN_SCORE the face was not understood (not a face, or hidden, or turned away), and the caller falls back.
         """
         _check_faces(faces)
         found = [
-            self._similarity(face, self._draw(latents[None], gains[None], 128))
+            self._score(face, self._draw(latents[None], gains[None], 128))
             for face, (latents, gains) in zip(_tensors(faces, INPUT), map(self._read, payloads), strict=True)
         ]
         return np.array(found, np.float32)
@@ -157,13 +158,15 @@ class FaceCodec:
     def _draw(self, latents: Tensor, gains: Tensor | None, size: int) -> Tensor:
         """(B, K) latents and (B, 3) log gains to (B, 3, size, size) in -1..1."""
         face: Tensor = self._generator(self._mean + latents @ self._synthesis, size)
-        if gains is not None:
-            face = (face + 1) * gains.exp()[:, :, None, None] - 1
-        return face.clamp(-1, 1)
+        return face.clamp(-1, 1) if gains is None else _tint(face, gains)
 
-    def _similarity(self, face: Tensor, drawn: Tensor) -> float:
+    def _score(self, face: Tensor, drawn: Tensor) -> float:
+        """Geometric mean of the recogniser's cosine and the correlation of the grey face at 32 px, each 0 where negative."""
         ours, theirs = self.recogniser(arcface_crop(drawn)), self.recogniser(arcface_crop(face[None]))
-        return float((ours * theirs).sum().clamp(0, 1))
+        grey = [F.interpolate(t.mean(1, keepdim=True), size=32, mode="area")[0, 0][SEEN] for t in (drawn, face[None])]
+        a, b = (g - g.mean() for g in grey)
+        correlation = (a * b).sum() / ((a * a).sum() * (b * b).sum() + 1e-6).sqrt()
+        return float(((ours * theirs).sum().clamp(0, 1) * correlation.clamp(0, 1)).sqrt())
 
     def _code(self, face: Tensor, ceiling: int, objective: Objective, effort: Effort) -> Coded:
         """One face (3, 256, 256) in -1..1."""
@@ -176,7 +179,7 @@ class FaceCodec:
         if effort != "fast":
             latents = refinement.refine(
                 lambda latents, size: self._draw(latents, None, size),
-                lambda latents: self._dequantise(*self._quantise(latents, ceiling)),
+                lambda latents: self._dequantise(*self._quantise(latents, ceiling, np.zeros(GAINS, np.int32))),
                 self._encoder,
                 self._unit,
                 face,
@@ -184,34 +187,36 @@ class FaceCodec:
                 effort,
                 identity=objective == "identity",
             )
-        symbols, step = self._quantise(latents, ceiling)
+        symbols, step = self._quantise(latents, ceiling, np.zeros(GAINS, np.int32))
         drawn = self._draw(self._dequantise(symbols, step)[None], None, 128)
-        symbols[-GAINS:] = self.tables.clip(self._gains(face, drawn, symbols), step)[-GAINS:]
+        first, (symbols, step) = step, self._quantise(latents, ceiling, self._gains(face, drawn))
+        if step != first:  # the gains took bytes from the latents
+            drawn = self._draw(self._dequantise(symbols, step)[None], None, 128)
         payload = write_payload(symbols, step, self.tables, self._number)
-        drawn = ((drawn + 1) * _log_gains(symbols).exp()[None, :, None, None] - 1).clamp(-1, 1)
-        return Coded(payload, self._similarity(face, drawn))
+        return Coded(payload, self._score(face, _tint(drawn, _log_gains(symbols)[None])))
 
-    def _gains(self, face: Tensor, drawn: Tensor, symbols: NDArray[np.int32]) -> NDArray[np.int32]:
-        """The symbols with the gains that give the drawn face the mean colour of the original."""
+    def _gains(self, face: Tensor, drawn: Tensor) -> NDArray[np.int32]:
+        """The symbols of the gains that give the drawn face (1, 3, 128, 128) the mean colour of the original's skin."""
         small = F.interpolate(face[None], size=128, mode="area")
         means = [(picture[0][:, *FACE] + 1).mean((1, 2)).clamp(min=0.02) for picture in (small, drawn)]
-        found = symbols.copy()
-        found[-GAINS:] = np.rint((means[0] / means[1]).log().numpy() / GAIN_STEP).astype(np.int32)
-        return found
+        return np.rint((means[0] / means[1]).log().numpy() / GAIN_STEP).astype(np.int32)
 
-    def _quantise(self, latents: Tensor, ceiling: int) -> tuple[NDArray[np.int32], int]:
-        """(symbols, step) of the finest step whose payload is within the ceiling, whatever gains follow."""
+    def _quantise(self, latents: Tensor, ceiling: int, gains: NDArray[np.int32]) -> tuple[NDArray[np.int32], int]:
+        """(symbols, step) of the finest step whose payload is within the ceiling; ValueError where none is."""
         offsets = (latents - self._centre).numpy()
         for step in range(self.tables.steps):
-            symbols = np.zeros(len(offsets) + GAINS, np.int32)
-            symbols[:-GAINS] = np.rint(offsets / self._steps[step])
+            symbols = np.concatenate([np.rint(offsets / self._steps[step]).astype(np.int32), gains])
             symbols = self.tables.clip(symbols, step)
-            longest = self.tables.clip(np.concatenate([symbols[:-GAINS], np.full(GAINS, 99, np.int32)]), step)
-            if self.tables.estimate(longest, step) / 8 > ceiling - HEADER.size + 2:
+            if self.tables.estimate(symbols, step) / 8 > ceiling - HEADER.size + 1:
                 continue
-            if len(write_payload(longest, step, self.tables, self._number)) <= ceiling:
+            if len(write_payload(symbols, step, self.tables, self._number)) <= ceiling:
                 return symbols, step
         raise ValueError(f"this face does not fit {ceiling} bytes")
+
+
+def _tint(face: Tensor, gains: Tensor) -> Tensor:
+    """(B, 3, S, S) in -1..1 with (B, 3) log gains, black staying black."""
+    return ((face + 1) * gains.exp()[:, :, None, None] - 1).clamp(-1, 1)
 
 
 def _log_gains(symbols: NDArray[np.int32]) -> Tensor:

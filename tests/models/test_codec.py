@@ -1,0 +1,202 @@
+import pathlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mien.models import FaceCodec
+from mien.models.bitstream import HEADER, read_header, read_payload, write_payload
+from mien.models.codec import BASE_BYTES
+from mien.models.errors import PayloadError, WeightsError, WrongModelError
+from mien.models.recogniser import Recogniser, arcface_crop
+
+GOLDEN = pathlib.Path(__file__).parent.parent / "data/golden"
+
+
+@pytest.fixture(scope="module")
+def codec() -> FaceCodec:
+    return FaceCodec.load()
+
+
+@pytest.fixture(scope="module")
+def faces(codec: FaceCodec) -> np.ndarray:
+    """Four faces of people who do not exist: the generator's, drawn from latents of the size that real faces have."""
+    random = np.random.default_rng(7)
+    payloads = []
+    for _ in range(4):
+        unit = codec._unit.numpy()
+        symbols = np.zeros(codec.tables.classes.shape[1], np.int32)
+        symbols[: len(unit)] = np.rint(random.normal(size=len(unit)) * unit * 0.6 / codec._steps[8])
+        payloads.append(write_payload(codec.tables.clip(symbols, 8), 8, codec.tables, codec._number))
+    return codec.decode_batch(payloads)
+
+
+def similarity(codec: FaceCodec, a: np.ndarray, b: np.ndarray) -> float:
+    pictures = [torch.from_numpy(p.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1 for p in (a, b)]
+    one, other = (codec.recogniser(arcface_crop(p)) for p in pictures)
+    return float((one * other).sum())
+
+
+def test_a_face_comes_back_as_the_same_person(codec: FaceCodec, faces: np.ndarray) -> None:
+    payloads = codec.encode_batch(faces)
+    decoded = codec.decode_batch(payloads)
+    assert decoded.shape == faces.shape
+    assert decoded.dtype == np.uint8
+    found = [similarity(codec, a, b) for a, b in zip(faces, decoded, strict=True)]
+    others = [similarity(codec, a, b) for a, b in zip(faces, np.roll(decoded, 1, 0), strict=True)]
+    assert np.mean(found) > 0.5 > np.mean(others)
+
+
+@pytest.mark.parametrize("ceiling", [16, 24, 33, 48, 63, 64, 320])
+def test_the_ceiling_holds_and_is_used(codec: FaceCodec, faces: np.ndarray, ceiling: int) -> None:
+    lengths = [len(payload) for payload in codec.encode_batch(faces, max_bytes=ceiling)]
+    most = min(ceiling, BASE_BYTES)
+    assert max(lengths) <= most
+    assert np.mean(lengths) >= 0.75 * most
+
+
+def test_more_bytes_are_closer(codec: FaceCodec, faces: np.ndarray) -> None:
+    found = []
+    for ceiling in (16, 32, 64):
+        decoded = codec.decode_batch(codec.encode_batch(faces, max_bytes=ceiling), size=128)
+        found.append(np.mean([similarity(codec, a, b) for a, b in zip(faces, decoded, strict=True)]))
+    assert found[0] < found[1] < found[2]
+
+
+def test_bytes_do_not_depend_on_batch_or_threads(codec: FaceCodec, faces: np.ndarray) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = [codec.encode(face) for face in faces]
+        torch.set_num_threads(2)
+        assert codec.encode_batch(faces) == alone
+        assert codec.encode_batch(np.tile(faces, (4, 1, 1, 1))) == alone * 4
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_pixels_agree_between_batches_and_threads(codec: FaceCodec, faces: np.ndarray) -> None:
+    payloads, before = codec.encode_batch(faces), torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = np.stack([codec.decode(payload) for payload in payloads])
+        torch.set_num_threads(2)
+        together = codec.decode_batch(payloads)
+    finally:
+        torch.set_num_threads(before)
+    assert np.abs(alone.astype(int) - together).max() <= 1
+
+
+@pytest.mark.parametrize("size", [128, 256])
+def test_smaller_sizes_show_the_same_face(codec: FaceCodec, faces: np.ndarray, size: int) -> None:
+    payload = codec.encode(faces[0])
+    whole, small = codec.decode(payload), codec.decode(payload, size=size)
+    assert small.shape == (size, size, 3)
+    shrunk = np.asarray(Image.fromarray(whole).resize((size, size), Image.Resampling.BOX)).astype(int)
+    assert np.abs(shrunk - small).mean() < 14
+    assert similarity(codec, whole, small) > 0.6
+
+
+def test_scores_tell_faces_from_other_things(codec: FaceCodec, faces: np.ndarray) -> None:
+    random = np.random.default_rng(0)
+    noise = random.integers(0, 256, (512, 512, 3), np.uint8)
+    stripes = np.repeat(np.repeat(random.integers(0, 256, (32, 1, 3), np.uint8), 16, 0), 512, 1)
+    everything = np.concatenate([faces, noise[None], stripes[None], np.full((1, 512, 512, 3), 200, np.uint8)])
+    payloads = codec.encode_batch(everything)
+    scores = codec.scores(everything, payloads)
+    assert scores.dtype == np.float32
+    assert (scores[:4] >= codec.MIN_SCORE).all()
+    assert (scores[4:] < codec.MIN_SCORE).all()
+    coded = codec.code_batch(everything)
+    np.testing.assert_allclose([c.score for c in coded], scores, atol=1e-4)
+    assert [c.payload for c in coded] == payloads
+
+
+def test_realistic_is_closer_to_the_mean_face(codec: FaceCodec, faces: np.ndarray) -> None:
+    far = [
+        np.linalg.norm([codec._read(codec.encode(face, objective=objective))[0].numpy() for face in faces])
+        for objective in ("identity", "realistic")
+    ]
+    assert far[1] < 0.9 * far[0]
+
+
+def test_good_is_no_further_than_fast(codec: FaceCodec) -> None:
+    face = np.asarray(Image.open(GOLDEN.parent / "face.jpg"))
+    fast, good = (codec.decode(codec.encode(face, effort=effort)) for effort in ("fast", "good"))
+    assert np.abs(good - face.astype(int)).mean() < 1.1 * np.abs(fast - face.astype(int)).mean()
+    assert similarity(codec, face, good) >= similarity(codec, face, fast) - 0.02
+
+
+def test_golden_payloads(codec: FaceCodec) -> None:
+    """Payloads of the packaged model decode to the recorded pictures."""
+    paths = sorted(GOLDEN.glob("*.mien"))
+    assert paths
+    for path in paths:
+        expected = np.asarray(Image.open(path.with_suffix(".png"))).astype(int)
+        assert np.abs(codec.decode(path.read_bytes(), size=128) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "face",
+    [
+        np.zeros((511, 512, 3), np.uint8),
+        np.zeros((512, 512), np.uint8),
+        np.zeros((512, 512, 4), np.uint8),
+        np.zeros((512, 512, 3), np.float32),
+        np.zeros((1, 512, 512, 3), np.uint8),
+        [[1, 2, 3]],
+    ],
+)
+def test_what_is_no_face_array_is_refused(codec: FaceCodec, face: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        codec.encode(face)
+
+
+def test_wrong_arguments_are_refused(codec: FaceCodec, faces: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="objective"):
+        codec.encode(faces[0], objective="funny")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="effort"):
+        codec.encode(faces[0], effort="more")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="at least 8 bytes"):
+        codec.encode(faces[0], max_bytes=3)
+    with pytest.raises(ValueError, match="128, 256, 512"):
+        codec.decode(codec.encode(faces[0]), size=300)
+
+
+def test_another_model_is_refused(codec: FaceCodec, faces: np.ndarray) -> None:
+    symbols, step = read_payload(codec.encode(faces[0]), codec.tables, codec._number)
+    with pytest.raises(WrongModelError):
+        codec.decode(write_payload(symbols, step, codec.tables, codec._number ^ 1))
+
+
+def test_empty_batches(codec: FaceCodec) -> None:
+    assert codec.encode_batch(np.empty((0, 512, 512, 3), np.uint8)) == []
+    assert codec.decode_batch([], size=256).shape == (0, 256, 256, 3)
+
+
+def test_a_damaged_payload_spoils_no_batch_silently(codec: FaceCodec, faces: np.ndarray) -> None:
+    payload = codec.encode(faces[0])
+    with pytest.raises(PayloadError):
+        codec.decode_batch([payload, payload[:-1]])
+
+
+def test_header_says_the_model(codec: FaceCodec, faces: np.ndarray) -> None:
+    header = read_header(codec.encode(faces[0]))
+    assert codec.model.endswith(f"{header.model:04x}")
+    assert header.total <= BASE_BYTES
+    assert header.base_bytes + HEADER.size == header.total
+
+
+def test_missing_and_broken_weights(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(WeightsError, match="cannot read"):
+        FaceCodec.load(str(tmp_path / "nothing"))
+    for name in ("decoder", "encoder"):
+        (tmp_path / f"{name}.safetensors").write_bytes(b"no weights")
+    with pytest.raises(WeightsError, match="does not hold"):
+        FaceCodec.load(str(tmp_path))
+
+
+def test_recogniser_takes_112_px() -> None:
+    assert Recogniser().features(torch.zeros(1, 3, 112, 112)).shape == (1, 128, 7, 7)
