@@ -25,10 +25,15 @@ _MAX_BYTES = 200_000_000
 
 
 class FaceFinder:
-    """A picture's aligned face. The detectors are loaded when the first picture needs them."""
+    """A picture's aligned face. The detectors are loaded when the first picture needs them, and freed by close()."""
 
     def __init__(self) -> None:
         self._models: tuple[FaceDetector, FaceLandmarker] | None = None
+
+    def close(self) -> None:
+        """Frees the detectors."""
+        for model in self._models or ():
+            model.close()
 
     def face_of(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """The picture itself if it is 512 x 512, else its largest face, aligned. ImageError if there is none."""
@@ -50,13 +55,13 @@ def run(args: argparse.Namespace) -> int:
     tune_process(os.cpu_count() or 1)
     codec = FaceCodec.load()
     if args.run == "encode":
-        finder = FaceFinder()
+        with contextlib.closing(FaceFinder()) as finder:
 
-        def work(data: bytes) -> bytes:
-            face = finder.face_of(decode_image(data))
-            return codec.encode(face, max_bytes=args.face_bytes, objective=args.objective, effort=args.effort)
+            def work(data: bytes) -> bytes:
+                face = finder.face_of(decode_image(data))
+                return codec.encode(face, max_bytes=args.face_bytes, objective=args.objective, effort=args.effort)
 
-        return _each(args, ".mien", work)
+            return _each(args, ".mien", work)
     return _each(args, ".png", lambda data: encode_image(codec.decode(data), "png"))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 import apache_beam as beam
+
 from mien.models.background import fill_faces
 from mien.models.image import encode_image
 from mien.transforms.code_faces import mask_of

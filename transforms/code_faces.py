@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler, RunInference
+
 from mien.models.alignment import align_face
 from mien.models.background import box_mask, face_mask, fill_faces
 from mien.models.codec import FaceCodec

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import apache_beam as beam
+
 from mien.transforms.background import QUALITY, BackgroundCodec, CodeBackground
 from mien.transforms.code_faces import FACE_BYTES, CodeFaces, Effort
 from mien.transforms.decide import DecideFaces

@@ -7,6 +7,7 @@ import apache_beam as beam
 import cv2
 import numpy as np
 import numpy.typing as npt
+
 from mien.models.faces import Face
 from mien.transforms.elements import Decision, PhotoInWork, PhotosAndFailures
 from mien.transforms.policy import Policy

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import apache_beam as beam
+
 from mien.models.image import decode_image
 from mien.transforms.elements import Photo, PhotoInWork, PhotosAndFailures
 from mien.transforms.names import name_under

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
+
 from mien.models.alignment import face_transform
 from mien.models.detection import FaceDetector
 from mien.models.faces import Face
@@ -45,6 +46,10 @@ class _Detect(Stage):
         tune_process(self._threads)
         self._detector = FaceDetector(self._detectors)
         self._landmarker = FaceLandmarker()
+
+    def teardown(self) -> None:
+        self._detector.close()
+        self._landmarker.close()
 
     def work(self, element: PhotoInWork) -> Iterable[PhotoInWork]:
         found = find_faces(element, self._detector, self._landmarker)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from apache_beam import PCollection, coders
 from apache_beam.typehints import row_type
+
 from mien.models.faces import Face
 
 FAILURES = "failures"

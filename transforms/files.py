@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
+
 from mien.transforms.names import is_local, join
 
 

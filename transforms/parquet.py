@@ -3,6 +3,7 @@
 from typing import Any
 
 import pyarrow as pa
+
 from mien.models.alignment import snap_transform
 from mien.transforms.elements import CodedFace, CodedPhoto, ListedFile
 from mien.transforms.names import name_under

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal, get_args
 
 import fsspec
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
 from mien.models.errors import PolicyError
 from mien.transforms.names import is_local
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 Action = Literal["keep", "preserve", "realistic", "fill"]
 ACTIONS: tuple[str, ...] = get_args(Action)

@@ -12,6 +12,7 @@ from apache_beam.io.filesystem import CompressionTypes, FileSystem
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
+
 from mien.models.errors import ImageError, ImageTooLargeError
 from mien.transforms.elements import FAILURES, Failure, ListedFile, Photo, PhotosAndFailures
 from mien.transforms.names import common_root, is_local, join, name_under, normal_uri

@@ -10,6 +10,7 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
+
 from mien.models.container import extract
 from mien.transforms.elements import FAILURES, CodedFace, CodedPhoto, ListedFile, PhotosAndFailures
 from mien.transforms.parquet import ROOT_KEY, SCHEMA, photo_of

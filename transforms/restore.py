@@ -5,6 +5,7 @@ from typing import Literal
 
 from apache_beam.metrics import Metrics
 from apache_beam.utils.shared import Shared
+
 from mien.models.codec import FaceCodec
 from mien.models.composite import needed_size, paste_face
 from mien.models.errors import ContainerError

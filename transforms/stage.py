@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
+
 from mien.transforms.elements import FAILURES, Failure, PhotosAndFailures
 
 NAMESPACE = "mien"

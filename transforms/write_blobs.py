@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
+
 from mien.models.container import StoredFace, StoredPhoto, embed, extract
 from mien.models.errors import ContainerError
 from mien.transforms.background import SUFFIXES

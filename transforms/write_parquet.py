@@ -13,6 +13,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
+
 from mien.transforms.elements import FAILURES, CodedPhoto, PhotosAndFailures, Written
 from mien.transforms.files import create, delete, files_named, replacing
 from mien.transforms.names import join, normal_uri
