@@ -67,7 +67,7 @@ def overlaps(a: Boxes, b: Boxes) -> tuple[Boxes, Boxes]:
 
 
 def true_boxes(truth: dict[str, Any], name: str, width: int) -> tuple[Boxes, Boxes]:
-    """Faces and unclear places of a photo of this width, by its name without the ending, which reduced copies change."""
+    """Faces and unclear places of a photo of this width, by its name without the ending, as copies change that."""
     entries = {Path(key).stem: value for key, value in truth.items()}
     entry = entries[Path(name).stem]
     scale = width / entry["width"]

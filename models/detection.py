@@ -46,22 +46,24 @@ class MediaPipeDetector:
         parts = []
         for level in pyramid(pixels, self.TILE):
             height, width = level.pixels.shape[:2]
-            if max(width, height) > self.TILE and max(level.scale_x, level.scale_y) > self.finest * 1.001:
-                continue
-            parts += [self._find(level, tile) for tile in tiles(width, height, self.TILE, self.OVERLAP)]
-        # `level` is the whole frame now; with a wide border, a face that fills it is found too
-        border = max(level.pixels.shape[:2]) // 2
-        framed = cv2.copyMakeBorder(
-            level.pixels, border, border, border, border, cv2.BORDER_CONSTANT, value=(128, 128, 128)
-        )
-        boxes, scores = self._detect(np.asarray(framed, np.uint8))
-        whole = Tile(0, 0, width, height)
-        parts.append(located(level, whole, 0, boxes - np.array([border, border, 0, 0]), scores))
+            whole = max(width, height) <= self.TILE
+            if whole or max(level.scale_x, level.scale_y) <= self.finest * 1.001:
+                parts += [self._find(level, tile) for tile in tiles(width, height, self.TILE, self.OVERLAP)]
+            if whole:
+                parts.append(self._find_framed(level))
         return Found.joined(parts)
 
     def _find(self, level: Level, tile: Tile) -> Found:
         part = level.pixels[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
         return located(level, tile, self.OVERLAP, *self._detect(part))
+
+    def _find_framed(self, level: Level) -> Found:
+        """The whole photo in a wide grey border, so that a face that fills it is found."""
+        height, width = level.pixels.shape[:2]
+        border = max(width, height) // 2
+        framed = np.pad(level.pixels, ((border, border), (border, border), (0, 0)), constant_values=128)
+        boxes, scores = self._detect(framed)
+        return located(level, Tile(0, 0, width, height), 0, boxes - np.array([border, border, 0, 0]), scores)
 
     def _detect(self, pixels: Pixels) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         detections = self._task.detect(mediapipe_image(pixels)).detections

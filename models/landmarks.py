@@ -78,13 +78,11 @@ class FaceLandmarker:
 def _crop(pixels: Pixels, left: int, top: int, side: int) -> Pixels:
     """A square of the photo at the landmarker's size; black beyond the border, as a mirrored half could pass whole."""
     height, width = pixels.shape[:2]
-    x0, y0, x1, y1 = (
-        min(max(value, 0), limit)
-        for value, limit in zip((left, top, left + side, top + side), (width, height) * 2, strict=True)
-    )
-    part = cv2.copyMakeBorder(
-        pixels[y0:y1, x0:x1], y0 - top, top + side - y1, x0 - left, left + side - x1, cv2.BORDER_CONSTANT
-    )
+    x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + side, width), min(top + side, height)
+    if x0 >= x1 or y0 >= y1:
+        return np.zeros((_CROP, _CROP, 3), np.uint8)
+    border = (y0 - top, top + side - y1, x0 - left, left + side - x1)
+    part = cv2.copyMakeBorder(pixels[y0:y1, x0:x1], *border, cv2.BORDER_CONSTANT)
     interpolation = cv2.INTER_AREA if side > _CROP else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(part, (_CROP, _CROP), interpolation=interpolation), np.uint8)
 

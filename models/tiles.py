@@ -15,6 +15,8 @@ SAME_UNION = 0.4
 SAME_PART = 0.7
 PART_AREA = 0.25
 
+THINNEST = 16  # pixels; neither model finds faces in less
+
 
 class Tile(NamedTuple):
     """A part of a level: its left, top, width and height in pixels of the level."""
@@ -72,10 +74,13 @@ def enlarged(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def pyramid(pixels: npt.NDArray[np.uint8], smallest: int) -> Iterator[Level]:
-    """The photo at 1, 1/2, 1/4, ... of its size, down to the first level no longer than `smallest` on its long side."""
+    """The photo at 1, 1/2, 1/4, ... of its size, down to the first level no longer than `smallest` on its long side.
+
+    It ends before a level is too thin for a face, which bounds the work on extreme shapes.
+    """
     height, width = pixels.shape[:2]
     level = pixels
-    while True:
+    while min(level.shape[:2]) >= THINNEST:
         h, w = level.shape[:2]
         yield Level(level, w / width, h / height)
         if max(h, w) <= smallest:
