@@ -22,13 +22,20 @@ from mien.models.third_party import third_party_file
 _NOISE = re.compile(rb"WARNING: Logging before |INFO: |[IW]\d{4} \d\d:")
 _stderr_lock = threading.Lock()
 _open_tasks: "weakref.WeakSet[Any]" = weakref.WeakSet()
+_opened_any = threading.Event()
 
 
 @atexit.register
-def _forget_open_tasks() -> None:
-    """A task's __del__ fails noisily once the interpreter has lost its modules; the process frees it all anyway."""
+def _exit_quietly() -> None:
+    """A task's __del__ fails noisily once the interpreter has lost its modules; the process frees it all anyway.
+
+    LiteRT has its say later still, when C++ takes its globals down: from here on nothing listens.
+    """
     for task in _open_tasks:
         task._handle = None
+    if _opened_any.is_set():
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 @contextlib.contextmanager
@@ -55,10 +62,9 @@ def _quiet() -> Iterator[None]:
 def _opened(create: Callable[[], Any]) -> Any:
     with _quiet():
         task = create()
-        task.detect(
-            mediapipe_image(np.zeros((64, 64, 3), np.uint8))
-        )  # the graph's threads speak up to their first picture
+        task.detect(mediapipe_image(np.zeros((64, 64, 3), np.uint8)))  # its threads speak up to their first picture
     _open_tasks.add(task)
+    _opened_any.set()
     return task
 
 
