@@ -8,6 +8,7 @@ finest that fits the ceiling. Bits come from static integer tables (models/bitst
 import functools
 import hashlib
 import pathlib
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -23,7 +24,7 @@ from torch import Tensor
 from mien.models import refinement
 from mien.models.bitstream import HEADER, Tables, read_payload, write_payload
 from mien.models.encoder import INPUT, Encoder
-from mien.models.errors import WeightsError
+from mien.models.errors import PrivacyError, WeightsError
 from mien.models.generator import Generator
 from mien.models.recogniser import Recogniser, arcface_crop
 from mien.models.runtime import one_thread
@@ -38,6 +39,8 @@ GAINS = 3  # symbols after the latents: log gain of R, G, B
 GAIN_STEP = 0.03
 FACE = (slice(int(0.30 * 128), int(0.86 * 128)), slice(int(0.24 * 128), int(0.76 * 128)))  # skin, in a 128 px face
 SEEN = (slice(8, 29), slice(6, 26))  # the face, in a 32 px one
+PEOPLE, PERSON_DEVIATION = 10, 0.8  # draws for objective "private", and how far from the mean person they are
+STRANGER = 0.3  # cosine under which the recogniser takes two faces for two people; same person > 0.52
 REALISTIC = 0.85  # truncation towards the mean face, as StyleGAN's psi
 PACKAGED = pathlib.Path(__file__).parent / "weights"
 
@@ -74,7 +77,7 @@ class FaceCodec:
         self._generator = Generator().eval().requires_grad_(False)
         self._generator.load_state_dict({name: value.float() for name, value in tensors.items()})
         state = {name: value.float() for name, value in load_tensors(encoder).items()}
-        self._unit = state.pop("latents.deviation")
+        self._unit, self._person = state.pop("latents.deviation"), state.pop("latents.person")
         self._encoder = Encoder(len(self._unit)).eval().requires_grad_(False)
         self._encoder.load_state_dict(state)
         for part in (self._generator, self._encoder):
@@ -96,7 +99,12 @@ class FaceCodec:
     def encode(
         self, face: Images, max_bytes: int = 320, objective: Objective = "identity", effort: Effort = "fast"
     ) -> bytes:
-        """One face (512, 512, 3) uint8 RGB to at most max_bytes bytes. ValueError for another shape, dtype or argument."""
+        """One face (512, 512, 3) uint8 RGB to at most max_bytes bytes. ValueError for another shape, dtype or argument.
+
+        identity: the same person, as well as the bytes allow; realistic: a more typical face, the person may change;
+        private: a person who does not exist, in the same pose and light, drawn anew at each call (PrivacyError where none
+        was found). effort: fast is one pass of the encoder, good and best refine it by gradient steps.
+        """
         return self.encode_batch(_one(face), max_bytes, objective, effort)[0]
 
     def encode_batch(
@@ -109,7 +117,11 @@ class FaceCodec:
     def code_batch(
         self, faces: Images, max_bytes: int = 320, objective: Objective = "identity", effort: Effort = "fast"
     ) -> list[Coded]:
-        """encode_batch() with the score of each face, at no extra cost."""
+        """encode_batch() with the score of each face, at no extra cost.
+
+        With objective "private" the score is only of light and dark, and PrivacyError is raised where no draw was unlike
+        the original.
+        """
         _check_faces(faces)
         if objective not in get_args(Objective) or effort not in get_args(Effort):
             raise ValueError(f"no objective {objective!r} or no effort {effort!r}")
@@ -160,22 +172,22 @@ class FaceCodec:
         face: Tensor = self._generator(self._mean + latents @ self._synthesis, size)
         return face.clamp(-1, 1) if gains is None else _tint(face, gains)
 
-    def _score(self, face: Tensor, drawn: Tensor) -> float:
-        """Geometric mean of the recogniser's cosine and the correlation of the grey face at 32 px, each 0 where negative."""
+    def _cosine(self, face: Tensor, drawn: Tensor) -> float:
         ours, theirs = self.recogniser(arcface_crop(drawn)), self.recogniser(arcface_crop(face[None]))
-        grey = [F.interpolate(t.mean(1, keepdim=True), size=32, mode="area")[0, 0][SEEN] for t in (drawn, face[None])]
-        a, b = (g - g.mean() for g in grey)
-        correlation = (a * b).sum() / ((a * a).sum() * (b * b).sum() + 1e-6).sqrt()
-        return float(((ours * theirs).sum().clamp(0, 1) * correlation.clamp(0, 1)).sqrt())
+        return float((ours * theirs).sum())
+
+    def _score(self, face: Tensor, drawn: Tensor) -> float:
+        """Geometric mean of the recogniser's cosine and the correlation of light and dark, each 0 where negative."""
+        return (max(self._cosine(face, drawn), 0.0) * max(_correlation(face, drawn), 0.0)) ** 0.5
 
     def _code(self, face: Tensor, ceiling: int, objective: Objective, effort: Effort) -> Coded:
         """One face (3, 256, 256) in -1..1."""
         with one_thread():
             latents = self._encoder(face[None])[0] * self._unit
+        if objective == "private":
+            return self._code_another_person(face, latents, ceiling)
         if objective == "realistic":
             latents = self._centre + REALISTIC * (latents - self._centre)
-        if objective == "private":
-            raise ValueError("objective 'private' is not in this version")
         if effort != "fast":
             latents = refinement.refine(
                 lambda latents, size: self._draw(latents, None, size),
@@ -187,13 +199,34 @@ class FaceCodec:
                 effort,
                 identity=objective == "identity",
             )
+        payload, drawn = self._write(face, latents, ceiling)
+        return Coded(payload, self._score(face, drawn))
+
+    def _code_another_person(self, face: Tensor, latents: Tensor, ceiling: int) -> Coded:
+        """A person who does not exist, in the pose and light of the face; drawn anew at each call.
+
+        What the recogniser sees in the latents (a linear subspace, fitted in training.export) is replaced by chance. Of
+        several draws the one most like the original in light and dark is taken that the recogniser does not link to it.
+        """
+        random, place = torch.Generator().manual_seed(secrets.randbits(63)), latents / self._unit
+        rest = place - self._person @ (self._person.T @ place)
+        people = self._person @ torch.randn(self._person.shape[1], PEOPLE, generator=random) * PERSON_DEVIATION
+        draws = [(rest + person) * self._unit for person in people.T]
+        likeness = [_correlation(face, self._draw(draw[None], None, 128)) for draw in draws]
+        for i in np.argsort(likeness)[::-1]:
+            payload, drawn = self._write(face, draws[i], ceiling)
+            if self._cosine(face, drawn) < STRANGER:
+                return Coded(payload, max(likeness[i], 0.0))
+        raise PrivacyError(f"none of {PEOPLE} new faces was unlike the original")
+
+    def _write(self, face: Tensor, latents: Tensor, ceiling: int) -> tuple[bytes, Tensor]:
+        """The payload of the latents, and what it shows: (1, 3, 128, 128) in -1..1."""
         symbols, step = self._quantise(latents, ceiling, np.zeros(GAINS, np.int32))
         drawn = self._draw(self._dequantise(symbols, step)[None], None, 128)
         first, (symbols, step) = step, self._quantise(latents, ceiling, self._gains(face, drawn))
         if step != first:  # the gains took bytes from the latents
             drawn = self._draw(self._dequantise(symbols, step)[None], None, 128)
-        payload = write_payload(symbols, step, self.tables, self._number)
-        return Coded(payload, self._score(face, _tint(drawn, _log_gains(symbols)[None])))
+        return write_payload(symbols, step, self.tables, self._number), _tint(drawn, _log_gains(symbols)[None])
 
     def _gains(self, face: Tensor, drawn: Tensor) -> NDArray[np.int32]:
         """The symbols of the gains that give the drawn face (1, 3, 128, 128) the mean colour of the original's skin."""
@@ -212,6 +245,13 @@ class FaceCodec:
             if len(write_payload(symbols, step, self.tables, self._number)) <= ceiling:
                 return symbols, step
         raise ValueError(f"this face does not fit {ceiling} bytes")
+
+
+def _correlation(face: Tensor, drawn: Tensor) -> float:
+    """Of the grey faces at 32 px, (3, S, S) and (1, 3, T, T)."""
+    grey = [F.interpolate(t.mean(1, keepdim=True), size=32, mode="area")[0, 0][SEEN] for t in (drawn, face[None])]
+    a, b = (g - g.mean() for g in grey)
+    return float((a * b).sum() / ((a * a).sum() * (b * b).sum() + 1e-6).sqrt())
 
 
 def _tint(face: Tensor, gains: Tensor) -> Tensor:

@@ -37,6 +37,10 @@ class WrongModelError(PayloadError):
     """The payload was coded with another model than the one that is loaded."""
 
 
+class PrivacyError(MienError):
+    """No new face was found that the recogniser would not link to the original."""
+
+
 class WeightsError(MienError):
     """Model weights that are missing, or whose sha256 is not the recorded one."""
 
