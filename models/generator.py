@@ -121,7 +121,7 @@ class Generator(nn.Module):
         x = self.first(x, w[:, 0])
         for i, (up, level) in enumerate(zip(self.up, self.levels, strict=True)):
             x = haar_up(x * up(w[:, 1 + 3 * i]))
-            for j, conv in enumerate(level):
+            for j, conv in enumerate(level):  # type: ignore[arg-type, var-annotated]  # torch: any Module
                 x = conv(x, w[:, 2 + 3 * i + j])
             if 8 << i == size:
                 break

@@ -24,7 +24,7 @@ FEATURES, PIXELS, IDENTITY, PRIOR = 1.0, 0.6, 0.15, 0.003
 def features(encoder: Encoder, face: Tensor) -> list[Tensor]:
     """Maps of the trunk for (B, 3, 256, 256) in -1..1, each place's channels of length 1."""
     x, found = ((face + 1) / 2 - encoder.mean) / encoder.std, []
-    for i, layer in enumerate(encoder.trunk[: TRUNK_LAYERS[-1] + 1]):
+    for i, layer in enumerate(list(encoder.trunk)[: TRUNK_LAYERS[-1] + 1]):
         x = layer(x)
         if i in TRUNK_LAYERS:
             found.append(x * torch.rsqrt(x.square().sum(1, keepdim=True) + 1e-8))

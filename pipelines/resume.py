@@ -67,7 +67,7 @@ class _Left(beam.DoFn):
         for file in files:
             if not self._overwrite and is_done(file, row, self._settings, self._output):
                 Metrics.counter(NAMESPACE, "photos_skipped").inc()
-                yield TaggedOutput(_SKIPPED, file)
+                yield TaggedOutput(_SKIPPED, file)  # type: ignore[misc]  # Beam reads the main output's type alone
             else:
                 yield dataclasses.replace(file, ours=row is not None)
 

@@ -48,9 +48,9 @@ class CompressPhotos(StageTransform):
         ]
 
     def expand(self, photos: Input) -> PhotosAndFailures:
-        photos, failures = as_outputs(photos)
+        done, failures = as_outputs(photos)
         for stage in self._stages:
-            result = photos | stage
-            photos = result.photos
+            result = done | stage
+            done = result.photos
             failures.append(result.failures)
-        return PhotosAndFailures(photos=photos, failures=failures | beam.Flatten())
+        return PhotosAndFailures(photos=done, failures=failures | beam.Flatten())

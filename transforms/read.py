@@ -163,8 +163,9 @@ class _List(beam.DoFn):
                     entry = Failure(name, "list", "UnicodeEncodeError", "the file's name is not UTF-8")
                 if isinstance(entry, Failure):
                     Metrics.counter(NAMESPACE, "photos_in").inc()
-                    entry = TaggedOutput(FAILURES, entry)
-                yield entry
+                    yield TaggedOutput(FAILURES, entry)
+                else:
+                    yield entry
         except Exception as error:
             Metrics.counter(NAMESPACE, "photos_in").inc()
             yield TaggedOutput(FAILURES, failure_of(uri, "list", error))

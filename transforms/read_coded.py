@@ -72,8 +72,9 @@ class _ReadCoded(beam.DoFn):
             for photo in photos_of_file(file):
                 photos_in.inc()
                 if isinstance(photo, Exception):
-                    photo = TaggedOutput(FAILURES, failure_of(file.uri, "read", photo))
-                yield photo
+                    yield TaggedOutput(FAILURES, failure_of(file.uri, "read", photo))
+                else:
+                    yield photo
         except Exception as error:
             photos_in.inc()
             yield TaggedOutput(FAILURES, failure_of(file.uri, "read", error))

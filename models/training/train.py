@@ -15,6 +15,7 @@ import json
 import logging
 import pathlib
 import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,7 +69,7 @@ class Trainer:
             log.info("goes on from step %d of phase %s", self.step, self.phase)
 
     def save(self) -> None:
-        state = {"encoder": self.encoder.state_dict(), "average": self.average}
+        state: dict[str, Any] = {"encoder": self.encoder.state_dict(), "average": self.average}
         state |= {"seconds": self.seconds, "step": self.step, "phase": self.phase}
         partial = self.checkpoint.with_suffix(".partial")
         torch.save(state, partial)
@@ -153,8 +154,8 @@ class Trainer:
             has.append(sample)
             targets.append(face)
             inputs.append(worsen(face, self.random) if self.random.random() < 0.5 else face)
-        pictures = (to_tensor(np.stack(t)).to(self.device) for t in (inputs, targets))
-        return *pictures, torch.stack(known), torch.tensor(has, device=self.device)
+        seen, wanted = (to_tensor(np.stack(t)).to(self.device) for t in (inputs, targets))
+        return seen, wanted, torch.stack(known), torch.tensor(has, device=self.device)
 
     def pictures(self) -> None:
         folder, options = self.options.faces, self.options
