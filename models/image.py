@@ -11,8 +11,6 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import pillow_heif
-from mien.models.errors import ImageError, ImageTooLargeError
-from mien.models.image_headers import Header, orientation, read_header
 from PIL import Image, ImageCms, ImageFile
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.GifImagePlugin import GifImageFile
@@ -20,6 +18,9 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
+
+from mien.models.errors import ImageError, ImageTooLargeError
+from mien.models.image_headers import Header, orientation, read_header
 
 Codec = Literal["avif", "webp", "jpeg", "png"]
 Pixels = npt.NDArray[np.uint8]

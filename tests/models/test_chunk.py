@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
 from mien.models.alignment import similarity, snap_transform
 from mien.models.chunk import VERSION, Field, StoredFace, StoredPhoto, pack_photo, unpack_photo
 from mien.models.errors import ContainerError

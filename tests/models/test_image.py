@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import pillow_heif
 import pytest
+from PIL import Image, ImageCms, ImageOps
+
 from mien.models.errors import ImageError, ImageTooLargeError
 from mien.models.image import Codec, decode_image, encode_image
-from PIL import Image, ImageCms, ImageOps
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from mien.models.faces import Face
 from mien.transforms.decide import decide, measures, sharpness
 from mien.transforms.elements import Decision

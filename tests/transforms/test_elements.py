@@ -5,6 +5,7 @@ import sys
 import apache_beam as beam
 import pytest
 from apache_beam import coders
+
 from mien.transforms.elements import CodedFace, CodedPhoto, Failure, ListedFile, Photo, PhotosAndFailures, Written
 
 FILE = ListedFile("gs://b/a ü\n.jpg", "a ü\n.jpg", 10, 1.25, 3, True)

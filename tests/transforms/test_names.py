@@ -4,6 +4,7 @@ import posixpath
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mien.transforms.names import common_root, is_local, name_under, normal_uri, safe_name
 
 

@@ -2,6 +2,7 @@ import pickle
 from pathlib import Path
 
 import pytest
+
 from mien.models.errors import PolicyError
 from mien.transforms.policy import BUILT_IN, load_policy, parse_policy
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import apache_beam as beam
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
+
 from mien.models.errors import ImageError, ImageTooLargeError
 from mien.transforms.elements import ListedFile
 from mien.transforms.names import common_root
