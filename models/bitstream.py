@@ -1,7 +1,8 @@
 """The bytes of one coded face: header, integer tables, entropy coder. models/FORMAT.md gives it byte by byte.
 
-No float decides a symbol's probability: the tables are counts that add up to 2**14, so every probability is a dyadic rational
-that a float64 holds exactly, and constriction's range coder turns it into the same 24-bit integers on every machine.
+No float decides a symbol's probability: the tables are counts that add up to 2**14, so every probability is a dyadic
+rational that a float64 holds exactly, and constriction's range coder turns it into the same 24-bit integers on every
+machine.
 """
 
 import binascii
@@ -121,7 +122,10 @@ def _checksum(head: bytes, body: bytes) -> int:
 
 
 def write_payload(symbols: NDArray[np.int32], step: int, tables: Tables, model: int) -> bytes:
-    """A complete payload of a base layer; model is the decoder's 16-bit id. ValueError where it has over 255 bytes of symbols."""
+    """A complete payload of a base layer; model is the decoder's 16-bit id.
+
+    ValueError where it has over 255 bytes of symbols.
+    """
     body = tables.code(symbols, step)
     if len(body) > 255:
         raise ValueError(f"a base layer has at most 255 bytes, not {len(body)}")

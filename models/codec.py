@@ -1,8 +1,9 @@
 """The face codec: an aligned 512 x 512 face to at most `max_bytes` bytes, and back.
 
-A payload holds the latents of the base layer, one style vector w of the generator in the basis of training.basis, quantised
-with one uniform step, and three colour gains that put right what the generator's skin tone misses. The step is the
-finest that fits the ceiling. Bits come from static integer tables (models/bitstream.py); models/FORMAT.md has the layout.
+A payload holds the latents of the base layer, one style vector w of the generator in the basis of training.basis,
+quantised with one uniform step, and three colour gains that put right what the generator's skin tone misses. The step
+is the finest that fits the ceiling. Bits come from static integer tables (models/bitstream.py); models/FORMAT.md has
+the layout.
 """
 
 import functools
@@ -56,8 +57,8 @@ class Coded:
 class FaceCodec:
     """Encoder and decoder with their weights. Not to be made by hand: FaceCodec.load().
 
-    Faces are (512, 512, 3) uint8 RGB, FFHQ-aligned. What is encoded with effort "fast" is the same, bit for bit, whatever
-    the batch and the number of threads.
+    Faces are (512, 512, 3) uint8 RGB, FFHQ-aligned. What is encoded with effort "fast" is the same, bit for bit,
+    whatever the batch and the number of threads.
     """
 
     MIN_SCORE = 0.3  # below it a face was not understood; see the model card for what was measured
@@ -81,7 +82,7 @@ class FaceCodec:
         self._encoder = Encoder(len(self._unit)).eval().requires_grad_(False)
         self._encoder.load_state_dict(state)
         for part in (self._generator, self._encoder):
-            part.to(memory_format=torch.channels_last)
+            part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
 
     @classmethod
     def load(cls, uri: str | None = None) -> "FaceCodec":
@@ -102,8 +103,8 @@ class FaceCodec:
         """One face (512, 512, 3) uint8 RGB to at most max_bytes bytes. ValueError for another shape, dtype or argument.
 
         identity: the same person, as well as the bytes allow; realistic: a more typical face, the person may change;
-        private: a person who does not exist, in the same pose and light, drawn anew at each call (PrivacyError where none
-        was found). effort: fast is one pass of the encoder, good and best refine it by gradient steps.
+        private: a person who does not exist, in the same pose and light, drawn anew at each call (PrivacyError where
+        none was found). effort: fast is one pass of the encoder, good and best refine it by gradient steps.
         """
         return self.encode_batch(_one(face), max_bytes, objective, effort)[0]
 
@@ -119,8 +120,8 @@ class FaceCodec:
     ) -> list[Coded]:
         """encode_batch() with the score of each face, at no extra cost.
 
-        With objective "private" the score is only of light and dark, and PrivacyError is raised where no draw was unlike
-        the original.
+        With objective "private" the score is only of light and dark, and PrivacyError is raised where no draw was
+        unlike the original.
         """
         _check_faces(faces)
         if objective not in get_args(Objective) or effort not in get_args(Effort):
@@ -148,7 +149,9 @@ class FaceCodec:
 
     @torch.inference_mode()
     def scores(self, faces: Images, payloads: Sequence[bytes]) -> NDArray[np.float32]:
-        """How well each payload stands for its face, (N,) float32, 0 to 1: same person, and light and dark in the same places.
+        """How well each payload stands for its face, (N,) float32, 0 to 1.
+
+        Same person, and light and dark in the same places.
 
         Below MIN_SCORE the face was not understood (not a face, or hidden, or turned away), and the caller falls back.
         """

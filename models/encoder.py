@@ -1,8 +1,8 @@
 """The encoder network: an aligned face in, latents of the base layer out, one pass.
 
 A MobileNetV2 trunk (Sandler et al., 2018, arXiv 1801.04381; batch norms folded into the convolutions) sees the face at
-256 px, the recogniser its own crop. Where things are in the picture matters, so the trunk's 8 x 8 map is flattened, not only
-pooled.
+256 px, the recogniser its own crop. Where things are in the picture matters, so the trunk's 8 x 8 map is flattened, not
+only pooled.
 """
 
 import torch

@@ -11,8 +11,8 @@ class Face:
     landmarks: MediaPipe's 478 points as x0, y0, x1, y1, ...; empty where none could be found.
     pose: yaw, pitch, roll in degrees, 0 for a face that looks into the camera; empty where unknown.
     score: the detector's confidence, 0 to 1.
-    transform: 2 x 3 matrix, row by row, from pixels of the aligned 512 x 512 face to pixels of the photo; empty where the
-        face could not be aligned.
+    transform: 2 x 3 matrix, row by row, from pixels of the aligned 512 x 512 face to pixels of the photo; empty where
+        the face could not be aligned.
     """
 
     box: tuple[float, float, float, float]

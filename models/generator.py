@@ -1,8 +1,8 @@
 """The face generator: style vectors in, an aligned face out.
 
-MobileStyleGAN (Belousov, 2021, arXiv 2104.04767) in torch: demodulation-free depthwise-separable styled convolutions, and
-inverse Haar transforms in place of upsampling. Everything runs channels-last, and the channels before each Haar step are
-stored band by band (all LL first, then LH, HL, HH), which makes that step four contiguous writes.
+MobileStyleGAN (Belousov, 2021, arXiv 2104.04767) in torch: demodulation-free depthwise-separable styled convolutions,
+and inverse Haar transforms in place of upsampling. Everything runs channels-last, and the channels before each Haar
+step are stored band by band (all LL first, then LH, HL, HH), which makes that step four contiguous writes.
 """
 
 import torch
@@ -17,7 +17,10 @@ SIZES = (128, 256, 512)  # px for which there is a head
 
 
 def haar_up(bands: Tensor) -> Tensor:
-    """Inverse Haar transform of (B, 4C, H, W), band-major (LL, LH, HL, HH), to (B, C, 2H, 2W); the factor 1/2 is in the styles."""
+    """Inverse Haar transform of (B, 4C, H, W), band-major (LL, LH, HL, HH), to (B, C, 2H, 2W).
+
+    The factor 1/2 is in the styles.
+    """
     batch, channels, height, width = bands.shape
     bands = bands.permute(0, 2, 3, 1)
     ll, lh, hl, hh = bands.split(channels // 4, dim=-1)
@@ -62,7 +65,7 @@ class StyledConv(nn.Module):
 
 
 class Head(nn.Module):
-    """Features of one level to RGB: linear, and, where `hidden`, a small convolution and a colour matrix from w on top of it."""
+    """Features of one level to RGB: linear; where `hidden`, a small convolution and a colour matrix from w after it."""
 
     def __init__(self, channels: int, hidden: int = 0) -> None:
         super().__init__()
@@ -91,7 +94,7 @@ class Head(nn.Module):
 
 
 class Generator(nn.Module):
-    """Style vectors to a face. levels[i] works at 8 * 2**i pixels; a head at 128, 256 and 512 pixels ends the way early."""
+    """Style vectors to a face. levels[i] works at 8 * 2**i pixels; a head at 128, 256 and 512 ends the way early."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -112,7 +115,7 @@ class Generator(nn.Module):
         )
 
     def forward(self, w: Tensor, size: int = 512) -> Tensor:
-        """w (B, 512), or (B, 23, 512) for one vector a style; returns RGB (B, 3, size, size), about -1 to 1, size in SIZES."""
+        """w (B, 512), or (B, 23, 512) one vector a style, to RGB (B, 3, size, size), about -1 to 1; size: of SIZES."""
         if size not in SIZES:
             raise ValueError(f"size must be one of {SIZES}, not {size}")
         if w.dim() == 2:

@@ -1,7 +1,7 @@
 """Efforts above "fast": gradient steps on the latents of one face, through the quantiser and the generator.
 
-The distance is made of what the package carries: pixels over a pyramid, features of the encoder's own trunk (used as LPIPS
-uses a classifier's; Zhang et al., 2018), and the recogniser's cosine.
+The distance is made of what the package carries: pixels over a pyramid, features of the encoder's own trunk (used as
+LPIPS uses a classifier's; Zhang et al., 2018), and the recogniser's cosine.
 """
 
 from collections.abc import Callable
@@ -74,9 +74,9 @@ def refine(
 ) -> Tensor:
     """Better latents (K,) for face (3, 256, 256) in -1..1, starting from `latents`.
 
-    draw: (B, K) latents and a size to (B, 3, size, size). quantise: (K,) latents to the nearest that the ceiling allows.
-    unit: (K,) the latents' deviations. The second half of the steps goes through the quantiser, straight through; of those
-    the best is returned, or the start where nothing was better.
+    draw: (B, K) latents and a size to (B, 3, size, size). quantise: (K,) latents to the nearest that the ceiling
+    allows. unit: (K,) the latents' deviations. The second half of the steps goes through the quantiser, straight
+    through; of those the best is returned, or the start where nothing was better.
     """
     face, start, unit = face.clone()[None], latents.clone(), unit.clone()
     measure = distance(encoder, face, identity)

@@ -5,13 +5,16 @@ import ctypes
 import os
 from collections.abc import Iterator
 
-# malloc.h of glibc. By default every big tensor is mapped and given back again, which costs 3 to 5 times on a busy machine.
+# malloc.h of glibc. By default every big tensor is mapped and given back again: 3 to 5 times slower on a busy machine.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 KEPT, PAD = 512 << 20, 64 << 20  # bytes that stay with the process; bytes by which its heap grows
 
 
 def tune_process(threads: int) -> None:
-    """Sets torch's and OpenCV's threads, and keeps glibc's malloc from mapping anew what it frees. ValueError below 1 thread."""
+    """Sets torch's and OpenCV's threads, and keeps glibc's malloc from mapping anew what it frees.
+
+    ValueError below 1 thread.
+    """
     if threads < 1:
         raise ValueError(f"a process needs at least 1 thread, not {threads}")
     os.environ.setdefault(

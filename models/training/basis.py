@@ -2,10 +2,11 @@
 
     python -m mien.models.training.basis teacher.safetensors basis.safetensors --faces 100
 
-A small change dw of a style changes the picture's features (LPIPS, pixels, recogniser) by J dw. With M the mean of J^T J and C
-the covariance of w, the Karhunen-Loeve transform of M^(1/2) w gives coordinates in which a uniform quantiser step costs the
-same visible error everywhere, so that bits go where they are seen. M is estimated from gradients of random projections of
-the features (Hutchinson). Written: mean (512), analysis (512, K), synthesis (K, 512), deviation (K).
+A small change dw of a style changes the picture's features (LPIPS, pixels, recogniser) by J dw. With M the mean of J^T
+J and C the covariance of w, the Karhunen-Loeve transform of M^(1/2) w gives coordinates in which a uniform quantiser
+step costs the same visible error everywhere, so that bits go where they are seen. M is estimated from gradients of
+random projections of the features (Hutchinson). Written: mean (512), analysis (512, K), synthesis (K, 512), deviation
+(K).
 """
 
 import argparse

@@ -41,7 +41,7 @@ def to_tensor(faces: np.ndarray) -> Tensor:
 
 
 def worsen(face: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """A face (S, S, 3) uint8 as a small, noisy or compressed photo would show it: the encoder's input, not its target."""
+    """A face (S, S, 3) uint8 as a small, noisy or compressed photo shows it: the encoder's input, not its target."""
     size = face.shape[0]
     if random.random() < 0.4:
         small = int(2 ** random.uniform(5, 8))
@@ -58,7 +58,7 @@ def worsen(face: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def vary(face: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Another picture of a real face, as input and target: mirrored, colours and light changed, moved by some pixels."""
+    """Another picture of a real face, as input and target: mirrored, colours and light changed, a little moved."""
     if random.random() < 0.5:
         face = face[:, ::-1]
     if random.random() < 0.7:

@@ -1,10 +1,11 @@
 """Rate and quality of the codec on folders of aligned faces, from payload files that were written and read back.
 
-    python -m mien.models.training.evaluate ../shared/faces/dev ../shared/faces/wild_dev --backbone squeezenet_v1.1.ncnn.bin \
-        --heads squeeze.pth [--dlib face_recognition_models/models] [--weights FOLDER] [--effort fast] [--pictures DIR]
+    python -m mien.models.training.evaluate ../shared/faces/dev ../shared/faces/wild_dev \
+        --backbone squeezenet_v1.1.ncnn.bin --heads squeeze.pth \
+        [--dlib face_recognition_models/models] [--weights FOLDER] [--effort fast] [--pictures DIR]
 
-LPIPS (squeeze) at 256 px, cosine of the recogniser, distance of dlib's descriptors (same person < 0.6; a recogniser that
-took no part in training) where --dlib names its two model files and dlib is installed.
+LPIPS (squeeze) at 256 px, cosine of the recogniser, distance of dlib's descriptors (same person < 0.6; a recogniser
+that took no part in training) where --dlib names its two model files and dlib is installed.
 """
 
 import argparse

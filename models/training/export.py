@@ -1,10 +1,10 @@
-"""Makes the package's weights from a training run: decoder.safetensors (generator, basis, tables) and encoder.safetensors, fp16.
+"""Makes the package's weights from a training run: decoder.safetensors (generator, basis, tables), encoder.safetensors.
 
-    python -m mien.models.training.export RUN models/weights --generator generator.safetensors --basis basis.safetensors \
-        --samples SAMPLES --faces ../shared/faces
+    python -m mien.models.training.export RUN models/weights --generator generator.safetensors \
+        --basis basis.safetensors --samples SAMPLES --faces ../shared/faces
 
-The static tables come from what the encoder makes of the training faces: each latent's mean and deviation, and one shape
-(a generalised normal distribution) for all of them.
+The static tables come from what the encoder makes of the training faces: each latent's mean and deviation, and one
+shape (a generalised normal distribution) for all of them.
 """
 
 import argparse
@@ -85,7 +85,7 @@ def make_tables(latents: NDArray[np.float64]) -> dict[str, torch.Tensor]:
 
 
 def person_directions(encoder: Encoder, samples: Samples, known: torch.Tensor) -> torch.Tensor:
-    """(K, PERSON) orthonormal: the directions of the latents, in deviations, that move the recogniser's embedding most."""
+    """(K, PERSON) orthonormal: directions of the latents, in deviations, that move the recogniser's embedding most."""
     parts = np.array_split(np.arange(len(known)), max(1, len(known) // 16))
     with torch.inference_mode():
         seen = torch.cat([encoder.recogniser(arcface_crop(to_tensor(np.array(samples.faces[part])))) for part in parts])
@@ -127,7 +127,10 @@ def main() -> None:
         average["output.bias"][:LATENTS],
     )
     state = {name: value.half().contiguous() for name, value in average.items()}
-    state |= {"latents.deviation": unit.contiguous(), "latents.person": person_directions(encoder, samples, known / unit)}
+    state |= {
+        "latents.deviation": unit.contiguous(),
+        "latents.person": person_directions(encoder, samples, known / unit),
+    }
     save_file(state, options.target / "encoder.safetensors")
     for name in ("decoder", "encoder"):
         log.info("%s: %.1f MB", name, (options.target / f"{name}.safetensors").stat().st_size / 1e6)

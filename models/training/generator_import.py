@@ -3,8 +3,8 @@
     pip download --no-deps random-face==2021.7.21.1 && unzip random_face-*.whl
     python -m mien.models.training.generator_import random_face/random_face/data teacher.safetensors
 
-Writes the synthesis network in mien's layout (channels before a Haar step band by band, the transform's 1/2 folded into the
-styles) and the mapping network, fp32. The heads for 128 and 256 px are not in the IR: training.heads fits them.
+Writes the synthesis network in mien's layout (channels before a Haar step band by band, the transform's 1/2 folded into
+the styles) and the mapping network, fp32. The heads for 128 and 256 px are not in the IR: training.heads fits them.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""LPIPS with SqueezeNet 1.1 (Zhang et al., 2018, arXiv 1801.03924), for losses and figures; not part of the package's weights.
+"""LPIPS with SqueezeNet 1.1 (Zhang et al., 2018, arXiv 1801.03924), for losses and figures; not among the weights.
 
 The backbone is read from ncnn's fp16 file (shared/assets), the linear heads from the PyPI package lpips 0.1.4.
 """

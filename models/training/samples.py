@@ -2,7 +2,8 @@
 
     python -m mien.models.training.samples teacher.safetensors FOLDER --count 5000
 
-Writes FOLDER/w.npy, (count, 512) float32, and FOLDER/faces.npy, (count, 256, 256, 3) uint8, and goes on where it stopped.
+Writes FOLDER/w.npy, (count, 512) float32, and FOLDER/faces.npy, (count, 256, 256, 3) uint8, and goes on where it
+stopped.
 """
 
 import argparse

