@@ -144,11 +144,8 @@ def load(folder: Path, truth: dict[str, Any] | None) -> dict[str, Pixels]:
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as aligned text; figures that need a truth are left out without one."""
-    keys = [
-        key
-        for key in ("detector", "faces", "found", "false", "double", "boxes", "ms_photo", "ms_face")
-        if key in rows[0]
-    ]
+    columns = ("detector", "faces", "found", "false", "double", "boxes", "ms_photo", "cpu_ms_photo", "ms_face")
+    keys = [key for key in columns if key in rows[0]]
     cells = [keys] + [[f"{row[k]:.1f}" if isinstance(row[k], float) else str(row[k]) for k in keys] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(keys))]
     return "\n".join(
