@@ -39,7 +39,7 @@ def inspect(path: Path) -> dict[str, Any]:
     if start.startswith(_IMAGES) or start[4:8] == b"ftyp":
         return _photo(path.read_bytes())
     try:
-        return _face(path.read_bytes())
+        return {"kind": "face", "bytes": path.stat().st_size, "payload": _fields(path.read_bytes())}
     except PayloadError as error:
         raise JobError(f"{path}: no AVIF, WebP, JPEG or Parquet file, nor a coded face: {error}") from error
 
@@ -61,7 +61,7 @@ def _photo(data: bytes) -> dict[str, Any]:
         {
             **{key: getattr(face, key) for key in ("box", "action", "rule", "model", "score")},
             "bytes": len(face.payload),
-            "payload": _fields(face.payload),
+            "payload": _fields(face.payload) if face.payload else [],
         }
         for face in photo.faces
     ]
@@ -117,13 +117,7 @@ def _rows(table: pq.ParquetFile) -> Iterable[dict[str, Any]]:
             yield {**row, "background_bytes": size, "faces": faces}
 
 
-def _face(data: bytes) -> dict[str, Any]:
-    return {"kind": "face", "bytes": len(data), "payload": _fields(data)}
-
-
 def _fields(payload: bytes) -> list[dict[str, Any]]:
-    if not payload:
-        return []
     return [
         {"offset": offset, "length": length, "name": name, "value": value}
         for offset, length, name, value in bitstream.describe(payload)

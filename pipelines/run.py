@@ -233,7 +233,7 @@ def _version(package: str) -> str | None:
 
 
 def _reason(error: BaseException) -> str:
-    """What happened, in one line: Beam packs a store's errors into its own, and puts whole tracebacks before a message."""
+    """What happened, in one line. Beam packs a store's errors into its own, and puts tracebacks before a message."""
     details = getattr(error, "exception_details", None)
     if isinstance(details, dict) and details:
         return _reason(next(iter(details.values())))

@@ -6,6 +6,7 @@ worker equals the one that did not.
 
 import dataclasses
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,16 +22,20 @@ FAILURES = "failures"
 Pixels = npt.NDArray[np.uint8]
 
 
-class _TupledSequences:
+class _Row:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
             if isinstance(value, list):
                 object.__setattr__(self, field.name, tuple(value))
 
+    def __iter__(self) -> Iterator[Any]:
+        """The values in order, as Beam's data frames and the writers of Beam YAML take a row."""
+        return (getattr(self, field.name) for field in dataclasses.fields(self))  # type: ignore[arg-type]
+
 
 @dataclass(frozen=True)
-class ListedFile:
+class ListedFile(_Row):
     """A file that was found but not yet read: bytes, and when it was last changed (Unix seconds).
 
     name: its path relative to the common root of all inputs; what the output is named after. photos: how many it holds.
@@ -46,7 +51,7 @@ class ListedFile:
 
 
 @dataclass(frozen=True)
-class Photo:
+class Photo(_Row):
     """An image file's bytes.
 
     name: what the output is named after; empty: the whole uri without its scheme. origin: the file it was read from.
@@ -59,7 +64,7 @@ class Photo:
 
 
 @dataclass(frozen=True)
-class Decision:
+class Decision(_Row):
     """What is to be done with a face, and the rule that says so."""
 
     action: str
@@ -67,7 +72,7 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class CodedFace(_TupledSequences):
+class CodedFace(_Row):
     """A face as it is stored; see models.container.StoredFace. payload is empty for a face that is not coded."""
 
     box: tuple[float, float, float, float]
@@ -80,7 +85,7 @@ class CodedFace(_TupledSequences):
 
 
 @dataclass(frozen=True)
-class CodedPhoto(_TupledSequences):
+class CodedPhoto(_Row):
     """A photo as it is stored: the background with its faces filled in, as an image file, and the faces.
 
     name and origin: as in Photo.
@@ -100,7 +105,7 @@ class CodedPhoto(_TupledSequences):
 
 
 @dataclass(frozen=True)
-class Failure:
+class Failure(_Row):
     """A photo that did not get through: the stage it failed in, the error's class, and its message in one line."""
 
     uri: str
@@ -110,7 +115,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Written:
+class Written(_Row):
     """A photo that is safe in the output. output: the file that holds it, relative to the output folder."""
 
     uri: str

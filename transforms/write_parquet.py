@@ -101,8 +101,10 @@ class _WriteParts(beam.DoFn):
 
     def finish_bundle(self) -> Iterator[Any]:
         for output in self._closed():
-            window = GlobalWindow()
-            yield WindowedValue(output, window.max_timestamp(), (window,))
+            if isinstance(output, TaggedOutput):
+                yield TaggedOutput(output.tag, _at_end(output.value))
+            else:
+                yield _at_end(output)
 
     @property
     def _path(self) -> str:
@@ -150,6 +152,11 @@ class _Publish(beam.DoFn):
             except Exception as error:
                 yield from _failures(photos, error)
         delete(join(join(self._output, hidden_folder(self._run_id)), ""))
+
+
+def _at_end(value: Any) -> WindowedValue:
+    window = GlobalWindow()
+    return WindowedValue(value, window.max_timestamp(), (window,))
 
 
 def _failures(photos: list[Written], error: Exception) -> Iterator[TaggedOutput]:

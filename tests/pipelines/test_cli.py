@@ -1,0 +1,90 @@
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mien.pipelines.beam_options import beam_actions, split
+from mien.pipelines.cli import _options as options
+from mien.pipelines.cli import main, parser
+
+
+def test_help_loads_neither_beam_nor_torch() -> None:
+    code = (
+        "import sys, time; start = time.perf_counter(); from mien.pipelines.cli import main; "
+        "assert main(['--help']) == main(['compress', '--help']) == 0; assert time.perf_counter() - start < 0.5; "
+        "assert not {'apache_beam', 'torch', 'numpy', 'cv2'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == "mien 0.1.0\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["compress"],
+        ["compress", "x.jpg"],
+        ["expand", "x.jpg"],
+        ["compress", "x.jpg", "--output", "o", "--outptu", "p"],
+        ["compress", "x.jpg", "--output", "o", "--qual", "3"],  # no abbreviations
+        ["compress", "x.jpg", "--output", "o", "--runer=DirectRunner"],
+        ["compress", "x.jpg", "--output", "o", "--quality", "0"],
+        ["compress", "x.jpg", "--output", "o", "--quality", "good"],
+        ["compress", "x.jpg", "--output", "o", "--format", "zip"],
+        ["compress", "x.jpg", "--output", "o", "--detector", "eyes"],
+        ["compress", "x.jpg", "--output", "o", "--workers", "0"],
+        ["compress", "x.jpg", "--output", "o", "-q", "-v"],
+        ["face"],
+        ["face", "encode", "x.jpg", "--output", "o", "--runner", "DirectRunner"],
+        ["inspect"],
+        ["inspect", "/no/such.avif"],
+    ],
+)
+def test_a_bad_command_line_is_exit_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert "mien" in capsys.readouterr().err
+
+
+def test_beams_options_are_told_from_words_and_from_mistakes() -> None:
+    own = options(parser())
+    words = [
+        "compress",
+        "--runner",
+        "DirectRunner",
+        "a.jpg",
+        "--no_auth",
+        "--output=o",
+        "--project=p",
+        "--jobname",
+        "x",
+    ]
+    assert split(words, own) == (
+        ["compress", "a.jpg", "--output=o", "--jobname", "x"],
+        ["--runner", "DirectRunner", "--no_auth", "--project=p"],
+    )
+    assert not own & set(beam_actions())
+
+
+def test_a_disk_that_fills_up(photos: Path, tmp_path: Path) -> None:
+    def small_disk() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, 8_000))  # a file at most, as a full disk would say
+
+    for kind in ("blobs", "parquet"):
+        words = ["compress", photos, "--output", tmp_path / kind, "--format", kind, "--policy", "redact"]
+        result = subprocess.run(
+            [sys.executable, "-m", "mien.pipelines", *map(str, words), "--detector", "mediapipe", "--workers", "1"],
+            capture_output=True,
+            text=True,
+            preexec_fn=small_disk,
+            timeout=300,
+        )
+        assert result.returncode == 3, result.stderr
+        assert "0 of 2 photos" in result.stderr
+        left = [path for path in (tmp_path / kind).rglob("*") if path.is_file()]
+        assert {path.name.split("-")[0] for path in left} == {"failures", "run.json"}
