@@ -34,7 +34,7 @@ LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 OK, BAD_COMMAND, SOME_FAILED = 0, 2, 3
 # A photo that was read but not understood is withheld; one that could not be read or written has failed.
 _FAILED_STAGES = ("list", "read", "write")
-_PACKAGES = ("mien", "apache-beam", "torch", "mediapipe", "numpy", "pillow", "opencv-python")
+_PACKAGES = ("mien", "apache-beam", "torch", "mediapipe", "numpy", "pillow", "opencv-contrib-python")
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Job:
         record = self._record(plan, result, started)
         self._write(record)
         if not self.quiet:
-            print(_summary(record), file=sys.stderr)
+            print(f"{_summary(record)}; results in {self.output}", file=sys.stderr)
         return SOME_FAILED if record["counts"]["withheld"] or record["counts"]["failed"] else OK
 
     def _check(self, plan: Plan) -> None:
