@@ -109,8 +109,7 @@ def _encode(
 ) -> list[tuple[bytes, float]]:
     """Payload and score of each face; (b"", 0) for one that the codec fails on, without harm to the others."""
     try:
-        payloads = codec.encode_batch(faces, max_bytes=max_bytes, objective=objective, effort=effort)
-        return list(zip(payloads, (float(score) for score in codec.scores(faces, payloads)), strict=True))
+        return [(coded.payload, coded.score) for coded in codec.code_batch(faces, max_bytes, objective, effort)]
     except Exception:
         if len(faces) == 1:
             return [(b"", 0.0)]

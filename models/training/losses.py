@@ -43,7 +43,7 @@ class FaceLoss:
         """(B,) each: LPIPS, L1 over a pyramid of 256 to 32 px, 1 - cosine of the recogniser."""
         small = F.interpolate(ours, size=SIZE, mode="area") if ours.shape[-1] != SIZE else ours
         found = {"lpips": self.lpips.compare(self.lpips.features(small), self.lpips.features(target), self.place)}
-        pixels, a, b, place = torch.zeros(len(ours)), small, target, self.place
+        pixels, a, b, place = torch.zeros(len(ours), device=ours.device), small, target, self.place
         for _ in range(4):
             pixels = pixels + ((a - b).abs() * place).mean((1, 2, 3)) / 4
             a, b, place = (F.avg_pool2d(t, 2) for t in (a, b, place))
