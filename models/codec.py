@@ -61,7 +61,7 @@ class FaceCodec:
     whatever the batch and the number of threads.
     """
 
-    MIN_SCORE = 0.3  # below it a face was not understood; see the model card for what was measured
+    MIN_SCORE = 0.4  # below it a face was not understood; see the model card for what was measured
 
     def __init__(self, decoder: bytes, encoder: bytes) -> None:
         tensors, known = load_tensors(decoder), hashlib.sha256(decoder).digest()

@@ -1,1 +1,16 @@
-"""How the face models are trained; imports neither Beam nor MediaPipe."""
+"""How the face models are trained; imports neither Beam nor MediaPipe, so that it runs on a bare GPU machine too.
+
+In order, each a `python -m mien.models.training.NAME --help`:
+
+1. generator_import: the published generator (teacher) in mien's layout
+2. recogniser_import: the published recogniser
+3. samples: pairs of style and picture from the teacher
+4. heads: the generator's heads for 128 and 256 px
+5. basis: the coordinates in which styles are coded
+6. train: the encoder
+7. export: the package's weights, static tables included
+8. evaluate: bytes, LPIPS, two recognisers, milliseconds
+
+On a busy machine with two cores set first (2 to 5 times):
+MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=20000000000 MALLOC_TOP_PAD_=268435456 MALLOC_ARENA_MAX=1 OMP_WAIT_POLICY=passive
+"""
