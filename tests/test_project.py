@@ -71,7 +71,7 @@ def test_mypy_finds_an_error_across_folders(cache: Path, tmp_path: Path) -> None
 
 def pins() -> dict[str, str]:
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
-    found = {}
+    found: dict[str, str] = {}
     for line in lines:
         match = re.fullmatch(r"([A-Za-z0-9._-]+)==([^=+]+)", line)
         assert match, f"{line}: not one exact version for every platform"
@@ -80,7 +80,7 @@ def pins() -> dict[str, str]:
 
 
 def test_every_package_that_mien_brings_is_pinned() -> None:
-    known, seen = pins(), set()
+    known, seen = pins(), set[tuple[str, str]]()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     waiting = [Requirement(text) for text in project["dependencies"] + project["optional-dependencies"]["dev"]]
     while waiting:

@@ -12,5 +12,6 @@ In order, each a `python -m mien.models.training.NAME --help`:
 8. evaluate: bytes, LPIPS, two recognisers, milliseconds
 
 On a busy machine with two cores set first (2 to 5 times):
-MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=20000000000 MALLOC_TOP_PAD_=268435456 MALLOC_ARENA_MAX=1 OMP_WAIT_POLICY=passive
+MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=20000000000 MALLOC_TOP_PAD_=268435456 MALLOC_ARENA_MAX=1
+OMP_WAIT_POLICY=passive
 """
