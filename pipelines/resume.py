@@ -83,7 +83,8 @@ class OnlyLeft(beam.PTransform):
 
     def expand(self, files: beam.PCollection) -> beam.PCollection:
         if not self._paths:
-            return files
+            # as the grouping below does, this lets the whole list be counted before the first photo is worked on
+            return files | beam.Reshuffle()
         rows = (
             files.pipeline
             | "IndexFiles" >> beam.Create(self._paths, reshuffle=False)

@@ -7,7 +7,6 @@ from PIL import Image
 
 from mien.models.alignment import align_face
 from mien.models.codec import FaceCodec
-from mien.models.container import extract
 from mien.models.image import decode_image
 from mien.pipelines.cli import main
 from tests.pipelines.conftest import DATA
@@ -58,4 +57,3 @@ def test_an_aligned_picture_is_taken_as_it_is(photos: Path, tmp_path: Path) -> N
     Image.fromarray(face).save(tmp_path / "face.png")
     assert main(["face", "encode", str(tmp_path / "face.png"), "--output", str(tmp_path / "out"), "-q"]) == 0
     assert (tmp_path / "out" / "face.png.mien").read_bytes() == FaceCodec.load().encode(face)
-    assert extract is not None
