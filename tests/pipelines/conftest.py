@@ -15,9 +15,9 @@ DATA = Path(__file__).parent.parent / "data" / "photos"
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """a/x.jpg and b/x.jpg: two and three people."""
+    """a/x.jpg and b/x.jpg, 600 x 400, with a few people each."""
     folder = tmp_path_factory.mktemp("photos")
-    for name, photo, box in (("a", "IMG_3998", (480, 520, 1080, 900)), ("b", "usds", (150, 100, 750, 500))):
+    for name, photo, box in (("a", "allhands", (60, 330, 660, 730)), ("b", "usds", (150, 100, 750, 500))):
         (folder / name).mkdir()
         with Image.open(DATA / f"{photo}.jpg") as image:
             image.crop(box).save(folder / name / "x.jpg", quality=95)

@@ -40,7 +40,7 @@ def test_blobs_are_pictures_without_their_coded_faces(photos: Path, compressed: 
     counts = record(output)["counts"]
     assert (counts["in"], counts["out"], counts["skipped"]) == (2, 2, 0)
     assert counts["faces"] == sum(record(output)["actions"].values()) >= 4
-    assert coded >= 3
+    assert coded >= 2
 
 
 def test_tables_hold_what_the_blobs_hold(compressed: Compressed) -> None:

@@ -1,0 +1,126 @@
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mien.models.alignment import align_face
+from mien.models.codec import Coded, FaceCodec
+from mien.models.faces import Face
+from mien.models.image import decode_image
+from mien.transforms.background import code_background
+from mien.transforms.code_faces import FaceCodecHandler, align_faces, batch_weight, code_photos, mask_of
+from mien.transforms.elements import Decision, PhotoInWork, Pixels
+
+DATA = Path(__file__).parent.parent / "data" / "photos"
+# a face of allhands.jpg in a part of 400 x 400 that is there twice, a place without a face, and one that is not aligned
+FACE = Face((112.0, 120.0, 127.0, 127.0), 0.9, transform=(0.4, 0.058, 62.7, -0.058, 0.4, 87.1))
+TWIN = Face((512.0, 120.0, 127.0, 127.0), 0.9, transform=(0.4, 0.058, 462.7, -0.058, 0.4, 87.1))
+WALL = Face((0.0, 0.0, 100.0, 100.0), 0.5, transform=(0.2, 0.0, 0.0, 0.0, 0.2, 0.0))
+UNALIGNED = Face((700.0, 300.0, 60.0, 60.0), 0.6)
+FACES = (FACE, TWIN, WALL, UNALIGNED)
+Decided = Callable[..., PhotoInWork]
+
+
+@pytest.fixture(scope="module")
+def pixels() -> Pixels:
+    part = decode_image((DATA / "allhands.jpg").read_bytes())[400:800, 60:460]
+    return np.ascontiguousarray(np.hstack([part, part]))
+
+
+@pytest.fixture(scope="module")
+def codec() -> FaceCodec:
+    return FaceCodec.load()
+
+
+@pytest.fixture
+def decided(pixels: Pixels) -> Decided:
+    def photo(*actions: str) -> PhotoInWork:
+        decisions = tuple(Decision(action, "rule") for action in actions)
+        return PhotoInWork("u", "n.jpg", None, 9, pixels, FACES[: len(actions)], decisions)
+
+    return photo
+
+
+def test_only_faces_to_code_are_aligned(pixels: Pixels, decided: Decided) -> None:
+    photo = align_faces(decided("preserve", "keep", "fill", "realistic"))
+    assert [face is not None for face in photo.aligned] == [True, False, False, False]
+    assert photo.aligned[0] is not None
+    assert np.array_equal(photo.aligned[0], align_face(pixels, FACE.transform))
+
+
+def test_nothing_hidden_gets_into_the_crop_of_a_neighbour(pixels: Pixels) -> None:
+    a, b, x, c, d, y = FACE.transform
+    near = dataclasses.replace(FACE, transform=(a, b, x + 100, c, d, y))
+    other = pixels.copy()
+    (rows, columns), alpha = mask_of(near, (pixels.shape[0], pixels.shape[1]))
+    other[rows, columns][alpha > 0] = 255 - other[rows, columns][alpha > 0]
+    crops = []
+    for source in (pixels, other):  # differ in the hidden face alone
+        decisions = (Decision("preserve", "r"), Decision("realistic", "r"))
+        photo = align_faces(PhotoInWork("u", "n", None, 9, source, (FACE, near), decisions))
+        crops.append(photo.aligned[0])
+    assert crops[0] is not None
+    assert crops[1] is not None
+    assert np.array_equal(crops[0], crops[1])
+
+
+def test_faces_that_cannot_be_coded_fall_back(decided: Decided, codec: FaceCodec) -> None:
+    for action, fallback in (("preserve", "keep"), ("realistic", "fill")):
+        (photo,) = code_photos([align_faces(decided(*[action] * 4))], codec, 64, "fast")
+        good, _, nothing, unaligned = photo.coded
+        assert (good.action, good.rule, good.model) == (action, "rule", codec.model)
+        assert 0 < len(good.payload) <= 64
+        assert good.score >= FaceCodec.MIN_SCORE
+        assert (nothing.action, nothing.rule, nothing.payload) == (fallback, "rule (not understood)", b"")
+        assert (unaligned.action, unaligned.rule, unaligned.model) == (fallback, "rule (not aligned)", "")
+        assert photo.aligned == ()
+
+
+def test_batches_across_photos_change_nothing(decided: Decided, codec: FaceCodec) -> None:
+    photos = [align_faces(decided("preserve")), align_faces(decided("keep", "realistic"))]
+    handler = FaceCodecHandler(320, "fast", 1)
+    together = list(handler.run_inference(photos, codec))
+    alone = [photo for one in photos for photo in handler.run_inference([one], codec)]
+    assert [photo.coded for photo in together] == [photo.coded for photo in alone]
+    assert together[1].coded[0].payload == b""
+    assert list(handler.run_inference([], codec)) == []
+
+
+def test_a_codec_that_fails_on_one_face_loses_no_other(decided: Decided, codec: FaceCodec) -> None:
+    class OutOfMemory(FaceCodec):
+        def __init__(self) -> None:
+            self.__dict__.update(codec.__dict__)
+
+        def code_batch(self, faces: Pixels, *settings: Any) -> list[Coded]:
+            if len(faces) > 1 or np.array_equal(faces[0], bad):
+                raise MemoryError
+            return super().code_batch(faces, *settings)
+
+    photo = align_faces(decided("preserve", "preserve"))
+    bad = photo.aligned[1]
+    (coded,) = code_photos([photo], OutOfMemory(), 64, "fast")
+    assert [face.rule for face in coded.coded] == ["rule", "rule (not coded)"]
+
+
+def test_a_batch_is_bounded_by_faces_and_pixels(pixels: Pixels, decided: Decided) -> None:
+    photo = align_faces(decided("preserve", "preserve", "keep"))
+    assert batch_weight(photo) == 3
+    large = dataclasses.replace(photo, pixels=np.zeros((4000, 6000, 3), np.uint8))
+    assert batch_weight(large) == 15
+    crowd = dataclasses.replace(photo, aligned=photo.aligned * 50)
+    assert batch_weight(crowd) == 32
+    assert FaceCodecHandler(320, "fast", 1).get_num_bytes([photo]) == pixels.nbytes
+
+
+def test_the_background_keeps_only_what_may_stay(pixels: Pixels, decided: Decided, codec: FaceCodec) -> None:
+    photo = code_photos([align_faces(decided("preserve", "keep"))], codec, 64, "fast")[0]
+    coded = code_background(photo, "p:1", "webp", 90)
+    assert (coded.width, coded.height, coded.background_codec, coded.policy) == (800, 400, "webp", "p:1")
+    shown = decode_image(coded.background).astype(np.float32)
+    for face, kept in zip(photo.coded, (False, True), strict=True):
+        (rows, columns), alpha = mask_of(face, (400, 800))
+        error = np.abs(shown[rows, columns] - pixels[rows, columns])[alpha > 0.9].mean()
+        assert (error < 6) == kept
