@@ -1,7 +1,7 @@
 """The face codec: an aligned 512 x 512 face to at most `max_bytes` bytes, and back.
 
 A payload holds the latents of the base layer, one style vector w of the generator in the basis of training.basis,
-quantised with one uniform step, and three colour gains that put right what the generator's skin tone misses. The step
+quantised with one uniform step, and four symbols that put right what the generator's colours miss. The step
 is the finest that fits the ceiling. Bits come from static integer tables (models/bitstream.py); models/FORMAT.md has
 the layout.
 """
@@ -36,8 +36,8 @@ Images = NDArray[np.uint8]
 
 SIZE = 512
 BASE_BYTES = 64  # of the base layer, its header included
-GAINS = 3  # symbols after the latents: log gain of R, G, B
-GAIN_STEP = 0.03
+COLOURS = 4  # symbols after the latents: saturation, and the log gains of R, G, B
+SATURATIONS, GAIN_STEP = 8, 0.03
 FACE = (slice(int(0.30 * 128), int(0.86 * 128)), slice(int(0.24 * 128), int(0.76 * 128)))  # skin, in a 128 px face
 SEEN = (slice(8, 29), slice(6, 26))  # the face, in a 32 px one
 PEOPLE, PERSON_DEVIATION = 10, 0.8  # draws for objective "private", and how far from the mean person they are
@@ -141,7 +141,7 @@ class FaceCodec:
     def decode_batch(self, payloads: Sequence[bytes], size: int = SIZE) -> Images:
         """N payloads to (N, size, size, 3) uint8 RGB, as decode() does."""
         read = [self._read(payload) for payload in payloads]
-        faces = [self._draw(latents[None], gains[None], size) for latents, gains in read]
+        faces = [self._draw(latents[None], colours[None], size) for latents, colours in read]
         if not faces:
             return np.empty((0, size, size, 3), np.uint8)
         rgb = (torch.cat(faces) * 127.5 + 127.5).round().byte()
@@ -157,23 +157,23 @@ class FaceCodec:
         """
         _check_faces(faces)
         found = [
-            self._score(face, self._draw(latents[None], gains[None], 128))
-            for face, (latents, gains) in zip(_tensors(faces, INPUT), map(self._read, payloads), strict=True)
+            self._score(face, self._draw(latents[None], colours[None], 128))
+            for face, (latents, colours) in zip(_tensors(faces, INPUT), map(self._read, payloads), strict=True)
         ]
         return np.array(found, np.float32)
 
     def _read(self, payload: bytes) -> tuple[Tensor, Tensor]:
-        """(latents (K,), gains (3,)) of a payload."""
+        """(latents (K,), colours (4,)) of a payload."""
         symbols, step = read_payload(payload, self.tables, self._number)
-        return self._dequantise(symbols, step), _log_gains(symbols)
+        return self._dequantise(symbols, step), _colour_values(symbols)
 
     def _dequantise(self, symbols: NDArray[np.int32], step: int) -> Tensor:
-        return self._centre + torch.from_numpy(symbols[:-GAINS].astype(np.float32) * self._steps[step])
+        return self._centre + torch.from_numpy(symbols[:-COLOURS].astype(np.float32) * self._steps[step])
 
-    def _draw(self, latents: Tensor, gains: Tensor | None, size: int) -> Tensor:
-        """(B, K) latents and (B, 3) log gains to (B, 3, size, size) in -1..1."""
+    def _draw(self, latents: Tensor, colours: Tensor | None, size: int) -> Tensor:
+        """(B, K) latents and (B, 4) colours to (B, 3, size, size) in -1..1."""
         face: Tensor = self._generator(self._mean + latents @ self._synthesis, size)
-        return face.clamp(-1, 1) if gains is None else _tint(face, gains)
+        return face.clamp(-1, 1) if colours is None else _tint(face, colours)
 
     def _cosine(self, face: Tensor, drawn: Tensor) -> float:
         ours, theirs = self.recogniser(arcface_crop(drawn)), self.recogniser(arcface_crop(face[None]))
@@ -194,7 +194,7 @@ class FaceCodec:
         if effort != "fast":
             latents = refinement.refine(
                 lambda latents, size: self._draw(latents, None, size),
-                lambda latents: self._dequantise(*self._quantise(latents, ceiling, np.zeros(GAINS, np.int32))),
+                lambda latents: self._dequantise(*self._quantise(latents, ceiling, np.zeros(COLOURS, np.int32))),
                 self._encoder,
                 self._unit,
                 face,
@@ -224,24 +224,29 @@ class FaceCodec:
 
     def _write(self, face: Tensor, latents: Tensor, ceiling: int) -> tuple[bytes, Tensor]:
         """The payload of the latents, and what it shows: (1, 3, 128, 128) in -1..1."""
-        symbols, step = self._quantise(latents, ceiling, np.zeros(GAINS, np.int32))
+        symbols, step = self._quantise(latents, ceiling, np.zeros(COLOURS, np.int32))
         drawn = self._draw(self._dequantise(symbols, step)[None], None, 128)
-        first, (symbols, step) = step, self._quantise(latents, ceiling, self._gains(face, drawn))
-        if step != first:  # the gains took bytes from the latents
+        first, (symbols, step) = step, self._quantise(latents, ceiling, self._colours(face, drawn))
+        if step != first:  # the colours took bytes from the latents
             drawn = self._draw(self._dequantise(symbols, step)[None], None, 128)
-        return write_payload(symbols, step, self.tables, self._number), _tint(drawn, _log_gains(symbols)[None])
+        return write_payload(symbols, step, self.tables, self._number), _tint(drawn, _colour_values(symbols)[None])
 
-    def _gains(self, face: Tensor, drawn: Tensor) -> NDArray[np.int32]:
-        """The symbols of the gains that give the drawn face (1, 3, 128, 128) the mean colour of the original's skin."""
+    def _colours(self, face: Tensor, drawn: Tensor) -> NDArray[np.int32]:
+        """The four symbols that give the drawn face (1, 3, 128, 128) the saturation and mean of the original's skin."""
         small = F.interpolate(face[None], size=128, mode="area")
-        means = [(picture[0][:, *FACE] + 1).mean((1, 2)).clamp(min=0.02) for picture in (small, drawn)]
-        return np.rint((means[0] / means[1]).log().numpy() / GAIN_STEP).astype(np.int32)
+        skin, ours = (picture[:, :, *FACE] + 1 for picture in (small, drawn))
+        chroma = [(t - t.mean(1, keepdim=True)).square().mean().sqrt() for t in (skin, ours)]
+        saturation = int(np.clip(np.rint(float(chroma[0] / chroma[1].clamp(min=1e-3) - 1) * SATURATIONS), -8, 8))
+        ours = _tint(ours - 1, _colour_values(np.array([saturation, 0, 0, 0], np.int32))[None]) + 1
+        means = [t.mean((0, 2, 3)).clamp(min=0.02) for t in (skin, ours)]
+        gains = np.rint((means[0] / means[1]).log().numpy() / GAIN_STEP)
+        return np.concatenate([[saturation], gains]).astype(np.int32)
 
-    def _quantise(self, latents: Tensor, ceiling: int, gains: NDArray[np.int32]) -> tuple[NDArray[np.int32], int]:
+    def _quantise(self, latents: Tensor, ceiling: int, colours: NDArray[np.int32]) -> tuple[NDArray[np.int32], int]:
         """(symbols, step) of the finest step whose payload is within the ceiling; ValueError where none is."""
         offsets = (latents - self._centre).numpy()
         for step in range(self.tables.steps):
-            symbols = np.concatenate([np.rint(offsets / self._steps[step]).astype(np.int32), gains])
+            symbols = np.concatenate([np.rint(offsets / self._steps[step]).astype(np.int32), colours])
             symbols = self.tables.clip(symbols, step)
             if self.tables.estimate(symbols, step) / 8 > ceiling - HEADER.size + 1:
                 continue
@@ -257,13 +262,18 @@ def _correlation(face: Tensor, drawn: Tensor) -> float:
     return float((a * b).sum() / ((a * a).sum() * (b * b).sum() + 1e-6).sqrt())
 
 
-def _tint(face: Tensor, gains: Tensor) -> Tensor:
-    """(B, 3, S, S) in -1..1 with (B, 3) log gains, black staying black."""
-    return ((face + 1) * gains.exp()[:, :, None, None] - 1).clamp(-1, 1)
+def _tint(face: Tensor, colours: Tensor) -> Tensor:
+    """(B, 3, S, S) in -1..1 with (B, 4) colours: a factor on the distance from grey, then log gains; black stays."""
+    light = face + 1
+    grey = light.mean(1, keepdim=True)
+    light = grey + (light - grey) * colours[:, :1, None, None]
+    return (light * colours[:, 1:, None, None].exp() - 1).clamp(-1, 1)
 
 
-def _log_gains(symbols: NDArray[np.int32]) -> Tensor:
-    return torch.from_numpy(symbols[-GAINS:].astype(np.float32)) * GAIN_STEP
+def _colour_values(symbols: NDArray[np.int32]) -> Tensor:
+    """The (4,) colours that the last four symbols mean."""
+    found = torch.from_numpy(symbols[-COLOURS:].astype(np.float32))
+    return torch.cat([(1 + found[:1] / SATURATIONS).clamp(min=0), found[1:] * GAIN_STEP])
 
 
 @functools.lru_cache(maxsize=2)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from mien.models.bitstream import PRECISION
-from mien.models.codec import GAINS
+from mien.models.codec import COLOURS
 from mien.models.encoder import Encoder
 from mien.models.recogniser import arcface_crop
 from mien.models.training.data import Samples, read_faces, to_tensor
@@ -25,7 +25,7 @@ from mien.models.training.data import Samples, read_faces, to_tensor
 LATENTS = 192
 FINEST, STEPS_AN_OCTAVE, STEPS = 0.012, 4, 32
 NARROWEST, WIDEST, CLASSES_AN_OCTAVE = 0.13, 64.0, 3  # deviation in quantiser steps; narrower is never coded
-GAIN_DEVIATION, GAIN_SHAPE = 2.5, 1.0
+COLOUR_DEVIATION, COLOUR_SHAPE = 2.5, 1.0
 PERSON, RIDGE = 16, 60.0
 log = logging.getLogger(__name__)
 
@@ -70,15 +70,15 @@ def make_tables(latents: NDArray[np.float64]) -> dict[str, torch.Tensor]:
     found = [
         np.array([1 << PRECISION], np.uint16),
         *(table(r, shape) for r in ratios),
-        table(GAIN_DEVIATION, GAIN_SHAPE),
+        table(COLOUR_DEVIATION, COLOUR_SHAPE),
     ]
     octave = np.log2(deviation[None] / steps[:, None] / NARROWEST) * CLASSES_AN_OCTAVE
     classes = np.clip(np.floor(octave + 0.5).astype(int) + 1, 0, len(ratios)).astype(np.uint8)
-    gains = np.full((STEPS, GAINS), len(found) - 1, np.uint8)
+    colours = np.full((STEPS, COLOURS), len(found) - 1, np.uint8)
     return {
         "tables.counts": torch.from_numpy(np.concatenate(found).view(np.int16)),
         "tables.offsets": torch.from_numpy(np.cumsum([0, *map(len, found)])),
-        "tables.classes": torch.from_numpy(np.concatenate([classes, gains], 1)),
+        "tables.classes": torch.from_numpy(np.concatenate([classes, colours], 1)),
         "steps": torch.from_numpy(steps.astype(np.float32)),
         "basis.centre": torch.from_numpy(centre.astype(np.float32)),
     }

@@ -114,6 +114,12 @@ def test_scores_tell_faces_from_other_things(codec: FaceCodec, faces: np.ndarray
     assert [c.payload for c in coded] == payloads
 
 
+def test_a_grey_face_stays_grey(codec: FaceCodec, faces: np.ndarray) -> None:
+    grey = np.repeat(faces[0].mean(-1, keepdims=True).round().astype(np.uint8), 3, -1)
+    decoded = codec.decode(codec.encode(grey)).astype(int)
+    assert (decoded.max(-1) - decoded.min(-1)).mean() < 6
+
+
 def test_realistic_is_closer_to_the_mean_face(codec: FaceCodec, faces: np.ndarray) -> None:
     far = [
         np.linalg.norm([codec._read(codec.encode(face, objective=objective))[0].numpy() for face in faces])
