@@ -61,7 +61,8 @@ class Job:
         self.output = normal_uri(args.output)
         self.overwrite: bool = args.overwrite
         self.quiet: bool = args.quiet
-        self.run_id = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
+        # of two runs the later one sorts last, however soon it follows
+        self.run_id = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S.%f}-{uuid.uuid4().hex[:4]}"
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.workers: int = args.workers or cores
         if all(is_local(uri) and os.path.isfile(uri) for uri in self.inputs):
