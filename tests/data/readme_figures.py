@@ -4,6 +4,7 @@ python tests/data/readme_picture.py
 """
 
 import io
+import json
 import pathlib
 import tempfile
 
@@ -11,6 +12,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mien.models.codec import FaceCodec
+from mien.models.container import extract
+from mien.models.image import decode_image, encode_image
 from mien.pipelines.cli import main as mien
 
 DATA = pathlib.Path(__file__).parent
@@ -52,30 +55,49 @@ def face_row(codec: FaceCodec, path: pathlib.Path) -> list[tuple[Image.Image, st
     ]
 
 
-def photo_row(photo: pathlib.Path) -> list[tuple[Image.Image, str]]:
+def photo_row(photo: pathlib.Path, coded: pathlib.Path, restored: pathlib.Path) -> list[tuple[Image.Image, str]]:
     """A part of a group photo, of its coded file as every viewer shows it, and of the restored photo."""
-    with tempfile.TemporaryDirectory() as folder:
-        out, back = f"{folder}/out", f"{folder}/back"
-        jobs = ["compress", str(photo), "--format", "blobs", "--output", out], ["restore", out, "--output", back]
-        for words in jobs:
-            if mien([*words, "--quiet"]):
-                raise SystemExit(f"mien {words[0]} failed")
-        coded = pathlib.Path(out, f"{photo.name}.avif")
-        pictures = [Image.open(path).convert("RGB") for path in (photo, coded, f"{back}/{photo.name}.png")]
-        size = photo.stat().st_size, coded.stat().st_size
     box = (*CORNER, CORNER[0] + CROP[0], CORNER[1] + CROP[1])
     texts = (
-        f"photo, {size[0]:,} bytes (a part of it)",
-        f"what mien stores, {size[1]:,} bytes, in any viewer",
+        f"photo, {photo.stat().st_size:,} bytes (a part of it)",
+        f"what mien stores, {coded.stat().st_size:,} bytes, in any viewer",
         "restored by mien from those bytes",
     )
-    return [(picture.crop(box), text) for picture, text in zip(pictures, texts, strict=True)]
+    return [
+        (Image.open(path).convert("RGB").crop(box), text)
+        for path, text in zip((photo, coded, restored), texts, strict=True)
+    ]
+
+
+def run(*words: object) -> None:
+    """A command of mien; stops where it fails."""
+    if mien([*map(str, words), "--quiet"]):
+        raise SystemExit(f"mien {words[0]} failed")
+
+
+def print_figures(name: str, out: pathlib.Path) -> None:
+    """The figures of a folder of tests/data whose coded photos are in out."""
+    record = json.loads((out / "run.json").read_text())
+    files = sorted((DATA / name).glob("*.jpg"))
+    plain = sum(len(encode_image(decode_image(path.read_bytes()), "avif", 60)) for path in files)
+    coded = [path.read_bytes() for path in sorted(out.glob("*.avif"))]
+    payloads = [face.payload for data in coded for face in extract(data).faces if face.payload]
+    print(f"{name}: {sum(path.stat().st_size for path in files):,} bytes, plain AVIF {plain:,}")
+    print(f"{name}: coded {sum(map(len, coded)):,}, of these {len(payloads)} faces {sum(map(len, payloads)):,}")
+    print(f"{name}: {record['counts']['faces']} faces found, {record['actions']}, {record['seconds']:.0f} s")
 
 
 def main() -> None:
     codec = FaceCodec.load()
     rows = [face_row(codec, path) for path in sorted((DATA / "samples").glob("*.jpg"))]
-    rows.append(photo_row(DATA / "photos" / "team.jpg"))
+    with tempfile.TemporaryDirectory() as folder:
+        top = pathlib.Path(folder)
+        for name in ("photos", "samples"):
+            run("compress", DATA / name, "--format", "blobs", "--output", top / name)
+            print_figures(name, top / name)
+        coded = top / "photos" / "team.jpg.avif"
+        run("restore", coded, "--output", top)
+        rows.append(photo_row(DATA / "photos" / "team.jpg", coded, top / "team.jpg.png"))
     wide = [(WIDTH - GAP * (len(row) - 1)) // len(row) for row in rows]
     high = [round(width * row[0][0].height / row[0][0].width) for width, row in zip(wide, rows, strict=True)]
     sheet = Image.new("RGB", (WIDTH, sum(high) + LINE * len(rows)), "white")
