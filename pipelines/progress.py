@@ -52,7 +52,7 @@ class Progress:
         self._faces = 0
         self._started = self._printed = time.monotonic()
         self._quiet = quiet
-        self._bar = tqdm(unit="photo", disable=quiet) if not quiet and sys.stderr.isatty() else None
+        self._bar = tqdm(unit="photo") if not quiet and sys.stderr.isatty() else None
         self._open = True
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
@@ -90,6 +90,9 @@ class Progress:
             self._bar.total = max(self._counts[LISTED] - self._counts[SKIPPED], done) or None
             self._bar.set_postfix(faces=self._faces, failed=self._counts[FAILED], refresh=False)
             self._bar.update(done - self._bar.n)
+            if time.monotonic() - self._printed >= _POLL_SECONDS:  # the clock goes on where no photo is done
+                self._printed = time.monotonic()
+                self._bar.refresh()
         elif not self._quiet and time.monotonic() - self._printed >= _LINE_SECONDS:
             self._printed = time.monotonic()
             print(self.line(), file=sys.stderr, flush=True)

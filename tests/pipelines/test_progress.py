@@ -1,4 +1,11 @@
+import fcntl
+import os
+import pty
+import struct
+import sys
+import termios
 import time
+from pathlib import Path
 
 import pytest
 
@@ -33,3 +40,23 @@ def test_what_workers_tell_adds_up() -> None:
 
 def test_a_job_elsewhere_tells_nobody() -> None:
     tell(None, DONE, 1, PHOTO)
+
+
+def test_a_bar_where_a_person_looks_on(tmp_path: Path) -> None:
+    (tmp_path / "one.png").write_bytes(b"no picture")
+    words = ["compress", str(tmp_path), "--output", str(tmp_path / "out"), "--policy", "redact", "--workers", "1"]
+    child, terminal = pty.fork()
+    if child == 0:
+        fcntl.ioctl(2, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+        os.execv(sys.executable, [sys.executable, "-m", "mien.pipelines", *words])
+    shown = b""
+    while True:
+        try:
+            shown += os.read(terminal, 4096)
+        except OSError:  # the other end is closed
+            break
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+    assert b"1/1" in shown
+    assert b"faces=0, failed=1" in shown
+    assert b"0 of 1 photos" in shown
