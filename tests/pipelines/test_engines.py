@@ -8,7 +8,7 @@ import pytest
 from mien.pipelines.cli import main
 from tests.pipelines.conftest import record
 
-PRISM = Path("/work/shared/engines/prism-2.77.0-linux-amd64.zip")
+PRISM = Path(__file__).parents[3] / "shared/engines/prism-2.77.0-linux-amd64.zip"
 ENGINES = {
     "threads": ["--workers", "2", "--direct_running_mode", "multi_threading"],
     "processes": ["--workers", "2"],
