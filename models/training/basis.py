@@ -18,8 +18,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mien.models.recogniser import arcface_crop
+from mien.models.refinement import face_weight
 from mien.models.training.generator_import import Teacher
-from mien.models.training.losses import FaceLoss, face_weight
+from mien.models.training.losses import FaceLoss
 
 KEPT = 320
 PROJECTIONS = 4  # a face; the forward pass is shared

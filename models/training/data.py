@@ -40,6 +40,11 @@ def to_tensor(faces: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(faces)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
+def to_uint8(rgb: Tensor) -> np.ndarray:
+    """(B, 3, H, W) in -1..1 to (B, H, W, 3) uint8."""
+    return (rgb.clamp(-1, 1) * 127.5 + 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
 def worsen(face: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """A face (S, S, 3) uint8 as a small, noisy or compressed photo shows it: the encoder's input, not its target."""
     size = face.shape[0]

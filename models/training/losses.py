@@ -8,17 +8,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mien.models.recogniser import Recogniser, arcface_crop
+from mien.models.refinement import face_weight
 from mien.models.training.lpips import Lpips
 
 SIZE = 256
-
-
-def face_weight(size: int, outside: float = 0.35) -> Tensor:
-    """(1, 1, size, size): 1 on the face of an FFHQ-aligned picture, `outside` beyond it, mean 1."""
-    y, x = torch.meshgrid(torch.linspace(0, 1, size), torch.linspace(0, 1, size), indexing="ij")
-    distance = torch.sqrt(((x - 0.5) / 0.34) ** 2 + ((y - 0.54) / 0.42) ** 2)
-    weight = outside + (1 - outside) * torch.sigmoid((1.1 - distance) * 12)
-    return (weight / weight.mean())[None, None]
 
 
 @dataclass

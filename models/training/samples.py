@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from mien.models.training.data import to_uint8
 from mien.models.training.generator_import import Teacher
 
 SIZE = 256
@@ -26,11 +27,6 @@ def sample_w(teacher: Teacher, count: int, seed: int = 0) -> Tensor:
     mean = teacher.map(torch.randn(8192, 512, generator=random)).mean(0)
     truncation = torch.rand(count, 1, generator=random) * 0.5 + 0.5
     return mean + truncation * (teacher.map(torch.randn(count, 512, generator=random)) - mean)
-
-
-def to_uint8(rgb: Tensor) -> np.ndarray:
-    """(B, 3, H, W) in -1..1 to (B, H, W, 3) uint8."""
-    return (rgb.clamp(-1, 1) * 127.5 + 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
 def main() -> None:

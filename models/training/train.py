@@ -28,7 +28,7 @@ from torch import Tensor
 from mien.models.encoder import Encoder
 from mien.models.generator import Generator
 from mien.models.recogniser import arcface_crop
-from mien.models.training.data import Samples, read_faces, to_tensor, vary, worsen
+from mien.models.training.data import Samples, read_faces, to_tensor, to_uint8, vary, worsen
 from mien.models.training.losses import FaceLoss
 from mien.models.training.trunk_import import read_trunk
 
@@ -227,11 +227,6 @@ class Trainer:
             self.record(set=name, lpips=round(float(lpips), 4), cosine=round(float(cosine), 4))
             rows = [np.concatenate(list(to_uint8(t)), 1) for t in (target, small)]
             Image.fromarray(np.concatenate(rows)).save(self.run / f"{name}.png")
-
-
-def to_uint8(rgb: Tensor) -> np.ndarray:
-    """(B, 3, H, W) in -1..1 to (B, H, W, 3) uint8."""
-    return (rgb.clamp(-1, 1) * 127.5 + 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
 def main() -> None:
