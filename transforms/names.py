@@ -1,10 +1,10 @@
 """Where a photo's output goes: its path relative to the inputs' common root, kept whole, under the output folder."""
 
 import os
-import posixpath
 import re
 from collections.abc import Iterable
 
+_VANISHING = {"": "%", ".": "%2E", "..": "%2E%2E"}
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/+")
 
 
@@ -46,7 +46,8 @@ def name_under(root: str, uri: str) -> str:
 def safe_name(name: str) -> str:
     """A relative path that stays below whatever folder it is joined to, whoever made the name up.
 
-    Components that would climb or vanish (.., ., nothing) and NUL characters are written in percent form.
+    Components that would climb or vanish (.., ., nothing) and NUL characters are written with a percent sign, so that
+    a//b, which an object store tells from a/b, has a place of its own.
     """
     parts = [part.replace("\0", "%00") for part in name.lstrip("/").split("/")]
-    return posixpath.join(*("%2E" * len(part) if part in ("", ".", "..") else part for part in parts)) or "%"
+    return "/".join(_VANISHING.get(part, part) for part in parts)

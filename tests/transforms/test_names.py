@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from mien.transforms.names import common_root, is_local, name_under, normal_uri, safe_name
 
 
-@given(st.text(st.characters(codec="utf-8"), max_size=40))
+@given(st.text(st.characters(codec="utf-8"), max_size=40) | st.text("./a\0%", max_size=12))
 def test_a_safe_name_stays_below_any_folder(name: str) -> None:
     safe = safe_name(name)
     joined = posixpath.normpath(posixpath.join("/out", safe))
@@ -27,6 +27,9 @@ def test_a_safe_name_stays_below_any_folder(name: str) -> None:
         ("a b/ü\n%20.jpg", "a b/ü\n%20.jpg"),
         ("x\0y", "x%00y"),
         ("...", "..."),
+        ("a//b", "a/%/b"),
+        ("a/", "a/%"),
+        ("", "%"),
     ],
 )
 def test_safe_names(name: str, safe: str) -> None:
