@@ -6,7 +6,7 @@ from typing import Literal
 
 import apache_beam as beam
 
-from mien.models.background import fill_faces
+from mien.models.background import box_mask, fill_faces
 from mien.models.image import encode_image
 from mien.transforms.code_faces import mask_of
 from mien.transforms.elements import CodedPhoto, PhotoInWork, PhotosAndFailures
@@ -21,7 +21,10 @@ VERSION = importlib.metadata.version("mien")
 def code_background(photo: PhotoInWork, policy: str, codec: BackgroundCodec, quality: int) -> CodedPhoto:
     """The photo as it is stored: every face but those that are kept filled in, then coded."""
     height, width = photo.pixels.shape[:2]
-    masks = [mask_of(face, (height, width)) for face in photo.coded if face.action != "keep"]
+    shape = height, width
+    masks = [mask_of(face, shape) for face in photo.coded if face.action != "keep"]
+    # the mask of an aligned face is made for one seen from the front; what must go for good goes with all of its box
+    masks += [box_mask(face.box, shape) for face in photo.coded if face.action == "fill" and face.transform]
     filled = fill_faces(photo.pixels, masks) if masks else photo.pixels
     return CodedPhoto(
         photo.uri,

@@ -11,7 +11,7 @@ from mien.models.codec import Coded, FaceCodec
 from mien.models.faces import Face
 from mien.models.image import decode_image
 from mien.transforms.background import code_background
-from mien.transforms.code_faces import FaceCodecHandler, align_faces, batch_weight, code_photos, mask_of
+from mien.transforms.code_faces import MAX_YAW, FaceCodecHandler, align_faces, batch_weight, code_photos, mask_of
 from mien.transforms.elements import Decision, PhotoInWork, Pixels
 
 DATA = Path(__file__).parent.parent / "data" / "photos"
@@ -78,6 +78,32 @@ def test_faces_that_cannot_be_coded_fall_back(decided: Decided, codec: FaceCodec
         assert (nothing.action, nothing.rule, nothing.payload) == (fallback, "rule (not understood)", b"")
         assert (unaligned.action, unaligned.rule, unaligned.model) == (fallback, "rule (not aligned)", "")
         assert photo.aligned == ()
+
+
+@pytest.mark.parametrize("yaw", [-MAX_YAW - 1, MAX_YAW + 1])
+def test_a_face_turned_away_falls_back(pixels: Pixels, codec: FaceCodec, yaw: float) -> None:
+    turned = dataclasses.replace(FACE, pose=(yaw, 0.0, 0.0))
+    near = dataclasses.replace(TWIN, pose=(MAX_YAW - 1, 0.0, 0.0))
+    decisions = (Decision("preserve", "r"), Decision("realistic", "r"), Decision("preserve", "r"))
+    photo = align_faces(PhotoInWork("u", "n", None, 9, pixels, (turned, turned, near), decisions))
+    coded = code_photos([photo], codec, 64, "fast")[0].coded
+    assert [(face.action, face.rule, bool(face.payload)) for face in coded] == [
+        ("keep", "r (turned away)", False),
+        ("fill", "r (turned away)", False),
+        ("preserve", "r", True),
+    ]
+
+
+def test_a_filled_face_goes_with_all_of_its_box(pixels: Pixels, decided: Decided, codec: FaceCodec) -> None:
+    photo = code_photos([align_faces(decided("fill"))], codec, 64, "fast")[0]
+    other = pixels.copy()
+    x, y, w, h = (round(v) for v in FACE.box)
+    other[y : y + h, x : x + w] = 255 - other[y : y + h, x : x + w]
+    backgrounds = [
+        code_background(dataclasses.replace(photo, pixels=source), "p:1", "webp", 90).background
+        for source in (pixels, other)
+    ]
+    assert backgrounds[0] == backgrounds[1]
 
 
 def test_batches_across_photos_change_nothing(decided: Decided, codec: FaceCodec) -> None:
