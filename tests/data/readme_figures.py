@@ -1,6 +1,6 @@
 """Makes the README's picture, tests/data/readme.webp, and prints the bytes that are written in it.
 
-python tests/data/readme_picture.py
+python tests/data/readme_figures.py
 """
 
 import io
