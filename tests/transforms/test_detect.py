@@ -1,0 +1,35 @@
+from pathlib import Path
+
+import pytest
+
+from mien.models.alignment import similarity
+from mien.models.detection import FaceDetector
+from mien.models.faces import Face
+from mien.models.image import decode_image
+from mien.models.landmarks import FaceLandmarker
+from mien.transforms.detect import find_faces, without_doubles
+from mien.transforms.elements import PhotoInWork
+
+DATA = Path(__file__).parent.parent / "data"
+
+
+@pytest.mark.parametrize("name", ["samples/1.jpg", "samples/2.jpg", "face.jpg"])
+def test_one_face_that_fills_the_frame_is_one_face(name: str) -> None:
+    pixels = decode_image((DATA / name).read_bytes())
+    with FaceDetector() as detector:
+        landmarker = FaceLandmarker()
+        photo = find_faces(PhotoInWork("u", "n", None, 9, pixels), detector, landmarker)
+        landmarker.close()
+    assert len(photo.faces) == 1
+    assert photo.faces[0].transform
+
+
+def test_doubles_are_joined_and_no_box_is_lost() -> None:
+    whole = Face((100.0, 80.0, 300.0, 400.0), 0.9, transform=similarity(250.0, 250.0, 500.0, 0.0))
+    part = Face((60.0, 300.0, 200.0, 130.0), 0.5, transform=similarity(255.0, 257.0, 508.0, 0.1))
+    beside = Face((400.0, 80.0, 300.0, 400.0), 0.9, transform=similarity(550.0, 250.0, 500.0, 0.0))
+    small = Face((200.0, 200.0, 50.0, 60.0), 0.9, transform=similarity(250.0, 250.0, 100.0, 0.0))
+    unaligned = Face((110.0, 90.0, 290.0, 390.0), 0.6)
+    found = without_doubles([whole, beside, part, unaligned, small])
+    assert [face.box for face in found] == [(60.0, 80.0, 340.0, 400.0), beside.box, unaligned.box, small.box]
+    assert found[0].transform == whole.transform
