@@ -17,7 +17,7 @@ from mien.models.detection import FaceDetector
 from mien.models.errors import ImageError
 from mien.models.image import decode_image, encode_image
 from mien.models.landmarks import FaceLandmarker
-from mien.models.runtime import tune_process
+from mien.models.runtime import cores, tune_process
 from mien.pipelines import JobError
 from mien.transforms.names import common_root, name_under
 
@@ -52,7 +52,7 @@ class FaceFinder:
 
 def run(args: argparse.Namespace) -> int:
     """Encodes or decodes each file; 0, or 3 where one failed. Raises MienError for what keeps it from starting."""
-    tune_process(os.cpu_count() or 1)
+    tune_process(cores())
     codec = FaceCodec.load()
     if args.run == "encode":
         with contextlib.closing(FaceFinder()) as finder:

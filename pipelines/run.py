@@ -20,6 +20,7 @@ from apache_beam.metrics import Metrics, MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.runner import PipelineResult, create_runner
 
+from mien.models.runtime import cores
 from mien.pipelines import JobError
 from mien.pipelines.progress import DONE, FAILED, LISTED, Progress, Tell
 from mien.pipelines.resume import INDEX, OnlyLeft, WriteIndex, WriteLines, fingerprint
@@ -63,13 +64,12 @@ class Job:
         self.quiet: bool = args.quiet
         # of two runs the later one sorts last, however soon it follows
         self.run_id = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S.%f}-{uuid.uuid4().hex[:4]}"
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.workers: int = args.workers or cores
+        self.workers: int = args.workers or cores()
         if all(is_local(uri) and os.path.isfile(uri) for uri in self.inputs):
             self.workers = min(self.workers, len(self.inputs))
         self.options = _engine(beam_words, self.workers, args.workers is not None)
         # what runs elsewhere starts one process for each core
-        self.threads = max(1, cores // self.workers) if self._local else 1
+        self.threads = max(1, cores() // self.workers) if self._local else 1
         self._address: tuple[str, int] | None = None
 
     @property
