@@ -1,9 +1,9 @@
 """The face codec: an aligned 512 x 512 face to at most `max_bytes` bytes, and back.
 
-A payload holds the latents of the base layer, one style vector w of the generator in the basis of training.basis,
-quantised with one uniform step, and four symbols that put right what the generator's colours miss. The step
-is the finest that fits the ceiling. Bits come from static integer tables (models/bitstream.py); models/FORMAT.md has
-the layout.
+A payload holds latents of the generator in layers: a base layer that stands alone, and, as far as the bytes go, style
+and grid layers that bring the person closer (models/decoder.py). The encoder network gives the latents in one pass,
+gradient steps make them better (models/refinement.py), and models/allocation.py chooses layers and quantiser steps.
+Bits come from static integer tables (models/bitstream.py); models/FORMAT.md has the layout.
 """
 
 import functools
@@ -19,30 +19,29 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors.torch import load as load_tensors
 from torch import Tensor
 
-from mien.models import refinement
-from mien.models.bitstream import HEADER, Tables, read_payload, write_payload
+from mien.models.allocation import BASE_BYTES, Allocation, allocate
+from mien.models.bitstream import HEADER
+from mien.models.decoder import COLOURS, GAIN_STEP, SATURATIONS, FaceDecoder, Latents, Symbols, colour_values, tint
 from mien.models.encoder import INPUT, Encoder
 from mien.models.errors import PrivacyError, WeightsError
-from mien.models.generator import Generator
 from mien.models.recogniser import Recogniser, arcface_crop
+from mien.models.refinement import refine
 from mien.models.runtime import one_thread
+from mien.models.weight_files import read_weights
 
 Objective = Literal["identity", "realistic", "private"]
 Effort = Literal["fast", "good", "best"]
 Images = NDArray[np.uint8]
 
 SIZE = 512
-BASE_BYTES = 64  # of the base layer, its header included
-COLOURS = 4  # symbols after the latents: saturation, and the log gains of R, G, B
-SATURATIONS, GAIN_STEP = 8, 0.03
 FACE = (slice(int(0.30 * 128), int(0.86 * 128)), slice(int(0.24 * 128), int(0.76 * 128)))  # skin, in a 128 px face
 SEEN = (slice(8, 29), slice(6, 26))  # the face, in a 32 px one
 PEOPLE, PERSON_DEVIATION = 10, 0.8  # draws for objective "private", and how far from the mean person they are
 STRANGER = 0.3  # cosine under which the recogniser takes two faces for two people; same person > 0.52
 REALISTIC = 0.85  # truncation towards the mean face, as StyleGAN's psi
+_AT_ONCE = 4  # faces drawn in one batch
 PACKAGED = pathlib.Path(__file__).parent / "weights"
 
 
@@ -63,26 +62,14 @@ class FaceCodec:
 
     MIN_SCORE = 0.4  # below it a face was not understood; see the model card for what was measured
 
-    def __init__(self, decoder: bytes, encoder: bytes) -> None:
-        tensors, known = load_tensors(decoder), hashlib.sha256(decoder).digest()
-        self._number = int.from_bytes(known[:2], "big")
-        self.model = f"base1-{self._number:04x}"
-        self.tables = Tables(
-            tensors.pop("tables.counts").numpy().view(np.uint16),
-            tensors.pop("tables.offsets").numpy(),
-            tensors.pop("tables.classes").numpy(),
-        )
-        self._steps = tensors.pop("steps").numpy()
-        basis = {name: tensors.pop(f"basis.{name}").float() for name in ("mean", "synthesis", "centre")}
-        self._mean, self._synthesis, self._centre = basis["mean"], basis["synthesis"], basis["centre"]
-        self._generator = Generator().eval().requires_grad_(False)
-        self._generator.load_state_dict({name: value.float() for name, value in tensors.items()})
-        state = {name: value.float() for name, value in load_tensors(encoder).items()}
+    def __init__(self, decoder: bytes, layers: bytes, encoder: bytes) -> None:
+        self.decoder = FaceDecoder(decoder, layers)
+        self.model = self.decoder.model
+        state = {name: value.float() for name, value in read_weights(encoder).items()}
         self._unit, self._person = state.pop("latents.deviation"), state.pop("latents.person")
         self._encoder = Encoder(len(self._unit)).eval().requires_grad_(False)
         self._encoder.load_state_dict(state)
-        for part in (self._generator, self._encoder):
-            part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
+        self._encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
 
     @classmethod
     def load(cls, uri: str | None = None) -> "FaceCodec":
@@ -128,7 +115,7 @@ class FaceCodec:
             raise ValueError(f"no objective {objective!r} or no effort {effort!r}")
         if max_bytes < HEADER.size + 2:
             raise ValueError(f"a face needs at least {HEADER.size + 2} bytes, not {max_bytes}")
-        return [self._code(face, min(max_bytes, BASE_BYTES), objective, effort) for face in _tensors(faces, INPUT)]
+        return [self._code(face, max_bytes, objective, effort) for face in _tensors(faces, INPUT)]
 
     def decode(self, payload: bytes, size: int = SIZE) -> Images:
         """A payload to the aligned face (size, size, 3) uint8 RGB; size 128, 256 or 512, the smaller the faster.
@@ -140,12 +127,11 @@ class FaceCodec:
     @torch.inference_mode()
     def decode_batch(self, payloads: Sequence[bytes], size: int = SIZE) -> Images:
         """N payloads to (N, size, size, 3) uint8 RGB, as decode() does."""
-        read = [self._read(payload) for payload in payloads]
-        faces = [self._draw(latents[None], colours[None], size) for latents, colours in read]
-        if not faces:
-            return np.empty((0, size, size, 3), np.uint8)
-        rgb = (torch.cat(faces) * 127.5 + 127.5).round().byte()
-        return np.ascontiguousarray(rgb.permute(0, 2, 3, 1).numpy())
+        read = [self.decoder.read(payload)[1] for payload in payloads]
+        faces = np.empty((len(read), size, size, 3), np.uint8)
+        for begin in range(0, len(read), _AT_ONCE):
+            faces[begin : begin + _AT_ONCE] = _to_uint8(self.decoder.draw(read[begin : begin + _AT_ONCE], size))
+        return faces
 
     @torch.inference_mode()
     def scores(self, faces: Images, payloads: Sequence[bytes]) -> NDArray[np.float32]:
@@ -156,103 +142,112 @@ class FaceCodec:
         Below MIN_SCORE the face was not understood (not a face, or hidden, or turned away), and the caller falls back.
         """
         _check_faces(faces)
+        read = [self.decoder.read(payload)[1] for payload in payloads]
         found = [
-            self._score(face, self._draw(latents[None], colours[None], 128))
-            for face, (latents, colours) in zip(_tensors(faces, INPUT), map(self._read, payloads), strict=True)
+            self._score(face, self._person_of(face[None]), self.decoder.draw([latents], 128))
+            for face, latents in zip(_tensors(faces, INPUT), read, strict=True)
         ]
         return np.array(found, np.float32)
 
-    def _read(self, payload: bytes) -> tuple[Tensor, Tensor]:
-        """(latents (K,), colours (4,)) of a payload."""
-        symbols, step = read_payload(payload, self.tables, self._number)
-        return self._dequantise(symbols, step), _colour_values(symbols)
+    @property
+    def basis(self) -> str:
+        """Names the base layer's coordinates: what was fitted to other latents does not fit these."""
+        parts = (self.decoder.mean, self.decoder.synthesis, self.decoder.centre)
+        return hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()[:16]
 
-    def _dequantise(self, symbols: NDArray[np.int32], step: int) -> Tensor:
-        return self._centre + torch.from_numpy(symbols[:-COLOURS].astype(np.float32) * self._steps[step])
+    def base_latents(self, face: Tensor) -> Tensor:
+        """What the encoder makes of a face (3, 256, 256) in -1..1 for the base layer, (K,)."""
+        return self._look(face)[0][: len(self.decoder.centre)]
 
-    def _draw(self, latents: Tensor, colours: Tensor | None, size: int) -> Tensor:
-        """(B, K) latents and (B, 4) colours to (B, 3, size, size) in -1..1."""
-        face: Tensor = self._generator(self._mean + latents @ self._synthesis, size)
-        return face.clamp(-1, 1) if colours is None else _tint(face, colours)
+    @torch.inference_mode()
+    def draw_base(self, latents: NDArray[np.float32], size: int = SIZE) -> Images:
+        """Latents (K,) float32 of the base layer, not quantised, to a face (size, size, 3) uint8 RGB."""
+        drawn = self.decoder.draw([_base(torch.from_numpy(latents))], size, tinted=False)
+        return np.ascontiguousarray(_to_uint8(drawn)[0])
 
-    def _cosine(self, face: Tensor, drawn: Tensor) -> float:
-        ours, theirs = self.recogniser(arcface_crop(drawn)), self.recogniser(arcface_crop(face[None]))
-        return float((ours * theirs).sum())
+    def write_base(
+        self, latents: NDArray[np.float32], gains: NDArray[np.float64], max_bytes: int = BASE_BYTES
+    ) -> bytes:
+        """The payload of latents (K,) float32, at the finest step that fits; gains: logarithms (3,) for R, G and B."""
+        colours = np.concatenate([[0], np.rint(gains / GAIN_STEP)]).astype(np.int32)
+        found = allocate(self.decoder, _base(torch.from_numpy(latents)), colours, min(max_bytes, BASE_BYTES))
+        return found.payload(self.decoder, 255)
 
-    def _score(self, face: Tensor, drawn: Tensor) -> float:
+    def _look(self, face: Tensor) -> tuple[Tensor, Tensor]:
+        """Of a face (3, 256, 256) in -1..1 the latents of base and style, and the recogniser's embedding (1, 192)."""
+        with one_thread():
+            maps = self._encoder.maps(face[None])
+            return self._encoder.latents(*maps)[0] * self._unit, maps[-1]
+
+    def _person_of(self, face: Tensor) -> Tensor:
+        """(1, 192) embedding of (1, 3, S, S)."""
+        found: Tensor = self.recogniser(arcface_crop(face))
+        return found
+
+    def _score(self, face: Tensor, person: Tensor, drawn: Tensor) -> float:
         """Geometric mean of the recogniser's cosine and the correlation of light and dark, each 0 where negative."""
-        return (max(self._cosine(face, drawn), 0.0) * max(_correlation(face, drawn), 0.0)) ** 0.5
+        cosine = float((self._person_of(drawn) * person).sum())
+        return (max(cosine, 0.0) * max(_correlation(face, drawn), 0.0)) ** 0.5
 
     def _code(self, face: Tensor, ceiling: int, objective: Objective, effort: Effort) -> Coded:
         """One face (3, 256, 256) in -1..1."""
-        with one_thread():
-            latents = self._encoder(face[None])[0] * self._unit
+        found, person = self._look(face)
+        base, style = found[: len(self.decoder.centre)], found[len(self.decoder.centre) :]
         if objective == "private":
-            return self._code_another_person(face, latents, ceiling)
+            return self._code_another_person(face, person, base, ceiling)
         if objective == "realistic":
-            latents = self._centre + REALISTIC * (latents - self._centre)
-        if effort != "fast":
-            latents = refinement.refine(
-                lambda latents, size: self._draw(latents, None, size),
-                lambda latents: self._dequantise(*self._quantise(latents, ceiling, np.zeros(COLOURS, np.int32))),
-                self._encoder,
-                self._unit,
-                face,
-                latents,
-                effort,
-                identity=objective == "identity",
-            )
-        payload, drawn = self._write(face, latents, ceiling)
-        return Coded(payload, self._score(face, drawn))
+            base = self.decoder.centre + REALISTIC * (base - self.decoder.centre)
+            style = REALISTIC * style
+        latents = Latents((base, style if len(style) else None, None, None), _NO_COLOURS)
+        if effort == "fast":
+            chosen, drawn = self._allocate(face, latents, ceiling)
+        else:
+            colours = colour_values(self._colours(face, self.decoder.draw([latents], 128)))
+            start, unit = Latents(latents.layers, colours), self._unit[: len(base)]
+            chosen = refine(self.decoder, self._encoder, unit, face, start, ceiling, effort, objective == "identity")
+            drawn = self.decoder.draw([chosen.dequantised(self.decoder)], 128)
+        score = self._score(face, person, drawn)
+        return Coded(chosen.payload(self.decoder, round(255 * score)), score)
 
-    def _code_another_person(self, face: Tensor, latents: Tensor, ceiling: int) -> Coded:
+    def _code_another_person(self, face: Tensor, known: Tensor, latents: Tensor, ceiling: int) -> Coded:
         """A person who does not exist, in the pose and light of the face; drawn anew at each call.
 
         What the recogniser sees in the latents (a linear subspace, fitted in training.export) is replaced by chance. Of
         several draws the one most like the original in light and dark is taken that the recogniser does not link to it.
         """
-        random, place = torch.Generator().manual_seed(secrets.randbits(63)), latents / self._unit
+        unit = self._unit[: len(latents)]
+        random, place = torch.Generator().manual_seed(secrets.randbits(63)), latents / unit
         rest = place - self._person @ (self._person.T @ place)
         people = self._person @ torch.randn(self._person.shape[1], PEOPLE, generator=random) * PERSON_DEVIATION
-        draws = [(rest + person) * self._unit for person in people.T]
-        likeness = [_correlation(face, self._draw(draw[None], None, 128)) for draw in draws]
+        draws = [_base((rest + person) * unit) for person in people.T]
+        likeness = [_correlation(face, self.decoder.draw([draw], 128)) for draw in draws]
         for i in np.argsort(likeness)[::-1]:
-            payload, drawn = self._write(face, draws[i], ceiling)
-            if self._cosine(face, drawn) < STRANGER:
-                return Coded(payload, max(likeness[i], 0.0))
+            found, drawn = self._allocate(face, draws[i], ceiling)
+            if float((self._person_of(drawn) * known).sum()) < STRANGER:
+                score = min(max(likeness[i], 0.0), 1.0)
+                return Coded(found.payload(self.decoder, round(255 * score)), score)
         raise PrivacyError(f"none of {PEOPLE} new faces was unlike the original")
 
-    def _write(self, face: Tensor, latents: Tensor, ceiling: int) -> tuple[bytes, Tensor]:
-        """The payload of the latents, and what it shows: (1, 3, 128, 128) in -1..1."""
-        symbols, step = self._quantise(latents, ceiling, np.zeros(COLOURS, np.int32))
-        drawn = self._draw(self._dequantise(symbols, step)[None], None, 128)
-        first, (symbols, step) = step, self._quantise(latents, ceiling, self._colours(face, drawn))
-        if step != first:  # the colours took bytes from the latents
-            drawn = self._draw(self._dequantise(symbols, step)[None], None, 128)
-        return write_payload(symbols, step, self.tables, self._number), _tint(drawn, _colour_values(symbols)[None])
+    def _allocate(self, face: Tensor, latents: Latents, ceiling: int) -> tuple[Allocation, Tensor]:
+        """What to write of the latents, with the colours put right, and what it shows: (1, 3, 128, 128) in -1..1."""
+        first = allocate(self.decoder, latents, np.zeros(COLOURS, np.int32), ceiling)
+        plain = self.decoder.draw([first.dequantised(self.decoder)], 128, tinted=False)
+        found = allocate(self.decoder, latents, self._colours(face, plain), ceiling)
+        shown = found.dequantised(self.decoder)
+        if found.steps != first.steps or found.layers != first.layers:  # the colours took bytes from the latents
+            return found, self.decoder.draw([shown], 128)
+        return found, tint(plain, shown.colours[None])
 
-    def _colours(self, face: Tensor, drawn: Tensor) -> NDArray[np.int32]:
+    def _colours(self, face: Tensor, drawn: Tensor) -> Symbols:
         """The four symbols that give the drawn face (1, 3, 128, 128) the saturation and mean of the original's skin."""
         small = F.interpolate(face[None], size=128, mode="area")
         skin, ours = (picture[:, :, *FACE] + 1 for picture in (small, drawn))
         chroma = [(t - t.mean(1, keepdim=True)).square().mean().sqrt() for t in (skin, ours)]
         saturation = int(np.clip(np.rint(float(chroma[0] / chroma[1].clamp(min=1e-3) - 1) * SATURATIONS), -8, 8))
-        ours = _tint(ours - 1, _colour_values(np.array([saturation, 0, 0, 0], np.int32))[None]) + 1
+        ours = tint(ours - 1, colour_values(np.array([saturation, 0, 0, 0], np.int32))[None]) + 1
         means = [t.mean((0, 2, 3)).clamp(min=0.02) for t in (skin, ours)]
         gains = np.rint((means[0] / means[1]).log().numpy() / GAIN_STEP)
         return np.concatenate([[saturation], gains]).astype(np.int32)
-
-    def _quantise(self, latents: Tensor, ceiling: int, colours: NDArray[np.int32]) -> tuple[NDArray[np.int32], int]:
-        """(symbols, step) of the finest step whose payload is within the ceiling; ValueError where none is."""
-        offsets = (latents - self._centre).numpy()
-        for step in range(self.tables.steps):
-            symbols = np.concatenate([np.rint(offsets / self._steps[step]).astype(np.int32), colours])
-            symbols = self.tables.clip(symbols, step)
-            if self.tables.estimate(symbols, step) / 8 > ceiling - HEADER.size + 1:
-                continue
-            if len(write_payload(symbols, step, self.tables, self._number)) <= ceiling:
-                return symbols, step
-        raise ValueError(f"this face does not fit {ceiling} bytes")
 
 
 def _correlation(face: Tensor, drawn: Tensor) -> float:
@@ -262,25 +257,24 @@ def _correlation(face: Tensor, drawn: Tensor) -> float:
     return float((a * b).sum() / ((a * a).sum() * (b * b).sum() + 1e-6).sqrt())
 
 
-def _tint(face: Tensor, colours: Tensor) -> Tensor:
-    """(B, 3, S, S) in -1..1 with (B, 4) colours: a factor on the distance from grey, then log gains; black stays."""
-    light = face + 1
-    grey = light.mean(1, keepdim=True)
-    light = grey + (light - grey) * colours[:, :1, None, None]
-    return (light * colours[:, 1:, None, None].exp() - 1).clamp(-1, 1)
+_NO_COLOURS = colour_values(np.zeros(COLOURS, np.int32))
 
 
-def _colour_values(symbols: NDArray[np.int32]) -> Tensor:
-    """The (4,) colours that the last four symbols mean."""
-    found = torch.from_numpy(symbols[-COLOURS:].astype(np.float32))
-    return torch.cat([(1 + found[:1] / SATURATIONS).clamp(min=0), found[1:] * GAIN_STEP])
+def _base(latents: Tensor) -> Latents:
+    return Latents((latents, None, None, None), _NO_COLOURS)
+
+
+def _to_uint8(faces: Tensor) -> Images:
+    """(N, 3, S, S) in -1..1 to (N, S, S, 3)."""
+    return (faces * 127.5 + 127.5).round().byte().permute(0, 2, 3, 1).numpy()
 
 
 @functools.lru_cache(maxsize=2)
+@torch.inference_mode(False)  # what is made in that mode knows no gradients, and refinement needs them
 def _load(uri: str | None) -> FaceCodec:
     base = str(PACKAGED) if uri is None else uri.rstrip("/")
     files = []
-    for name in ("decoder.safetensors", "encoder.safetensors"):
+    for name in ("decoder.safetensors", "layers.safetensors", "encoder.safetensors"):
         try:
             with fsspec.open(f"{base}/{name}", "rb") as file:
                 files.append(file.read())

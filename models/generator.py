@@ -5,6 +5,8 @@ and inverse Haar transforms in place of upsampling. Everything runs channels-las
 step are stored band by band (all LL first, then LH, HL, HH), which makes that step four contiguous writes.
 """
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,9 +27,15 @@ def haar_up(bands: Tensor) -> Tensor:
     bands = bands.permute(0, 2, 3, 1)
     ll, lh, hl, hh = bands.split(channels // 4, dim=-1)
     top, bottom, left, right = ll + lh, ll - lh, hl + hh, hl - hh
-    quads = torch.stack([top + left, top - left, bottom + right, bottom - right], dim=3)
-    quads = quads.view(batch, height, width, 2, 2, channels // 4).transpose(2, 3)
-    return quads.reshape(batch, 2 * height, 2 * width, channels // 4).permute(0, 3, 1, 2)
+    if torch.is_grad_enabled():
+        quads = torch.stack([top + left, top - left, bottom + right, bottom - right], dim=3)
+        quads = quads.view(batch, height, width, 2, 2, channels // 4).transpose(2, 3)
+        return quads.reshape(batch, 2 * height, 2 * width, channels // 4).permute(0, 3, 1, 2)
+    found = bands.new_empty(batch, height, 2, width, 2, channels // 4)  # written in place: two copies less
+    for y, (whole, half) in enumerate(((top, left), (bottom, right))):
+        torch.add(whole, half, out=found[:, :, y, :, 0])
+        torch.sub(whole, half, out=found[:, :, y, :, 1])
+    return found.view(batch, 2 * height, 2 * width, channels // 4).permute(0, 3, 1, 2)
 
 
 class Style(nn.Linear):
@@ -55,13 +63,18 @@ class StyledConv(nn.Module):
         self.register_buffer("noise", torch.empty(1, 1, size, size))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        x = x * self.style(w)
+        style = self.style(w)
         if self.depthwise is None:
-            x = F.conv2d(x, self.pointwise, self.bias, padding=1)
-        else:
-            x = F.conv2d(x, self.depthwise, padding=1, groups=x.shape[1])
+            x = F.conv2d(x * style, self.pointwise, self.bias, padding=1)
+        elif torch.is_grad_enabled() or len(x) > 1:
+            x = F.conv2d(x * style, self.depthwise, padding=1, groups=x.shape[1])
             x = F.conv2d(x, self.pointwise, self.bias)
-        return F.leaky_relu(x + self.noise, 0.2)
+        else:  # of one face the style goes into the weights, which are fewer than the features
+            x = F.conv2d(x, self.depthwise * style.view(-1, 1, 1, 1), padding=1, groups=x.shape[1])
+            x = F.conv2d(x, self.pointwise, self.bias)
+        if torch.is_grad_enabled():
+            return F.leaky_relu(x + self.noise, 0.2)
+        return F.leaky_relu_(x.add_(self.noise), 0.2)
 
 
 class Head(nn.Module):
@@ -114,8 +127,11 @@ class Generator(nn.Module):
             {str(8 << i): Head(CHANNELS[i + 1], 0 if 8 << i == 512 else 64) for i in range(LEVELS) if 8 << i in SIZES}
         )
 
-    def forward(self, w: Tensor, size: int = 512) -> Tensor:
-        """w (B, 512), or (B, 23, 512) one vector a style, to RGB (B, 3, size, size), about -1 to 1; size: of SIZES."""
+    def forward(self, w: Tensor, size: int = 512, added: Mapping[int, Tensor] | None = None) -> Tensor:
+        """w (B, 512), or (B, 23, 512) one vector a style, to RGB (B, 3, size, size), about -1 to 1; size: of SIZES.
+
+        added: (B, C, px, px) by px, added to the features of the level that works at px pixels.
+        """
         if size not in SIZES:
             raise ValueError(f"size must be one of {SIZES}, not {size}")
         if w.dim() == 2:
@@ -126,6 +142,8 @@ class Generator(nn.Module):
             x = haar_up(x * up(w[:, 1 + 3 * i]))
             for j, conv in enumerate(level):  # type: ignore[arg-type, var-annotated]  # torch: any Module
                 x = conv(x, w[:, 2 + 3 * i + j])
+            if added and 8 << i in added:
+                x = x + added[8 << i]
             if 8 << i == size:
                 break
         return self.heads[str(size)](x, w[:, -1])

@@ -4,21 +4,35 @@ The distance is made of what the package carries: pixels over a pyramid, feature
 LPIPS uses a classifier's; Zhang et al., 2018), and the recogniser's cosine.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mien.models.allocation import Allocation, allocate, rate
+from mien.models.bitstream import SPREAD
+from mien.models.decoder import BASE, GRID_16, GRID_32, STYLE, FaceDecoder, Latents, colour_symbols
 from mien.models.encoder import Encoder
 from mien.models.recogniser import arcface_crop
 
 SIZE = 256  # px of the generator's way and of the distance
-STEPS = {"good": 6, "best": 60}
-RATE = 0.08  # Adam's, in units of each latent's deviation; falls to nothing along a half cosine
+STEPS = {"good": 4, "best": 48}
+FREE = 0.5  # share of the steps that go without the quantiser
+# Adam's rates, falling to a fiftieth along a half cosine: of the base layer in units of each latent's deviation, of the
+# others in the latents' own units (tried on faces/dev: three times as much diverges, a third converges too slowly)
+RATES = {BASE: 0.08, STYLE: 0.01, GRID_16: 0.002, GRID_32: 0.002}
+COLOUR_RATE = 0.01
+# the grids cost many bytes for what they bring: from this ceiling on they are tried
+LEAST = {BASE: 0, STYLE: 0, GRID_16: 400, GRID_32: 600}
+LAGRANGE = 0.12  # loss a bit, in squared quantiser steps: where distortion and rate of a uniform quantiser balance
+# the quantiser step that a ceiling leads to, measured on refined faces: STEP_AT_100 * (100 / ceiling) ** FALL
+STEP_AT_100, FALL = 0.042, 0.88
 TRUNK_LAYERS = (3, 5, 8, 12, 15)  # outputs of the trunk at 128, 64, 32, 16 and 16 px
-FEATURES, PIXELS, IDENTITY, PRIOR = 1.0, 0.6, 0.15, 0.003
+FEATURES, PIXELS, IDENTITY = 1.0, 0.5, 0.2
 
 
 def features(encoder: Encoder, face: Tensor) -> list[Tensor]:
@@ -42,12 +56,13 @@ def face_weight(size: int) -> Tensor:
 def distance(encoder: Encoder, target: Tensor, identity: bool) -> Callable[[Tensor], Tensor]:
     """The distance of a drawn face from target, both (1, 3, 256, 256) in -1..1, as a function of the drawn face."""
     place, wanted = face_weight(SIZE), features(encoder, target)
+    even = (1 + place) / 2  # features count what is around the face for more than pixels do
     person = encoder.recogniser(arcface_crop(target))
 
     def measure(drawn: Tensor) -> Tensor:
         total = torch.zeros(())
         for a, b in zip(features(encoder, drawn), wanted, strict=True):
-            part = F.interpolate(place, size=a.shape[-2:], mode="area")
+            part = F.interpolate(even, size=a.shape[-2:], mode="area")
             total = total + FEATURES / len(wanted) * ((a - b).square().sum(1, keepdim=True) * part).mean()
         a, b, part = drawn, target, place
         for _ in range(4):
@@ -63,40 +78,91 @@ def distance(encoder: Encoder, target: Tensor, identity: bool) -> Callable[[Tens
 @torch.inference_mode(False)
 @torch.enable_grad()
 def refine(
-    draw: Callable[[Tensor, int], Tensor],
-    quantise: Callable[[Tensor], Tensor],
+    decoder: FaceDecoder,
     encoder: Encoder,
     unit: Tensor,
     face: Tensor,
-    latents: Tensor,
+    start: Latents,
+    ceiling: int,
     effort: Literal["good", "best"],
     identity: bool,
-) -> Tensor:
-    """Better latents (K,) for face (3, 256, 256) in -1..1, starting from `latents`.
+) -> Allocation:
+    """What to write of a face (3, 256, 256) in -1..1, refined from the encoder's latents.
 
-    draw: (B, K) latents and a size to (B, 3, size, size). quantise: (K,) latents to the nearest that the ceiling
-    allows. unit: (K,) the latents' deviations. The second half of the steps goes through the quantiser, straight
-    through; of those the best is returned, or the start where nothing was better.
+    unit: (K,) the deviations of the base layer's latents. The first steps are free but for the rate that is expected
+    of the ceiling; the others go through the quantiser, straight through, each with the allocation that the ceiling
+    allows. Of those, and of the start, the best is returned.
     """
-    face, start, unit = face.clone()[None], latents.clone(), unit.clone()
-    measure = distance(encoder, face, identity)
-    moved = torch.zeros_like(start).requires_grad_(True)  # in units of deviation
-    optimiser = torch.optim.Adam([moved], RATE, betas=(0.9, 0.95))
-    steps = STEPS[effort]
-    best, lowest = start, float("inf")
-    for step in range(steps + 1):
-        current = start + moved * unit
-        through = step >= steps // 2 or step == 0
-        if through:
-            current = current + (quantise(current.detach()) - current).detach()
-        found = measure(draw(current[None], SIZE))
-        if through and float(found.detach()) < lowest:
-            best, lowest = (start + moved * unit).detach().clone(), float(found.detach())
-        if step == steps:
+    measure = distance(encoder, face.clone()[None], identity)
+    scales = {
+        i: RATES[i] * (unit.clone() if i == BASE else torch.ones(tables.symbols))
+        for i, tables in enumerate(decoder.tables)
+        if ceiling >= LEAST[i]
+    }
+    moved: list[Tensor] = []
+    for i, scale in scales.items():
+        value = start.layers[i]
+        moved.append(((torch.zeros(len(scale)) if value is None else value.clone()) / scale).requires_grad_(True))
+    colours = (start.colours.clone() / COLOUR_RATE).requires_grad_(True)
+    optimiser = Descent([*moved, colours], [i != BASE for i in scales] + [False])
+    width = STEP_AT_100 * (100 / ceiling) ** FALL
+    expected = int(np.abs(np.log(decoder.steps / width)).argmin())
+    steps = dict.fromkeys(scales, expected)
+    rows = dict.fromkeys(scales, expected + SPREAD)
+    best, lowest = start, math.inf
+    for step in range(STEPS[effort] + 1):
+        values = dict(zip(scales, (m * s for m, s in zip(moved, scales.values(), strict=True)), strict=True))
+        current = Latents(tuple(values.get(i) for i in range(len(start.layers))), colours * COLOUR_RATE)
+        drawn, chosen = current, None
+        if step == 0 or step >= STEPS[effort] * FREE:
+            chosen = allocate(decoder, current, colour_symbols(current.colours), ceiling, exact=False)
+            drawn = straight_through(current, chosen.dequantised(decoder))
+        if step and chosen:
+            steps = {i: chosen.steps[i] for i in scales if chosen.symbols[i] is not None}
+            rows = {i: chosen.rows[i] for i in steps}
+        found = measure(decoder.draw([drawn], SIZE))
+        if chosen and float(found.detach()) < lowest:
+            best, lowest = current, float(found.detach())
+        if step == STEPS[effort]:
             break
-        prior = PRIOR * ((start + moved * unit) / unit).square().mean()
-        optimiser.param_groups[0]["lr"] = RATE * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * step / steps)).item())
-        optimiser.zero_grad()
-        (found + prior).backward()
-        optimiser.step()
-    return best
+        total = found + LAGRANGE * width**2 * rate(decoder, current, steps, rows)
+        gradients = torch.autograd.grad(total, [*moved, colours])
+        optimiser.step(gradients, 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / STEPS[effort])))
+    return allocate(decoder, best, colour_symbols(best.colours), ceiling)
+
+
+class Descent:
+    """Adam (Kingma and Ba, 2015, arXiv 1412.6980); where `together`, with one second moment for all of a tensor.
+
+    Adam moves every coordinate by as much. Where all are equally visible that spreads the change over more of them than
+    need be, and each costs bits.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor], together: Sequence[bool]) -> None:
+        self.tensors, self.together, self.steps = tensors, together, 0
+        self.first = [torch.zeros_like(t) for t in tensors]
+        self.second = [torch.zeros_like(t) for t in tensors]
+
+    @torch.no_grad()
+    def step(self, gradients: Sequence[Tensor], rate: float) -> None:
+        """One step; its length is the rate, in units of the tensors."""
+        self.steps += 1
+        for value, g, m, v, together in zip(
+            self.tensors, gradients, self.first, self.second, self.together, strict=True
+        ):
+            m.lerp_(g, 0.1)
+            v.lerp_(g.square().mean().expand_as(v) if together else g.square(), 0.05)
+            size = (v / (1 - 0.95**self.steps)).sqrt() + 1e-12
+            value -= rate * m / (1 - 0.9**self.steps) / size
+
+
+def straight_through(values: Latents, rounded: Latents) -> Latents:
+    """Rounded in the value, as unrounded in the gradient; a layer that was left out is 0."""
+
+    def one(value: Tensor | None, to: Tensor | None) -> Tensor | None:
+        if value is None:
+            return None
+        return value + ((torch.zeros_like(value) if to is None else to) - value).detach()
+
+    layers = tuple(one(v, r) for v, r in zip(values.layers, rounded.layers, strict=True))
+    return Latents(layers, values.colours + (rounded.colours - values.colours).detach())

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from mien.models.bitstream import PRECISION
-from mien.models.codec import COLOURS
+from mien.models.decoder import COLOURS
 from mien.models.encoder import Encoder
 from mien.models.recogniser import arcface_crop
 from mien.models.training.data import Samples, read_faces, to_tensor
@@ -55,7 +55,7 @@ def fit_shape(latents: NDArray[np.float64]) -> float:
     """The shape that gives the normalised latents (N, K) the highest likelihood."""
     points = np.linspace(-12, 12, 4801)
     at = np.clip(np.rint((latents.flatten() + 12) / 0.005).astype(int), 0, len(points) - 1)
-    shapes = np.arange(0.8, 2.21, 0.1)
+    shapes = np.arange(0.5, 2.21, 0.1)
     likelihood = [np.log(generalised_normal(shape, points)[at] + 1e-30).mean() for shape in shapes]
     return float(shapes[int(np.argmax(likelihood))])
 

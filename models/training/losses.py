@@ -26,10 +26,14 @@ class Weights:
 class FaceLoss:
     """Loss of (B, 3, S, S) pictures in -1..1 against targets of 256 px."""
 
-    def __init__(self, backbone: str, heads: str, recogniser: str, weights: Weights | None = None) -> None:
+    def __init__(
+        self, backbone: str, heads: str, recogniser: str | dict[str, Tensor], weights: Weights | None = None
+    ) -> None:
+        """recogniser: a safetensors file, or its tensors."""
         self.lpips = Lpips(backbone, heads)
         self.recogniser = Recogniser().eval().requires_grad_(False)
-        self.recogniser.load_state_dict({k: v.float() for k, v in load_file(recogniser).items()})
+        state = load_file(recogniser) if isinstance(recogniser, str) else recogniser
+        self.recogniser.load_state_dict({k: v.float() for k, v in state.items()})
         self.weights, self.place = weights or Weights(), face_weight(SIZE)
 
     def parts(self, ours: Tensor, target: Tensor) -> dict[str, Tensor]:
