@@ -15,7 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-SIDES = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)  # of the pictures that are tried, in px
+# px of the pictures that are tried: those a codec can fit, from the largest down, six of them
+SIDES = (16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 256, 320, 384, 512)
+TRIED = 6
+PIXELS_A_BYTE = 200  # at most; no codec shows a face with less
 FULL = SIDES[-1]
 JPEG_XL = "JPEG XL"
 
@@ -48,7 +51,7 @@ def installed() -> dict[str, Peer]:
     found = [
         Peer("JPEG", ".jpg", 95, lambda p, q: _save(p, "JPEG", quality=q + 1, optimize=True), _open),
         Peer("JPEG 2000", ".j2k", 256, _pack_jpeg2000, _open),
-        Peer("WebP", ".webp", 101, lambda p, q: _save(p, "WEBP", quality=q, method=6), _open),
+        Peer("WebP", ".webp", 128, _pack_webp, _open),
         Peer("AVIF", ".avif", 101, lambda p, q: _save(p, "AVIF", quality=q, speed=6, max_threads=1), _open),
     ]
     if importlib.util.find_spec("imagecodecs"):
@@ -64,15 +67,18 @@ class Search:
         self._files: dict[int, dict[int, Candidate]] = {side: {} for side in SIDES}
 
     def candidates(self, ceiling: int) -> list[Candidate]:
-        """The finest file of each side that fits ceiling bytes, smallest side first; none where the codec needs more.
+        """The finest file within ceiling bytes of the largest sides that have one, smallest side first; maybe none.
 
         Left out are sides that lose for sure: those below one that fits at the highest quality.
         """
-        found: list[Candidate] = []
+        fit: list[int] = []
         for side in SIDES:
+            if side * side > PIXELS_A_BYTE * ceiling or self._size(side, 0) > ceiling:
+                break  # nor will a larger picture fit
+            fit.append(side)
+        found: list[Candidate] = []
+        for side in fit[-TRIED:]:
             step = self._finest(side, ceiling)
-            if step is None:  # nor will a larger picture fit
-                break
             if step == self._peer.steps - 1:
                 found.clear()
             found.append(self._files[side][step])
@@ -90,10 +96,8 @@ class Search:
             files[step] = Candidate(side, step, data, (time.perf_counter() - begin) * 1000)
         return len(files[step].data)
 
-    def _finest(self, side: int, ceiling: int) -> int | None:
-        """The highest step that fits, None where none does; files are taken to grow with the step."""
-        if self._size(side, 0) > ceiling:
-            return None
+    def _finest(self, side: int, ceiling: int) -> int:
+        """The highest step that fits, if step 0 does; files are taken to grow with the step."""
         files, last = self._files[side], self._peer.steps - 1
         low = max(step for step, file in files.items() if len(file.data) <= ceiling)
         high = min((step for step in files if step > low), default=None)
@@ -147,6 +151,14 @@ def _open(data: bytes) -> Pixels:
 def _pack_jpeg2000(pixels: Pixels, step: int) -> bytes:
     ratio = 4000 * (2 / 4000) ** (step / 255)
     return _save(pixels, "JPEG2000", no_jp2=True, irreversible=True, quality_mode="rates", quality_layers=[ratio])
+
+
+def _pack_webp(pixels: Pixels, step: int) -> bytes:
+    """At libwebp's quality for its quantiser 127 - step, by QualityToCompression in its src/enc/quant_enc.c: whole
+    qualities pass over most of the coarse ones."""
+    linear = (step / 127) ** 3
+    quality = 100 * (linear * 1.5 if linear < 0.5 else (linear + 1) / 2)
+    return _save(pixels, "WEBP", quality=quality, method=6)
 
 
 def _pack_jpeg_xl(pixels: Pixels, step: int) -> bytes:

@@ -96,8 +96,8 @@ def test_psnr_and_ssim_are_what_their_formulas_say() -> None:
     assert ssim(dark, light) == pytest.approx((2 * 100 * 110 + c1) / (100**2 + 110**2 + c1), abs=1e-4)
     face = sample(1)
     noisy = [(face + np.random.default_rng(1).normal(0, s, face.shape)).clip(0, 255).astype(np.uint8) for s in (5, 20)]
-    assert 1 == pytest.approx(ssim(face, face)) > ssim(face, noisy[0]) > ssim(face, noisy[1]) > 0
-    assert ssim(face[..., :1].repeat(3, 2), noisy[0][..., :1].repeat(3, 2)) < 1
+    assert ssim(face, face) == pytest.approx(1)
+    assert 1 > ssim(face, noisy[0]) > ssim(face, noisy[1]) > 0
 
 
 def test_kid_is_about_zero_for_one_distribution_and_grows_with_the_distance() -> None:
