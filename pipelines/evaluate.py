@@ -8,7 +8,6 @@ import platform
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,12 @@ from mien.models.evaluation import peers
 from mien.models.evaluation.descriptors import DlibDescriptor, packaged_models
 from mien.models.evaluation.lpips import Lpips, packaged_heads
 from mien.models.evaluation.measure import MIEN, Bench, Missing, Row, peak_memory
-from mien.models.evaluation.metrics import Features, Meter
-from mien.models.evaluation.summary import Line, Need, line_of, needs, reached
+from mien.models.evaluation.metrics import Meter
+from mien.models.evaluation.summary import needs, reached
 from mien.models.image import decode_image
 from mien.models.runtime import cores, tune_process
 from mien.pipelines import JobError, evaluate_report
+from mien.pipelines.evaluate_report import FaceSet
 from mien.pipelines.face import FaceFinder
 from mien.transforms.elements import Failure
 from mien.transforms.names import normal_uri
@@ -36,32 +36,6 @@ from mien.transforms.stage import failure_of
 
 LARGEST = 32768  # bytes up to which a conventional codec is followed to mien's quality
 BACKBONE, HEADS, DLIB = "MIEN_LPIPS_BACKBONE", "MIEN_LPIPS_HEADS", "MIEN_DLIB"
-
-
-@dataclass
-class FaceSet:
-    """One folder's results. faces: the names of its pictures, and where the aligned face lies as an array."""
-
-    name: str
-    folder: str
-    faces: dict[str, Path] = field(default_factory=dict)
-    failures: list[Failure] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
-    missing: list[Missing] = field(default_factory=list)
-    lines: list[Line] = field(default_factory=list)
-    needs: list[Need] = field(default_factory=list)
-    originals: dict[str, dict[str, Features]] = field(default_factory=dict)  # by face and space, for KID
-
-    def add(self, found: Iterable[Row | Missing]) -> None:
-        """Rows, or what there is none of."""
-        for one in found:
-            (self.rows if isinstance(one, Row) else self.missing).append(one)  # type: ignore[attr-defined]
-
-    def line(self, codec: str, effort: str, ceiling: int) -> Line:
-        """The faces' figures in one line."""
-        rows = [row for row in self.rows if (row.codec, row.effort, row.ceiling) == (codec, effort, ceiling)]
-        missing = [none for none in self.missing if (none.codec, none.ceiling) == (codec, ceiling)]
-        return line_of(codec, effort, ceiling, rows, self.originals, missing)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -81,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     meter = Meter(codec.recogniser, _lpips(args, notes), _dlib(args, notes))
     conventional = _peers(args.codecs, notes)
     with tempfile.TemporaryDirectory(prefix="mien-evaluate-") as place, contextlib.closing(FaceFinder()) as finder:
-        sets = []
+        sets: list[FaceSet] = []
         for name, folder in names.items():
             work = Path(place, str(len(sets)))
             work.mkdir()

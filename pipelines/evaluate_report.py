@@ -4,7 +4,8 @@ import base64
 import csv
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mien.models.codec import FaceCodec
-from mien.models.evaluation.measure import MIEN, Row
+from mien.models.evaluation.measure import MIEN, Missing, Row
+from mien.models.evaluation.metrics import Features
 from mien.models.evaluation.peers import Peer, enlarge
-from mien.models.evaluation.summary import LOWER_IS_BETTER, QUALITIES, Line
+from mien.models.evaluation.summary import LOWER_IS_BETTER, QUALITIES, Line, Need, line_of
+from mien.transforms.elements import Failure
 
 TITLES = {
     "lpips": "LPIPS (squeeze, 256 px)",
@@ -28,6 +31,35 @@ THUMB, GAP, LABEL = 160, 6, 16  # px of the sheets
 FACES, SHEET = 24, 6  # at most so many faces of a set are shown, so many on a sheet
 WORST = 8  # in a gallery
 USUAL = 320  # the ceiling whose failures are shown, or the nearest to it
+
+
+@dataclass
+class FaceSet:
+    """One folder's results. faces: the names of its pictures, and where the aligned face lies as an array."""
+
+    name: str
+    folder: str
+    faces: dict[str, Path] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    missing: list[Missing] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
+    needs: list[Need] = field(default_factory=list)
+    originals: dict[str, dict[str, Features]] = field(default_factory=dict)  # by face and space, for KID
+
+    def add(self, found: Iterable[Row | Missing]) -> None:
+        """Rows, or what there is none of."""
+        for one in found:
+            if isinstance(one, Row):
+                self.rows.append(one)
+            else:
+                self.missing.append(one)
+
+    def line(self, codec: str, effort: str, ceiling: int) -> Line:
+        """The faces' figures in one line."""
+        rows = [row for row in self.rows if (row.codec, row.effort, row.ceiling) == (codec, effort, ceiling)]
+        missing = [none for none in self.missing if (none.codec, none.ceiling) == (codec, ceiling)]
+        return line_of(codec, effort, ceiling, rows, self.originals, missing)
 
 
 class Pictures:
@@ -44,9 +76,9 @@ class Pictures:
 
 
 def write(
-    output: Path, sets: Sequence[Any], report: dict[str, Any], codec: FaceCodec, peers: dict[str, Peer], quiet: bool
+    output: Path, sets: Sequence[FaceSet], report: dict[str, Any], codec: FaceCodec, peers: dict[str, Peer], quiet: bool
 ) -> None:
-    """All files. sets: the command's FaceSets; report: what is the same for all, its `notes` may be added to."""
+    """All files. report: what is the same for all, its `notes` may be added to."""
     pictures = Pictures(codec, peers)
     plots = list(_plots(sets, report["notes"]))
     _save_all(output / "plots", plots)
@@ -57,7 +89,7 @@ def write(
     report["sets"] = [_as_json(found) for found in sets]
     (output / "evaluate.json").write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
     with (output / "evaluate.csv").open("w", newline="") as stream:
-        table = csv.DictWriter(stream, ["set", *(field.name for field in dataclasses.fields(Line))])
+        table = csv.DictWriter(stream, ["set", *(one.name for one in dataclasses.fields(Line))])
         table.writeheader()
         table.writerows({"set": found.name} | dataclasses.asdict(line) for found in sets for line in found.lines)
     page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -81,10 +113,10 @@ def write(
         print("\n".join([*report["notes"], f"{output / 'evaluate.html'}"]))
 
 
-def _as_json(found: Any) -> dict[str, Any]:
+def _as_json(found: FaceSet) -> dict[str, Any]:
     rows = []
     for row in found.rows:
-        known = {field.name: getattr(row, field.name) for field in dataclasses.fields(row)}
+        known = {one.name: getattr(row, one.name) for one in dataclasses.fields(row)}
         for name in ("path", "spaces", "quality"):
             del known[name]
         rows.append(known | dataclasses.asdict(row.quality))
@@ -99,7 +131,7 @@ def _as_json(found: Any) -> dict[str, Any]:
     }
 
 
-def _text(found: Any, ceilings: Sequence[int]) -> Iterator[str]:
+def _text(found: FaceSet, ceilings: Sequence[int]) -> Iterator[str]:
     """A short table for the terminal."""
     yield f"{found.name}: {len(found.faces)} faces"
     yield f"  {'codec':<12}{'at most':>8}{'bytes':>8}" + "".join(f"{name:>8}" for name in QUALITIES)
@@ -110,7 +142,7 @@ def _text(found: Any, ceilings: Sequence[int]) -> Iterator[str]:
             yield f"  {' '.join([line.codec, line.effort]):<12}{line.ceiling:>8}{line.bytes_mean:>8.1f}{cells}"
 
 
-def _plots(sets: Sequence[Any], notes: list[str]) -> Iterator[tuple[str, Any]]:
+def _plots(sets: Sequence[FaceSet], notes: list[str]) -> Iterator[tuple[str, Any]]:
     """(name, figure) of each quality, a panel a set."""
     sets = [found for found in sets if found.lines]
     try:
@@ -147,7 +179,7 @@ def _curves(lines: Sequence[Line], name: str) -> dict[tuple[str, str], list[Line
     return {who: sorted(some, key=lambda line: line.ceiling) for who, some in found.items()}
 
 
-def _sheets(found: Any, report: dict[str, Any], pictures: Pictures) -> Iterator[tuple[str, str, Image.Image]]:
+def _sheets(found: FaceSet, report: dict[str, Any], pictures: Pictures) -> Iterator[tuple[str, str, Image.Image]]:
     """(file, title, picture): faces by mien, and under them by the best conventional codec at the same ceiling."""
     names = sorted(found.faces)
     names = [names[i] for i in np.unique(np.linspace(0, len(names) - 1, FACES).round().astype(int))] if names else []
@@ -177,7 +209,7 @@ def _best_codec(lines: Sequence[Line], ceiling: int) -> str | None:
     return min(there, key=lambda line: -(line.psnr or 0.0) if line.lpips is None else line.lpips).codec
 
 
-def _galleries(found: Any, report: dict[str, Any], pictures: Pictures) -> Iterator[tuple[str, str, Image.Image]]:
+def _galleries(found: FaceSet, report: dict[str, Any], pictures: Pictures) -> Iterator[tuple[str, str, Image.Image]]:
     """(file, title, picture): the faces that mien does worst, above them their originals."""
     ceiling = min(report["settings"]["bytes"], key=lambda ceiling: abs(ceiling - USUAL))
     for effort in report["settings"]["efforts"]:

@@ -27,7 +27,7 @@ class DlibDescriptor:
             raise WeightsError("dlib is not installed: pip install dlib-bin") from error
         for name in (LANDMARKS, NETWORK):
             if not pathlib.Path(folder, name).is_file():
-                raise WeightsError(f"{folder} does not hold {name}, of the PyPI package face_recognition_models")
+                raise WeightsError(f"{folder} does not hold dlib's {name}, of the PyPI package face_recognition_models")
         try:
             self._landmarks = dlib.shape_predictor(str(pathlib.Path(folder, LANDMARKS)))
             self._network = dlib.face_recognition_model_v1(str(pathlib.Path(folder, NETWORK)))

@@ -99,7 +99,8 @@ def psnr(a: Pixels, b: Pixels) -> float:
 
 def ssim(a: Pixels, b: Pixels) -> float:
     """-1 to 1, the mean over place and channels."""
-    return float(np.mean(cv2.quality.QualitySSIM_compute(a, b)[0][:3]))
+    scores = cv2.quality.QualitySSIM_compute(a, b)[0]  # type: ignore[attr-defined]  # not in OpenCV's stubs
+    return float(np.mean(scores[:3]))
 
 
 def kid(originals: Features, made: Features, subsets: int = SUBSETS, seed: int = 0) -> tuple[float, float] | None:

@@ -50,7 +50,7 @@ def installed() -> dict[str, Peer]:
     """The codecs that there are, by name; JPEG XL needs imagecodecs (Pillow's plugin fails below quality 10)."""
     found = [
         Peer("JPEG", ".jpg", 95, lambda p, q: _save(p, "JPEG", quality=q + 1, optimize=True), _open),
-        Peer("JPEG 2000", ".j2k", 256, _pack_jpeg2000, _open),
+        Peer("JPEG 2000", ".j2k", 128, _pack_jpeg2000, _open),
         Peer("WebP", ".webp", 128, _pack_webp, _open),
         Peer("AVIF", ".avif", 101, lambda p, q: _save(p, "AVIF", quality=q, speed=6, max_threads=1), _open),
     ]
@@ -149,7 +149,7 @@ def _open(data: bytes) -> Pixels:
 
 
 def _pack_jpeg2000(pixels: Pixels, step: int) -> bytes:
-    ratio = 4000 * (2 / 4000) ** (step / 255)
+    ratio = 4000 * (2 / 4000) ** (step / 127)
     return _save(pixels, "JPEG2000", no_jp2=True, irreversible=True, quality_mode="rates", quality_layers=[ratio])
 
 
