@@ -133,7 +133,7 @@ def _as_json(found: FaceSet) -> dict[str, Any]:
 
 def _text(found: FaceSet, ceilings: Sequence[int]) -> Iterator[str]:
     """A short table for the terminal."""
-    yield f"{found.name}: {len(found.faces)} faces"
+    yield f"{found.name}, faces: {len(found.faces)}"
     yield f"  {'codec':<12}{'at most':>8}{'bytes':>8}" + "".join(f"{name:>8}" for name in QUALITIES)
     for line in found.lines:
         if line.ceiling in ceilings and line.bytes_mean is not None:
@@ -160,10 +160,12 @@ def _plots(sets: Sequence[FaceSet], notes: list[str]) -> Iterator[tuple[str, Any
             for (codec, effort), lines in _curves(found.lines, name).items():
                 sizes, values = zip(*((line.bytes_mean, getattr(line, name)) for line in lines), strict=True)
                 width = 2.4 if codec == MIEN else 1.2
-                panel.plot(sizes, values, "o-", markersize=3.5, linewidth=width, label=f"{codec} {effort}".strip())
+                panel.plot(
+                    sizes, values, "o-", markersize=2.5 * width, linewidth=width, label=f"{codec} {effort}".strip()
+                )
             panel.set_xscale("log", base=2)
             panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            panel.set(title=f"{found.name}, {len(found.faces)} faces", xlabel="bytes, mean")
+            panel.set(title=f"{found.name}, faces: {len(found.faces)}", xlabel="bytes, mean")
             panel.grid(alpha=0.3)
         better = "lower" if name in LOWER_IS_BETTER else "higher"
         panels[0].set_ylabel(f"{TITLES[name]} ({better} is better)")
@@ -227,7 +229,7 @@ def _galleries(found: FaceSet, report: dict[str, Any], pictures: Pictures) -> It
 
 def _caption(row: Row) -> str:
     figure = f"PSNR {row.quality.psnr:.1f}" if row.quality.lpips is None else f"LPIPS {row.quality.lpips:.2f}"
-    return f"{'' if row.codec == MIEN else row.codec + ' '}{row.bytes} B, {figure}"
+    return f"{f'≤ {row.ceiling}:' if row.codec == MIEN else row.codec} {row.bytes} B, {figure}"
 
 
 def _grid(cells: Sequence[Sequence[tuple[Image.Image | None, str]]]) -> Image.Image:

@@ -72,9 +72,9 @@ class Lpips(nn.Module):
 
     def _read_torchvision(self, path: str | pathlib.Path) -> None:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        named = {"features.0": self.first}
+        named: dict[str, nn.Module] = {"features.0": self.first}
         for place, fire in zip(TORCHVISION, self.fires, strict=True):
-            for part, conv in zip(("squeeze", "expand1x1", "expand3x3"), fire, strict=True):
+            for part, conv in zip(("squeeze", "expand1x1", "expand3x3"), fire.children(), strict=True):
                 named[f"features.{place}.{part}"] = conv
         for name, conv in named.items():
             conv.load_state_dict({key: state[f"{name}.{key}"] for key in ("weight", "bias")})
