@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from mien.models.errors import MienError
 
 _DETECTORS = ("mediapipe", "centerface")
+_EFFORTS = ("fast", "good", "best")
+_OBJECTIVES = ("realistic", "identity", "private")
+_CODECS = ("JPEG", "JPEG 2000", "WebP", "AVIF", "JPEG XL")
 _EPILOG = "Exit status: 0 all done; 2 bad command line, policy or missing weights; 3 something was withheld or failed."
 
 
@@ -31,6 +34,29 @@ def _detectors(text: str) -> tuple[str, ...]:
     return names
 
 
+def _efforts(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(text.split(",")))
+    if unknown := [name for name in names if name not in _EFFORTS]:
+        raise argparse.ArgumentTypeError(f"unknown effort {unknown[0]!r}; known are {', '.join(_EFFORTS)}")
+    return names
+
+
+def _codecs(text: str) -> tuple[str, ...]:
+    known = {"".join(name.lower().split()): name for name in _CODECS}
+    names = [] if text == "none" else ["".join(name.lower().split()) for name in text.split(",")]
+    if unknown := [name for name in names if name not in known]:
+        raise argparse.ArgumentTypeError(f"unknown codec {unknown[0]!r}; known are none, {', '.join(known)}")
+    return tuple(name for key, name in known.items() if key in names)
+
+
+def _ceilings(text: str) -> tuple[int, ...]:
+    parse = _number(24, 4096)
+    try:
+        return tuple(sorted({parse(part) for part in text.split(",")}))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers") from None
+
+
 def _job(parser: argparse.ArgumentParser, module: str) -> None:
     parser.set_defaults(module=module, beam=True)
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder, glob or gs://, s3:// URI")
@@ -50,7 +76,7 @@ def _verbosity(parser: argparse.ArgumentParser) -> None:
 
 def _face_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--face-bytes", type=_number(16, 4096), default=320, metavar="N", help="a face at most (320)")
-    parser.add_argument("--effort", choices=("fast", "good", "best"), default="fast")
+    parser.add_argument("--effort", choices=_EFFORTS, default="fast")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -94,7 +120,7 @@ def parser() -> argparse.ArgumentParser:
         "inputs", nargs="+", metavar="IMAGE", help="512 x 512 aligned; of others the largest face is taken"
     )
     _face_options(encode)
-    encode.add_argument("--objective", choices=("realistic", "identity", "private"), default="identity")
+    encode.add_argument("--objective", choices=_OBJECTIVES, default="identity")
     encode.set_defaults(run="encode")
     decode = face.add_parser("decode", help="payloads to 512 x 512 pictures, NAME.png")
     decode.add_argument("inputs", nargs="+", metavar="FILE")
@@ -110,6 +136,40 @@ def parser() -> argparse.ArgumentParser:
     inspect.add_argument("file", metavar="FILE")
     inspect.add_argument("--json", action="store_true", help="as JSON")
     _verbosity(inspect)
+
+    evaluate = commands.add_parser("evaluate", help="rate against quality on folders of faces, beside other codecs")
+    evaluate.set_defaults(module="evaluate", beam=False)
+    evaluate.add_argument(
+        "folders",
+        nargs="+",
+        metavar="DIR",
+        help="512 x 512 aligned faces; of other pictures the largest face is taken",
+    )
+    evaluate.add_argument("--output", required=True, metavar="DIR")
+    evaluate.add_argument(
+        "--bytes",
+        type=_ceilings,
+        default=(64, 150, 320, 600, 1200),
+        metavar="N[,N]",
+        help="a face at most (64,150,320,600,1200)",
+    )
+    evaluate.add_argument(
+        "--effort", type=_efforts, default=("fast",), metavar="NAME[,NAME]", help=f"of {', '.join(_EFFORTS)} (fast)"
+    )
+    evaluate.add_argument("--objective", choices=_OBJECTIVES, default="identity")
+    evaluate.add_argument(
+        "--codecs",
+        type=_codecs,
+        default=_CODECS,
+        metavar="NAME[,NAME]",
+        help="to compare with: jpeg, jpeg2000, webp, avif, jpegxl (all), or none",
+    )
+    evaluate.add_argument("--weights", metavar="URI", help="folder with other weights than the package's")
+    evaluate.add_argument("--lpips-backbone", metavar="FILE", help="SqueezeNet 1.1: ncnn's .bin or torchvision's .pth")
+    evaluate.add_argument("--lpips-heads", metavar="FILE", help="squeeze.pth of the PyPI package lpips")
+    evaluate.add_argument("--dlib", metavar="DIR", help="the .dat files of the PyPI package face_recognition_models")
+    evaluate.add_argument("--overwrite", action="store_true", help="replace what is there")
+    _verbosity(evaluate)
     return top
 
 

@@ -9,7 +9,8 @@ In order, each a `python -m mien.models.training.NAME --help`:
 5. basis: the coordinates in which styles are coded
 6. train: the encoder
 7. export: the package's weights, static tables included
-8. evaluate: bytes, LPIPS, two recognisers, milliseconds
+
+What came out is measured by `mien evaluate FOLDER... --weights WEIGHTS --output OUT`.
 
 On a busy machine with two cores set first (2 to 5 times):
 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=20000000000 MALLOC_TOP_PAD_=268435456 MALLOC_ARENA_MAX=1
