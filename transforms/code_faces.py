@@ -7,14 +7,14 @@ from typing import Any, Literal
 
 import apache_beam as beam
 import numpy as np
-import numpy.typing as npt
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
 from mien.models.alignment import align_face
-from mien.models.background import box_mask, face_mask, fill_faces
+from mien.models.background import Mask, fill_faces
 from mien.models.codec import FaceCodec
 from mien.models.faces import Face
+from mien.models.redaction import REDACTIONS, Hidden, MaskKind, masks_of
 from mien.models.runtime import tune_process
 from mien.transforms.elements import CodedFace, Decision, PhotoInWork, PhotosAndFailures, Pixels
 from mien.transforms.stage import NAMESPACE, Stage, StageTransform, through
@@ -22,9 +22,14 @@ from mien.transforms.stage import NAMESPACE, Stage, StageTransform, through
 FACE_BYTES = 320
 Effort = Literal["fast", "good", "best"]
 # action of a policy -> objective of the codec, and what becomes of a face that cannot be coded
-OBJECTIVES: dict[str, Literal["identity", "realistic"]] = {"preserve": "identity", "realistic": "realistic"}
-FALLBACK = {"preserve": "keep", "realistic": "fill"}
-HIDDEN = frozenset(("realistic", "fill"))
+OBJECTIVES: dict[str, Literal["identity", "realistic", "private"]] = {
+    "preserve": "identity",
+    "realistic": "realistic",
+    "deidentify": "private",
+}
+FALLBACK = {"preserve": "keep", "realistic": "fill", "deidentify": "fill"}
+GENERATED = frozenset(("realistic", "deidentify"))  # another face takes the place of the original
+HIDDEN = frozenset((*GENERATED, *REDACTIONS))
 
 # degrees: beyond it, what is coded of a face and what is beside it no longer fit the mask, which is made for faces seen
 # from the front (looked at: faces at 45 to 63 degrees showed their patch, at up to 34 none did)
@@ -36,10 +41,10 @@ _BATCH_WEIGHT = 32
 _PIXELS_A_UNIT = 2_000_000
 
 
-def mask_of(face: Face | CodedFace, shape: tuple[int, int]) -> tuple[tuple[slice, slice], npt.NDArray[np.float32]]:
-    """The mask of a face in a photo of the shape (height, width): by its transform, or by its box if it has none."""
-    window, alpha = face_mask(face.transform, shape) if face.transform else box_mask(face.box, shape)
-    return window, alpha
+def hidden_of(face: Face | CodedFace, action: str, mask: MaskKind) -> Hidden:
+    """What a photo without the face shows in its place; the face itself where another one is painted over it later."""
+    how = action if action in REDACTIONS else "replace"
+    return Hidden(tuple(face.box), tuple(face.transform), how, mask)  # type: ignore[arg-type]  # how is one of them
 
 
 def align_faces(photo: PhotoInWork) -> PhotoInWork:
@@ -47,18 +52,20 @@ def align_faces(photo: PhotoInWork) -> PhotoInWork:
 
     No transform, or turned away by more than MAX_YAW: the face has no crop.
 
-    A crop shows more than its face. Whatever another decision hides (fill, realistic) is filled in before it is taken,
-    so that no face gets into a payload that is not that face's own.
+    A crop shows more than its face. Whatever another decision hides is filled in before it is taken, so that no face
+    gets into a payload that is not that face's own.
     """
     shape = photo.pixels.shape[0], photo.pixels.shape[1]
     hidden = [i for i, decision in enumerate(photo.decisions) if decision.action in HIDDEN]
-    masks = {i: mask_of(photo.faces[i], shape) for i in hidden}
+    masks: dict[int, list[Mask]] = {
+        i: masks_of(hidden_of(photo.faces[i], photo.decisions[i].action, "face"), shape) for i in hidden
+    }
     aligned: list[Pixels | None] = []
     for i, (face, decision) in enumerate(zip(photo.faces, photo.decisions, strict=True)):
         if decision.action not in OBJECTIVES or not face.transform or _turned_away(face):
             aligned.append(None)
             continue
-        others = [masks[j] for j in hidden if j != i and _touches(face.transform, masks[j][0])]
+        others = [mask for j in hidden if j != i for mask in masks[j] if _touches(face.transform, mask[0])]
         aligned.append(_crop(fill_faces(photo.pixels, others) if others else photo.pixels, face))
     return dataclasses.replace(photo, aligned=tuple(aligned))
 
@@ -87,7 +94,8 @@ def code_photos(photos: Sequence[PhotoInWork], codec: FaceCodec, max_bytes: int,
     """The photos with coded faces, the crops dropped. Faces of one objective are encoded together, whichever the photo.
 
     A face falls back, with the reason behind its rule's name, if it has no crop, if the codec does not understand it
-    (FaceCodec.MIN_SCORE) or fails on it: to `keep` under `preserve`, as its pixels may stay, else to `fill`.
+    (FaceCodec.MIN_SCORE) or fails on it, or if no new face was found that is unlike it: to `keep` under `preserve`, as
+    its pixels may stay, else to `fill`.
     """
     payloads: dict[tuple[int, int], tuple[bytes, float]] = {}
     for action, objective in OBJECTIVES.items():
@@ -115,7 +123,11 @@ def code_photos(photos: Sequence[PhotoInWork], codec: FaceCodec, max_bytes: int,
 
 
 def _encode(
-    codec: FaceCodec, faces: Pixels, max_bytes: int, objective: Literal["identity", "realistic"], effort: Effort
+    codec: FaceCodec,
+    faces: Pixels,
+    max_bytes: int,
+    objective: Literal["identity", "realistic", "private"],
+    effort: Effort,
 ) -> list[tuple[bytes, float]]:
     """Payload and score of each face; (b"", 0) for one that the codec fails on, without harm to the others."""
     try:
@@ -136,7 +148,6 @@ def _coded(face: Face, decision: Decision, coded: tuple[bytes, float] | None, al
             reason = "not understood"
         if reason:
             action, rule, payload = FALLBACK[action], f"{rule} ({reason})", b""
-    Metrics.counter(NAMESPACE, f"action_{action}").inc()
     if not payload:
         model, score = "", 0.0
     return CodedFace(face.box, face.transform, action, rule, model, payload, score)

@@ -44,7 +44,7 @@ class CompressPhotos(StageTransform):
             DetectFaces(detectors, threads),
             DecideFaces(policy),
             CodeFaces(face_bytes, effort, threads),
-            CodeBackground(policy.id, background, quality),
+            CodeBackground(policy.id, background, quality, policy.mask),
         ]
 
     def expand(self, photos: Input) -> PhotosAndFailures:

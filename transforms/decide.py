@@ -1,7 +1,7 @@
 """The policy applied: what is done with each face of a photo, and by which rule."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import apache_beam as beam
 import cv2
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mien.models.faces import Face
-from mien.transforms.elements import Decision, PhotoInWork, PhotosAndFailures
+from mien.transforms.elements import Decision, Measured, PhotoInWork, PhotosAndFailures
 from mien.transforms.policy import Policy
 from mien.transforms.stage import Stage, StageTransform, through
 
@@ -17,7 +17,7 @@ OTHERWISE = "otherwise"
 _SHARPNESS_SIZE = 128
 
 
-def measures(face: Face, rank: int, pixels: npt.NDArray[np.uint8]) -> dict[str, float | None]:
+def measures(face: Face, rank: int, pixels: npt.NDArray[np.uint8]) -> Measured:
     """What a rule can ask of a face; None where it is not known.
 
     area: of the box within the frame, as a share of the frame. rank: as given, 1 is the largest. center: distance of
@@ -59,19 +59,19 @@ def sharpness(face: Face, pixels: npt.NDArray[np.uint8]) -> float | None:
     return float(cv2.Laplacian(cv2.resize(grey, (_SHARPNESS_SIZE,) * 2, interpolation=area), cv2.CV_32F).std())
 
 
-def decide(policy: Policy, faces: Sequence[Face], pixels: npt.NDArray[np.uint8]) -> tuple[Decision, ...]:
-    """A decision for each face: the first rule whose conditions all hold, else the policy's otherwise.
-
-    A measure that is not known meets no condition.
-    """
+def measure_faces(faces: Sequence[Face], pixels: npt.NDArray[np.uint8]) -> tuple[Measured, ...]:
+    """The measures of each face of a photo."""
     height, width = pixels.shape[:2]
     by_area = sorted(range(len(faces)), key=lambda i: -box_area(faces[i], width, height))
     ranks = {i: rank for rank, i in enumerate(by_area, 1)}
-    return tuple(_decide(policy, face, ranks[i], pixels) for i, face in enumerate(faces))
+    return tuple(measures(face, ranks[i], pixels) for i, face in enumerate(faces))
 
 
-def _decide(policy: Policy, face: Face, rank: int, pixels: npt.NDArray[np.uint8]) -> Decision:
-    measured = measures(face, rank, pixels) if policy.rules else {}
+def decide(policy: Policy, measured: Mapping[str, float | None]) -> Decision:
+    """The decision for a face: the first rule whose conditions all hold, else the policy's otherwise.
+
+    A measure that is not known meets no condition.
+    """
     for rule in policy.rules:
         if all(wanted.holds(measured[name]) for name, wanted in rule.when.ranges().items()):
             return Decision(rule.do, rule.name)
@@ -85,11 +85,13 @@ class _Decide(Stage):
         self._policy = policy
 
     def work(self, element: PhotoInWork) -> Iterable[PhotoInWork]:
-        yield dataclasses.replace(element, decisions=decide(self._policy, element.faces, element.pixels))
+        measured = measure_faces(element.faces, element.pixels)
+        decisions = tuple(decide(self._policy, found) for found in measured)
+        yield dataclasses.replace(element, measured=measured, decisions=decisions)
 
 
 class DecideFaces(StageTransform):
-    """PhotoInWork with faces -> with a decision for each."""
+    """PhotoInWork with faces -> with the measures of each and a decision."""
 
     def __init__(self, policy: Policy) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """Coded photos back to pictures: the background decoded, each face decoded and put back into its place."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from apache_beam.metrics import Metrics
@@ -33,7 +33,16 @@ def restore_photo(photo: CodedPhoto, codec: FaceCodec, max_pixels: int = MAX_PIX
         raise ContainerError(
             f"the image is {pixels.shape[1]} x {pixels.shape[0]}, its record says {photo.width} x {photo.height}"
         )
-    coded = [face for face in photo.faces if face.payload and face.transform]
+    paste_coded(pixels, photo.faces, codec)
+    return pixels
+
+
+def paste_coded(pixels: Pixels, faces: Sequence[CodedFace], codec: FaceCodec) -> None:
+    """Every face that has a payload decoded, at the size that its place needs, and painted into the photo, in place.
+
+    pixels: (H, W, 3) uint8, the faces' places filled. Raises PayloadError.
+    """
+    coded = [face for face in faces if face.payload and face.transform]
     decoded: dict[int, Pixels] = {}
     for size in (128, 256, 512):
         chosen = [i for i, face in enumerate(coded) if needed_size(face.transform) == size]
@@ -43,7 +52,6 @@ def restore_photo(photo: CodedPhoto, codec: FaceCodec, max_pixels: int = MAX_PIX
     # a large face stands in front of a small one
     for i in sorted(decoded, key=lambda i: _scale(coded[i])):
         paste_face(pixels, decoded[i], coded[i].transform)
-    return pixels
 
 
 def _scale(face: CodedFace) -> float:
