@@ -162,6 +162,26 @@ class FaceCodec:
         ]
         return np.array(found, np.float32)
 
+    @property
+    def basis(self) -> str:
+        """Names the base layer's coordinates: what was fitted to other latents does not fit these."""
+        parts = (self._mean, self._synthesis, self._centre)
+        return hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()[:16]
+
+    @torch.inference_mode()
+    def draw_base(self, latents: NDArray[np.float32], size: int = SIZE) -> Images:
+        """Latents (K,) float32 of the base layer, not quantised, to a face (size, size, 3) uint8 RGB."""
+        drawn = self._draw(torch.from_numpy(latents)[None], None, size)[0]
+        return np.ascontiguousarray((drawn * 127.5 + 127.5).round().byte().permute(1, 2, 0).numpy())
+
+    def write_base(
+        self, latents: NDArray[np.float32], gains: NDArray[np.float64], max_bytes: int = BASE_BYTES
+    ) -> bytes:
+        """The payload of latents (K,) float32, at the finest step that fits; gains: logarithms (3,) for R, G and B."""
+        colours = np.concatenate([[0], np.rint(gains / GAIN_STEP)]).astype(np.int32)
+        symbols, step = self._quantise(torch.from_numpy(latents), min(max_bytes, BASE_BYTES), colours)
+        return write_payload(symbols, step, self.tables, self._number)
+
     def _read(self, payload: bytes) -> tuple[Tensor, Tensor]:
         """(latents (K,), colours (4,)) of a payload."""
         symbols, step = read_payload(payload, self.tables, self._number)
