@@ -49,9 +49,7 @@ HEAD = Egg((255.5, 270.0), 262.0, 320.0, 330.0)
 BOX = {FACE: (0.42, 0.8, 0.9), HEAD: (0.4, 1.3, 1.4)}
 
 
-def edge_distance(
-    u: npt.NDArray[np.float32], v: npt.NDArray[np.float32], egg: Egg = FACE
-) -> npt.NDArray[np.float32]:
+def edge_distance(u: npt.NDArray[np.float32], v: npt.NDArray[np.float32], egg: Egg = FACE) -> npt.NDArray[np.float32]:
     """How far aligned positions (u, v) lie inside the mask's edge: 1 at the centre, 0 on the edge, negative outside.
 
     u, v: aligned 512 x 512 pixel coordinates, float32, broadcast against each other.

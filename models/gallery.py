@@ -3,6 +3,7 @@
 Embeddings are made when a gallery is read and live in memory only: nothing here writes, logs or shows one.
 """
 
+import hashlib
 import posixpath
 from collections.abc import Iterator, Sequence
 from typing import Literal
@@ -90,6 +91,12 @@ def load_gallery(
             detector.close()
             landmarker.close()
     return Gallery(embed(np.stack(faces), recogniser))
+
+
+def gallery_digest(uri: str) -> str:
+    """SHA-256 of what a gallery's photos hold, whatever their names and order. GalleryError as load_gallery."""
+    digests = sorted(hashlib.sha256(data).digest() for _, data in _files(uri))
+    return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
 def _files(uri: str) -> Iterator[tuple[str, bytes]]:

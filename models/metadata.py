@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mien.models.image import Pixels, exif_of
@@ -117,7 +118,7 @@ def draw_mark(pixels: Pixels) -> None:
     w, h = min(width, int(right - left) + 2 * pad), min(height, int(bottom - top) + 2 * pad)
     label = Image.new("RGB", (w, h), (32, 32, 32))
     ImageDraw.Draw(label).text((pad - left, pad - top), VISIBLE_MARK, (240, 240, 240), font)
-    pixels[height - h :, width - w :] = label
+    pixels[height - h :, width - w :] = np.asarray(label)
 
 
 def has_mark(data: bytes) -> bool:

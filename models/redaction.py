@@ -23,7 +23,6 @@ from mien.models.background import (
     box_mask,
     face_mask,
     fill_faces,
-    hole_of,
     membrane,
     shrink_known,
 )

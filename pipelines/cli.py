@@ -111,6 +111,9 @@ def parser() -> argparse.ArgumentParser:
         "--keep", type=_fields, default=(), metavar="NAME[,NAME]",
         help=f"metadata that is written anew, of {', '.join(_FIELDS)} (none)",
     )  # fmt: skip
+    redact.add_argument(
+        "--key-file", metavar="FILE|URI", help="with it one person gets the same new face in every photo"
+    )
     redact.add_argument("--dry-run", action="store_true", help="write what would be done with each face, and no photo")
     _face_options(redact)
     _marks(redact)

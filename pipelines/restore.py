@@ -2,6 +2,8 @@
 
 import argparse
 
+import apache_beam as beam
+
 from mien.models.codec import FaceCodec
 from mien.pipelines.run import Job, Plan
 from mien.transforms.background import VERSION
@@ -16,7 +18,7 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
     job = Job(args, beam_words)
     settings = {"image_format": args.image_format, "model": FaceCodec.load().model, "version": VERSION}
 
-    def work(listed: PhotosAndFailures) -> PhotosAndFailures:
+    def work(listed: PhotosAndFailures, _: beam.PCollection) -> PhotosAndFailures:
         restored = listed | ReadCodedFiles() | RestorePhotos(args.image_format, threads=job.threads)
         told = PhotosAndFailures(photos=job.tell_done(restored.photos, Photo), failures=restored.failures)
         written: PhotosAndFailures = told | WritePhotos(job.output, job.overwrite)

@@ -52,7 +52,7 @@ class Plan:
     """What one job does.
 
     suffixes: of the files that it takes from folders. settings: all that decides what a photo's output is. work: the
-    pipeline from the ListedFile to the Written, failures included. decided: the settings that only decide on faces, and
+    pipeline from the ListedFile that are left, and all of them, to the Written, failures included. decided: the settings that only decide on faces, and
     same: whether faces of an index row are decided on as before (see resume.Wanted). withdraw: whether an output of a
     photo that is now withheld is deleted. dry: nothing is made that a later run could take for done.
     """
@@ -60,7 +60,7 @@ class Plan:
     command: str
     suffixes: frozenset[str]
     settings: dict[str, Any]
-    work: Callable[[PhotosAndFailures], PhotosAndFailures]
+    work: Callable[[PhotosAndFailures, beam.PCollection], PhotosAndFailures]
     decided: tuple[str, ...] = ()
     same: Callable[[list[dict[str, Any]]], bool] | None = None
     withdraw: bool = False
@@ -102,7 +102,9 @@ class Job:
         """The output, where it lies inside an input: its files are no photos to work on."""
         return self.output if any(self.output.startswith(f"{uri}/") for uri in self.inputs) else ""
 
-    def tell_done(self, photos: beam.PCollection, element: type[CodedPhoto] | type[Photo] | type[SafePhoto]) -> beam.PCollection:
+    def tell_done(
+        self, photos: beam.PCollection, element: type[CodedPhoto] | type[Photo] | type[SafePhoto]
+    ) -> beam.PCollection:
         """Counts the photos in the progress display as they come through this place."""
         return photos | "TellDone" >> beam.ParDo(Tell(self._address, DONE)).with_output_types(element)
 
@@ -151,7 +153,7 @@ class Job:
         listed = pipeline | ListFiles(self.inputs, plan.suffixes, self.exclude)
         told = listed.photos | "TellListed" >> beam.ParDo(Tell(self._address, LISTED)).with_output_types(ListedFile)
         left = told | OnlyLeft(self.output, plan.wanted, self.overwrite or plan.dry, self._address)
-        written = plan.work(PhotosAndFailures(photos=left, failures=listed.failures))
+        written = plan.work(PhotosAndFailures(photos=left, failures=listed.failures), listed.photos)
         if not plan.dry:
             _ = written.photos | WriteIndex(self.output, self.run_id, plan.wanted)
             if plan.withdraw and files_named(self.output, INDEX, ".jsonl"):

@@ -43,7 +43,7 @@ class CompressPhotos(StageTransform):
             DecodePhotos(max_pixels),
             DetectFaces(detectors, threads),
             DecideFaces(policy),
-            CodeFaces(face_bytes, effort, threads),
+            CodeFaces(policy, face_bytes, effort, threads),
             CodeBackground(policy.id, background, quality, policy.mask),
         ]
 

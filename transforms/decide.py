@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import apache_beam as beam
 import cv2
@@ -10,7 +11,8 @@ import numpy.typing as npt
 
 from mien.models.faces import Face
 from mien.transforms.elements import Decision, Measured, PhotoInWork, PhotosAndFailures
-from mien.transforms.policy import Policy
+from mien.transforms.people import Embedding, embeddings_of, gallery
+from mien.transforms.policy import Policy, Rule
 from mien.transforms.stage import Stage, StageTransform, through
 
 OTHERWISE = "otherwise"
@@ -67,15 +69,48 @@ def measure_faces(faces: Sequence[Face], pixels: npt.NDArray[np.uint8]) -> tuple
     return tuple(measures(face, ranks[i], pixels) for i, face in enumerate(faces))
 
 
-def decide(policy: Policy, measured: Mapping[str, float | None]) -> Decision:
+def decide(policy: Policy, measured: Mapping[str, float | None], embedding: Embedding | None = None) -> Decision:
     """The decision for a face: the first rule whose conditions all hold, else the policy's otherwise.
 
-    A measure that is not known meets no condition.
+    embedding: the recogniser's, where the policy has galleries. A measure that is not known meets no condition, nor
+    does a face that the recogniser cannot tell, or doubts: it is neither in a gallery nor not in it.
     """
     for rule in policy.rules:
-        if all(wanted.holds(measured[name]) for name, wanted in rule.when.ranges().items()):
+        if all(wanted.holds(measured[name]) for name, wanted in rule.when.ranges().items()) and _known(rule, embedding):
             return Decision(rule.do, rule.name)
     return Decision(policy.otherwise, OTHERWISE)
+
+
+def _known(rule: Rule, embedding: Embedding | None) -> bool:
+    """Whether the rule's conditions on galleries hold."""
+    inside, outside = rule.when.person_in or (), rule.when.person_not_in or ()
+    if not inside and not outside:
+        return True
+    if embedding is None:
+        return False
+    return (not inside or any(gallery(uri).match(embedding) == "in" for uri in inside)) and all(
+        gallery(uri).match(embedding) == "out" for uri in outside
+    )
+
+
+def decide_photo(policy: Policy, photo: PhotoInWork) -> PhotoInWork:
+    """The photo with measures and a decision for each face, and embeddings where later stages or rules need them."""
+    measured = measure_faces(photo.faces, photo.pixels)
+    wanted = bool(policy.galleries) or "deidentify" in policy.actions
+    embeddings = embeddings_of(photo.pixels, photo.faces) if wanted else (None,) * len(photo.faces)
+    decisions = tuple(decide(policy, *known) for known in zip(measured, embeddings, strict=True))
+    return dataclasses.replace(photo, measured=measured, embeddings=embeddings, decisions=decisions)
+
+
+def same_decisions(policy: Policy, faces: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the policy decides on the faces of a safe photo, as its HandledFace recorded them, as was decided then.
+
+    From their measures alone: False under a policy with galleries, because no embedding is ever recorded.
+    """
+    if policy.galleries:
+        return False
+    decided = [face for face in faces if face["decided"]]
+    return all(decide(policy, face).action == face["decided"] for face in decided)
 
 
 class _Decide(Stage):
@@ -84,10 +119,12 @@ class _Decide(Stage):
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
 
+    def setup(self) -> None:
+        for uri in self._policy.galleries:
+            gallery(uri)
+
     def work(self, element: PhotoInWork) -> Iterable[PhotoInWork]:
-        measured = measure_faces(element.faces, element.pixels)
-        decisions = tuple(decide(self._policy, found) for found in measured)
-        yield dataclasses.replace(element, measured=measured, decisions=decisions)
+        yield decide_photo(self._policy, element)
 
 
 class DecideFaces(StageTransform):

@@ -7,7 +7,7 @@ worker equals the one that did not.
 import dataclasses
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,14 +25,14 @@ Measured: TypeAlias = dict[str, float | None]
 
 class _Row:
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            value = getattr(self, field.name)
+        for part in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, part.name)
             if isinstance(value, list):
-                object.__setattr__(self, field.name, tuple(value))
+                object.__setattr__(self, part.name, tuple(value))
 
     def __iter__(self) -> Iterator[Any]:
         """The values in order, as Beam's data frames and the writers of Beam YAML take a row."""
-        return (getattr(self, field.name) for field in dataclasses.fields(self))  # type: ignore[arg-type]
+        return (getattr(self, part.name) for part in dataclasses.fields(self))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,14 @@ class Photo(_Row):
     """An image file's bytes.
 
     name: what the output is named after; empty: the whole uri without its scheme. origin: the file it was read from.
+    seeds: of the pseudonyms of its faces, in the order in which they are found; empty for one that has none.
     """
 
     uri: str
     data: bytes
     name: str = ""
     origin: ListedFile | None = None
+    seeds: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ class Written(_Row):
 for _element in (ListedFile, Photo, Decision, CodedFace, CodedPhoto, HandledFace, SafePhoto, Failure, Written):
     # Beam draws a schema's id at random in each process, so that a worker would not know these classes again and would
     # make named tuples of them; an id that follows from the fields is the same everywhere.
-    _fields = ",".join(f"{field.name}:{field.type}" for field in dataclasses.fields(_element))
+    _fields = ",".join(f"{part.name}:{part.type}" for part in dataclasses.fields(_element))
     _id = uuid.uuid5(uuid.NAMESPACE_URL, f"mien/{_element.__name__}?{_fields}")
     setattr(_element, row_type._BEAM_SCHEMA_ID, str(_id))
     coders.registry.register_row(_element)
@@ -183,7 +185,8 @@ class PhotoInWork:
 
     pixels: (H, W, 3) uint8 RGB. faces, decisions, aligned and coded are of one length once their stage is through;
     aligned holds a (512, 512, 3) uint8 face where one is to be coded and None elsewhere. measured: of each face, see
-    mien.transforms.decide.measures. exif: what of the file's own metadata is to be written anew.
+    mien.transforms.decide.measures. embeddings: (192,) float32 of the recogniser, where a policy asks for them; they
+    live here and in galleries alone. exif: what of the file's own metadata is to be written anew. seeds: as in Photo.
     """
 
     uri: str
@@ -197,6 +200,8 @@ class PhotoInWork:
     aligned: tuple[Pixels | None, ...] = ()
     coded: tuple[CodedFace, ...] = ()
     exif: bytes = b""
+    seeds: tuple[bytes, ...] = ()
+    embeddings: tuple[npt.NDArray[np.float32] | None, ...] = field(default=(), repr=False)
 
 
 class PhotosAndFailures(dict[str, PCollection]):

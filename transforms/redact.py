@@ -32,10 +32,11 @@ from mien.transforms.elements import (
     Pixels,
     SafePhoto,
 )
+from mien.transforms.people import FaceRows, GiveSeeds
 from mien.transforms.policy import SHOWN, Policy, load_policy
 from mien.transforms.restore import ImageFormat, paste_coded
 from mien.transforms.stage import NAMESPACE, Input, Stage, StageTransform, as_outputs, through
-from mien.transforms.verify import leaks
+from mien.transforms.verify import SURE, Leaks, leaks
 
 QUALITY = 90
 FOUND_LATER = "found when verified"
@@ -81,24 +82,33 @@ class Redactor:
         """The safe photo. Raises PrivacyError for one in which a face is still seen that the policy hides."""
         faces = list(photo.coded or map(uncoded, photo.faces, photo.decisions))
         data = self._encode(photo, faces)
-        hides = not self._policy.actions <= SHOWN
-        for last in (False, True) if hides else ():
-            written = decode_image(data, photo.pixels.shape[0] * photo.pixels.shape[1])
-            found = self._detector.detect(written)
-            seen = leaks(photo.pixels, written, faces, found, self._policy.mask, self._codec.recogniser)
-            if not seen:
-                break
-            if last:
-                raise PrivacyError(_reason(len(seen.known), len(seen.found)))
-            Metrics.counter(NAMESPACE, "escalated").inc(len(seen.known) + len(seen.found))
-            for i in seen.known:
-                faces[i] = filled(faces[i])
-            faces += [_late(face) for face in seen.found]
-            data = self._encode(photo, faces)
+        if not self._policy.actions <= SHOWN:
+            if seen := self._leaks(photo, faces, data):
+                data = self._escalate(photo, faces, seen)
+                seen = self._leaks(photo, faces, data)
+            sure = sum(face.score >= SURE for face in seen.found)
+            if seen.known or sure:
+                raise PrivacyError(_reason(len(seen.known), sure))
+            if seen:  # only what hardly looks like a face is left: it goes, and nothing of it is there to be looked at
+                data = self._escalate(photo, faces, seen)
         for face in faces:
             Metrics.counter(NAMESPACE, f"action_{face.action}").inc()
         name = photo.name + SUFFIXES[self._format]
         return SafePhoto(photo.uri, name, data, _handled(photo, faces), self._policy.id, VERSION, photo.origin)
+
+    def _leaks(self, photo: PhotoInWork, faces: Sequence[CodedFace], data: bytes) -> Leaks:
+        """What is wrong with the bytes that are to be written."""
+        written = decode_image(data, photo.pixels.shape[0] * photo.pixels.shape[1])
+        found = self._detector.detect(written)
+        return leaks(photo.pixels, written, faces, found, self._policy.mask, self._codec.recogniser)
+
+    def _escalate(self, photo: PhotoInWork, faces: list[CodedFace], seen: Leaks) -> bytes:
+        """The photo with what is seen filled in; the faces, in place, say so."""
+        Metrics.counter(NAMESPACE, "escalated").inc(len(seen.known) + len(seen.found))
+        for i in seen.known:
+            faces[i] = filled(faces[i])
+        faces += [_late(face) for face in seen.found]
+        return self._encode(photo, faces)
 
     def _encode(self, photo: PhotoInWork, faces: Sequence[CodedFace]) -> bytes:
         pixels = safe_pixels(photo, faces, self._policy.mask, self._codec)
@@ -164,13 +174,15 @@ class _Redact(Stage):
 
 
 class RedactPhotos(StageTransform):
-    """Photo -> SafePhoto: an ordinary image file with nothing hidden in it, in which the policy says whose face is seen.
+    """Photo -> SafePhoto: an ordinary image file with nothing hidden in it; the policy says whose face is seen.
 
     Takes a PCollection of Photo or what ReadPhotos gives, whose failures it hands on. The result has .photos
     (SafePhoto) and .failures (Failure): each photo comes out of one of them. WritePhotos writes them.
 
     policy: a built-in policy's name, a file's path or URI, or a Policy; PolicyError for one that cannot be used.
     `preserve` leaves a face as it is, as `keep` does. keep: metadata that is written anew, see mien.models.metadata.
+    key_file: a key's path or URI (mien.transforms.pseudonyms): with it one person gets the same new face in every photo
+    under `deidentify`; rows: FaceRow of the whole collection, by default of these photos, then searched twice.
     The others as in Redactor and CompressPhotos.
     """
 
@@ -187,6 +199,8 @@ class RedactPhotos(StageTransform):
         effort: Effort = "fast",
         max_pixels: int = MAX_PIXELS,
         threads: int = 1,
+        key_file: str = "",
+        rows: beam.PCollection | None = None,
     ) -> None:
         super().__init__()
         policy = load_policy(policy) if isinstance(policy, str) else policy
@@ -196,12 +210,18 @@ class RedactPhotos(StageTransform):
             DecideFaces(uncoded_policy(policy)),
         ]
         if policy.actions & GENERATED:
-            self._stages.append(CodeFaces(face_bytes, effort, threads))
+            self._stages.append(CodeFaces(policy, face_bytes, effort, threads))
         settings = (policy, tuple(detectors), image_format, quality, synthesis_mark, visible_mark)
         self._redact = _Redact(threads, *settings)
+        self._key_file = key_file if "deidentify" in policy.actions else ""
+        self._rows = rows
+        self._face_rows = FaceRows(detectors, max_pixels=max_pixels, threads=threads)
 
     def expand(self, photos: Input) -> PhotosAndFailures:
         done, failures = as_outputs(photos)
+        if self._key_file:
+            rows = done | self._face_rows if self._rows is None else self._rows
+            done = done | GiveSeeds(rows, self._key_file)
         for stage in self._stages:
             result = done | stage
             done = result.photos

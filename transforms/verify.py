@@ -2,7 +2,9 @@
 
 The written bytes are decoded and searched by the detectors that searched the original, and the recogniser compares
 what is now in a hidden face's place with what was there. A detector may fire on a filled place: that is no leak as long
-as the place is one that was painted over and the recogniser sees nobody in it.
+as the place is one that was painted over and the recogniser sees nobody in it. Detectors that are set to miss nothing
+also fire on a hand or a collar beside a filled place; what they find is filled in too, and only what they are SURE of
+when that is done keeps a photo back.
 """
 
 from collections.abc import Sequence
@@ -12,19 +14,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mien.models.alignment import align_face, similarity
+from mien.models.alignment import align_face, square
 from mien.models.faces import Face
 from mien.models.recogniser import CROP_SIDE, SAME_PERSON, Recogniser, arcface_crop
 from mien.models.redaction import MaskKind, masks_of
 from mien.models.tiles import SAME_PART, SAME_UNION
 from mien.transforms.code_faces import hidden_of
 from mien.transforms.elements import CodedFace, Pixels
+from mien.transforms.people import MIN_SIDE
 from mien.transforms.policy import SHOWN
 
 COVERED = 0.5  # share of a found box that must have been painted over for the face to count as handled
+SURE = 0.5  # score of a found face
 _CROP = round(112 / CROP_SIDE)  # pixels of an aligned face whose middle is the recogniser's 112
-# from a detector's box to about the square that its face would be aligned to; see mien.models.chunk
-_BOX_SIDE, _BOX_DROP = 1 / 0.68, 0.09
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,10 @@ def leaks(
     A found face is handled where COVERED of its box was painted over, or where it is a face that may stay. Generated,
     pixelated and blurred faces are always compared with their originals (a cosine over SAME_PERSON links them), filled
     ones, in which no original pixel is left, where a detector finds a face.
+
+    Only aligned faces with a square of MIN_SIDE photo pixels or more are compared. Measured on four group photos: of
+    aligned faces below it 6 of 184 that were filled in, where nothing is left, were linked to what had been there, of
+    faces that could not be aligned (mostly hands and backs of heads) 6 of 15, of larger ones 0 of 17.
     """
     height, width = original.shape[:2]
     hidden = [i for i, face in enumerate(faces) if face.action not in SHOWN]
@@ -71,7 +77,7 @@ def leaks(
             fired |= {i for i in hidden if _same(face.box, faces[i].box)}
         elif not any(_same(face.box, box) for box in kept):
             unknown.append(face)
-    compared = [i for i in hidden if faces[i].action != "fill" or i in fired]
+    compared = [i for i in hidden if (faces[i].action != "fill" or i in fired) and _recognisable(faces[i])]
     likeness = compare(original, written, [faces[i] for i in compared], recogniser)
     known = tuple(i for i, cosine in zip(compared, likeness, strict=True) if cosine > SAME_PERSON)
     return Leaks(known, tuple(unknown))
@@ -80,16 +86,11 @@ def leaks(
 def compare(
     original: Pixels, written: Pixels, faces: Sequence[CodedFace], recogniser: Recogniser
 ) -> npt.NDArray[np.float32]:
-    """The recogniser's cosine between each face's place in the original and in the written photo, (N,) float32."""
-    crops = []
-    for face in faces:
-        x, y, w, h = face.box
-        side = max(w, h) * _BOX_SIDE
-        place = face.transform or similarity(x + w / 2, y + h / 2 - _BOX_DROP * side, side, 0.0)
-        try:
-            crops += [align_face(pixels, place, _CROP) for pixels in (original, written)]
-        except ValueError:  # a box beyond the photo: nothing of it is seen
-            crops += [np.zeros((_CROP, _CROP, 3), np.uint8), np.full((_CROP, _CROP, 3), 255, np.uint8)]
+    """The recogniser's cosine between each aligned face's place in the original and in the written photo, (N,) float32.
+
+    ValueError for a face whose square is far larger than the photo.
+    """
+    crops = [align_face(pixels, face.transform, _CROP) for face in faces for pixels in (original, written)]
     if not crops:
         return np.zeros(0, np.float32)
     with torch.inference_mode():
@@ -100,6 +101,10 @@ def compare(
         embeddings = torch.cat(found)
         cosines: npt.NDArray[np.float32] = (embeddings[::2] * embeddings[1::2]).sum(1).numpy()
     return cosines
+
+
+def _recognisable(face: CodedFace) -> bool:
+    return bool(face.transform) and square(face.transform)[2] >= MIN_SIDE
 
 
 def _pixels_of(box: Sequence[float], shape: tuple[int, int]) -> tuple[slice, slice]:

@@ -95,7 +95,7 @@ class WriteBlobs(StageTransform):
 
 
 class WritePhotos(WriteBlobs):
-    """Photo or SafePhoto -> one image file each, as it is. Replaces what an earlier run wrote, with overwrite anything."""
+    """Photo or SafePhoto -> one image file each. Replaces what an earlier run wrote, with overwrite anything."""
 
     def __init__(self, output: str, overwrite: bool = False) -> None:
         super().__init__(output, overwrite)
