@@ -42,6 +42,8 @@ FACE_REACH, OTHER_REACH = 10.0, 30.0  # the same for errors of shape: on the fac
 DOUBT = 30.0  # grey levels of difference at which half of such hair and background is doubted
 FADE, FADE_REACH = 3.0, 50.0  # how readily it gives way to the fill, and how far inwards
 FADE_SCALE = 0.1  # photo pixels an aligned pixel below which a face is too small for that
+SOFTENINGS = (0.0, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)  # standard deviations of a blur, pixels of the decoded face
+DETAIL_SLACK = 1.15
 # Tolerances in octaves, of colour and of brightness, by which two cells look the same.
 SKIN, STRICT_SKIN, SAME, PAIR = (0.2, 1.2), (0.15, 0.6), (0.35, 0.8), (0.15, 0.5)
 
@@ -53,6 +55,26 @@ def needed_size(transform: Sequence[float]) -> int:
     """
     side = square(transform)[2]
     return next((size for size in (128, 256) if side <= size * 1.1), SIZE)
+
+
+def soften(decoded: Pixels, original: Pixels) -> Pixels:
+    """A decoded face no sharper than the face whose place it takes: in a blurred photo a crisp face looks cut out.
+
+    decoded, original: (S, S, 3) uint8, both aligned. The original says no more than how far is blurred, one of
+    SOFTENINGS; what is compared is the deviation of the Laplacian over the middle of the face.
+    """
+    wanted = _detail(original)
+    for sigma in SOFTENINGS:
+        blurred = np.asarray(cv2.GaussianBlur(decoded, (0, 0), sigma), np.uint8) if sigma else decoded
+        if _detail(blurred) <= wanted * DETAIL_SLACK:
+            return blurred
+    return blurred
+
+
+def _detail(face: Pixels) -> float:
+    size = len(face)
+    middle = face[int(0.25 * size) : int(0.9 * size), int(0.25 * size) : int(0.75 * size)]
+    return float(cv2.Laplacian(cv2.cvtColor(middle, cv2.COLOR_RGB2GRAY), cv2.CV_32F).std())
 
 
 def paste_face(pixels: Pixels, decoded: Pixels, transform: Sequence[float]) -> None:

@@ -61,8 +61,9 @@ def kept_exif(data: bytes, fields: Sequence[str]) -> bytes:
 def _read_exif(data: bytes) -> Image.Exif:
     exif = Image.Exif()
     try:
-        block = exif_of(data)[:_MAX_EXIF]
-        if block:
+        block = exif_of(data)
+        # a TIFF is its own block, and its directories may lie behind the pixels
+        if block and (len(block) <= _MAX_EXIF or len(block) == len(data)):
             exif.load(block)
             exif.get_ifd(_EXIF)
     except Exception:  # on damaged metadata Pillow raises nearly every kind; it is then as good as none
@@ -108,16 +109,18 @@ def synthesis_xmp(version: str) -> bytes:
 def draw_mark(pixels: Pixels) -> None:
     """Writes VISIBLE_MARK into the lower right corner, in place; as high as 1/40 of the photo's shorter side.
 
-    pixels: (H, W, 3) uint8 RGB.
+    pixels: (H, W, 3) uint8 RGB; a photo in which it would take more than half of a side gets a smaller one.
     """
     height, width = pixels.shape[:2]
     size = max(9, min(height, width) // 40)
     font = ImageFont.load_default(size)
     left, top, right, bottom = font.getbbox(VISIBLE_MARK)
     pad = size // 3
-    w, h = min(width, int(right - left) + 2 * pad), min(height, int(bottom - top) + 2 * pad)
+    w, h = int(right - left) + 2 * pad, int(bottom - top) + 2 * pad
     label = Image.new("RGB", (w, h), (32, 32, 32))
     ImageDraw.Draw(label).text((pad - left, pad - top), VISIBLE_MARK, (240, 240, 240), font)
+    label.thumbnail((max(1, width // 2), max(1, height // 2)))
+    w, h = label.size
     pixels[height - h :, width - w :] = np.asarray(label)
 
 

@@ -2,14 +2,13 @@
 
 import argparse
 import functools
-import sys
 from typing import Any
 
 import apache_beam as beam
 
 from mien.models.codec import FaceCodec
 from mien.models.gallery import gallery_digest
-from mien.pipelines.run import Job, Plan
+from mien.pipelines.run import Job, Plan, warn_unmarked
 from mien.transforms.background import VERSION
 from mien.transforms.code_faces import GENERATED
 from mien.transforms.decide import same_decisions
@@ -24,11 +23,6 @@ from mien.transforms.write_blobs import WritePhotos
 
 # what decides on faces, and on nothing else: a photo whose faces are decided on as before need not be done again
 _DECIDED = ("policy", "policy_hash", "galleries")
-
-
-def warn_unmarked() -> None:
-    """Says once that the outputs will not tell that faces in them are generated."""
-    print("mien: warning: nothing in the pictures will say that faces in them are generated", file=sys.stderr)
 
 
 def run(args: argparse.Namespace, beam_words: list[str]) -> int:

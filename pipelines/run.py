@@ -234,6 +234,11 @@ class Job:
             raise JobError(f"{self.output}: run.json cannot be written: {_reason(error)}") from error
 
 
+def warn_unmarked() -> None:
+    """Says once that the outputs will not tell that faces in them are generated."""
+    print("mien: warning: nothing in the pictures will say that faces in them are generated", file=sys.stderr)
+
+
 class _FailureLine(beam.DoFn):
     def process(self, failure: Failure) -> Iterator[str]:
         Metrics.counter(NAMESPACE, f"failed_{failure.stage}").inc()

@@ -124,7 +124,7 @@ def code_photos(
     for p, photo in enumerate(photos):
         for f, decision in enumerate(photo.decisions):
             if deidentifier is not None and decision.action == DEIDENTIFY and photo.aligned[f] is not None:
-                payloads[p, f] = _new_face(deidentifier, photo, f, avoid)
+                payloads[p, f] = _new_face(codec, deidentifier, photo, f, avoid)
     return [
         dataclasses.replace(
             photo,
@@ -139,15 +139,26 @@ def code_photos(
 
 
 def _new_face(
-    deidentifier: Deidentifier, photo: PhotoInWork, f: int, avoid: Sequence[npt.NDArray[np.float64]]
+    codec: FaceCodec,
+    deidentifier: Deidentifier,
+    photo: PhotoInWork,
+    f: int,
+    avoid: Sequence[npt.NDArray[np.float64]],
 ) -> tuple[bytes, float]:
-    """Payload of another person in the place of one face of the photo, and 1; (b"", 0) where none is found."""
+    """Payload and score of another person in the place of one face of the photo; no payload where none is found.
+
+    The score is the codec's for the original: a lamp that a detector took for a face must not become one.
+    """
     face = photo.aligned[f]
+    if face is None:
+        return b"", 0.0
     others = [e.astype(np.float64) for i, e in enumerate(photo.embeddings) if i != f and e is not None]
     seed = photo.seeds[f] if f < len(photo.seeds) and photo.seeds[f] else None
+    _, score = _encode(codec, face[None], FACE_BYTES, "identity", "fast")[0]
+    if score < FaceCodec.MIN_SCORE:
+        return b"", score
     try:
-        assert face is not None
-        return deidentifier.new_face(face, [*others, *avoid], seed), 1.0
+        return deidentifier.new_face(face, [*others, *avoid], seed), score
     except Exception:  # PrivacyError, or whatever a strange face makes fail: it is hidden in another way
         return b"", 0.0
 
@@ -174,9 +185,11 @@ def _coded(face: Face, decision: Decision, coded: tuple[bytes, float] | None, al
     if action in FALLBACK:
         without = "turned away" if _turned_away(face) else "not aligned"
         failed = "no new face" if action == DEIDENTIFY else "not coded"
-        reason = without if not aligned else failed if not payload else ""
-        if payload and score < FaceCodec.MIN_SCORE:
+        reason = without if not aligned else ""
+        if aligned and score < FaceCodec.MIN_SCORE and (payload or score):
             reason = "not understood"
+        elif aligned and not payload:
+            reason = failed
         if reason:
             action, rule, payload = FALLBACK[action], f"{rule} ({reason})", b""
     if not payload:

@@ -195,10 +195,10 @@ class PhotoInWork:
     source_bytes: int
     pixels: Pixels
     faces: tuple[Face, ...] = ()
-    measured: tuple[Measured, ...] = ()
     decisions: tuple[Decision, ...] = ()
     aligned: tuple[Pixels | None, ...] = ()
     coded: tuple[CodedFace, ...] = ()
+    measured: tuple[Measured, ...] = ()
     exif: bytes = b""
     seeds: tuple[bytes, ...] = ()
     embeddings: tuple[npt.NDArray[np.float32] | None, ...] = field(default=(), repr=False)

@@ -46,7 +46,7 @@ def safe_pixels(photo: PhotoInWork, faces: Sequence[CodedFace], mask: MaskKind, 
     """The photo with its faces as they may be seen, (H, W, 3) uint8, a new array."""
     hidden = [hidden_of(face, face.action, mask) for face in faces if face.action not in SHOWN]
     pixels = redact_faces(photo.pixels, hidden)
-    paste_coded(pixels, [face for face in faces if face.action in GENERATED], codec)
+    paste_coded(pixels, [face for face in faces if face.action in GENERATED], codec, photo.pixels)
     return pixels
 
 

@@ -6,12 +6,14 @@ from typing import Literal
 from apache_beam.metrics import Metrics
 from apache_beam.utils.shared import Shared
 
+from mien.models.alignment import align_face
 from mien.models.codec import FaceCodec
-from mien.models.composite import needed_size, paste_face
+from mien.models.composite import needed_size, paste_face, soften
 from mien.models.errors import ContainerError
 from mien.models.image import decode_image, encode_image
+from mien.models.metadata import synthesis_xmp
 from mien.models.runtime import tune_process
-from mien.transforms.background import SUFFIXES
+from mien.transforms.background import SUFFIXES, VERSION
 from mien.transforms.decode import MAX_PIXELS
 from mien.transforms.elements import CodedFace, CodedPhoto, Photo, PhotosAndFailures, Pixels
 from mien.transforms.names import name_under
@@ -37,10 +39,11 @@ def restore_photo(photo: CodedPhoto, codec: FaceCodec, max_pixels: int = MAX_PIX
     return pixels
 
 
-def paste_coded(pixels: Pixels, faces: Sequence[CodedFace], codec: FaceCodec) -> None:
+def paste_coded(pixels: Pixels, faces: Sequence[CodedFace], codec: FaceCodec, original: Pixels | None = None) -> None:
     """Every face that has a payload decoded, at the size that its place needs, and painted into the photo, in place.
 
-    pixels: (H, W, 3) uint8, the faces' places filled. Raises PayloadError.
+    pixels: (H, W, 3) uint8, the faces' places filled. original: the photo with its own faces, where it is at hand: no
+    face is then painted sharper than it is there. Raises PayloadError.
     """
     coded = [face for face in faces if face.payload and face.transform]
     decoded: dict[int, Pixels] = {}
@@ -51,7 +54,10 @@ def paste_coded(pixels: Pixels, faces: Sequence[CodedFace], codec: FaceCodec) ->
             decoded.update(zip(part, codec.decode_batch([coded[i].payload for i in part], size=size), strict=True))
     # a large face stands in front of a small one
     for i in sorted(decoded, key=lambda i: _scale(coded[i])):
-        paste_face(pixels, decoded[i], coded[i].transform)
+        face, transform = decoded[i], coded[i].transform
+        if original is not None:
+            face = soften(face, align_face(original, transform, len(face)))
+        paste_face(pixels, face, transform)
 
 
 def _scale(face: CodedFace) -> float:
@@ -62,10 +68,11 @@ def _scale(face: CodedFace) -> float:
 class _Restore(Stage):
     stage = "restore"
 
-    def __init__(self, image_format: ImageFormat, quality: int, threads: int) -> None:
+    def __init__(self, image_format: ImageFormat, quality: int, threads: int, synthesis_mark: bool) -> None:
         self._format = image_format
         self._quality = quality
         self._threads = threads
+        self._synthesis_mark = synthesis_mark
         self._shared = Shared()
 
     def setup(self) -> None:
@@ -73,8 +80,10 @@ class _Restore(Stage):
         self._codec: FaceCodec = self._shared.acquire(lambda: FaceCodec.load())
 
     def work(self, element: CodedPhoto) -> Iterable[Photo]:
-        image = encode_image(restore_photo(element, self._codec), self._format, self._quality)
-        Metrics.counter(NAMESPACE, "faces").inc(sum(bool(face.payload) for face in element.faces))
+        decoded = sum(bool(face.payload) for face in element.faces)
+        xmp = synthesis_xmp(VERSION) if decoded and self._synthesis_mark else b""
+        image = encode_image(restore_photo(element, self._codec), self._format, self._quality, xmp=xmp)
+        Metrics.counter(NAMESPACE, "faces").inc(decoded)
         name = element.name or name_under("", element.uri)
         yield Photo(element.uri, image, name + SUFFIXES[self._format], element.origin)
 
@@ -83,7 +92,8 @@ class RestorePhotos(StageTransform):
     """CodedPhoto -> Photo: an image file with all coded faces in their places.
 
     Takes a PCollection of CodedPhoto or what ReadCoded gives. The result has .photos (Photo) and .failures (Failure).
-    image_format: of the files; quality: of the lossy ones; threads: of one worker process.
+    image_format: of the files; quality: of the lossy ones; threads: of one worker process. synthesis_mark: a picture
+    with decoded faces says in XMP that a trained model made them (mien.models.metadata).
     """
 
     def __init__(
@@ -91,9 +101,10 @@ class RestorePhotos(StageTransform):
         image_format: ImageFormat = "png",
         quality: int = QUALITY,
         threads: int = 1,
+        synthesis_mark: bool = True,
     ) -> None:
         super().__init__()
-        self._stage = _Restore(image_format, quality, threads)
+        self._stage = _Restore(image_format, quality, threads, synthesis_mark)
 
     def expand(self, photos: Input) -> PhotosAndFailures:
         photos, failures = as_outputs(photos)
