@@ -100,8 +100,9 @@ def encode_image(pixels: Pixels, codec: Codec, quality: int = 60, exif: bytes = 
     """A file that holds these pixels and nothing else but the EXIF and XMP blocks that are given: no ICC, no comment.
     Readers take it for sRGB; AVIF says so.
 
-    pixels: (H, W, 3) uint8 RGB, sRGB. exif, xmp: see mien.models.metadata. quality: 1 to 100, not used by PNG, which is lossless; the others store colour at
-    half the resolution (4:2:0). The same pixels give the same bytes, whatever the threads.
+    pixels: (H, W, 3) uint8 RGB, sRGB. exif, xmp: see mien.models.metadata. quality: 1 to 100, not used by PNG, which is
+    lossless; the others store colour at half the resolution (4:2:0). The same pixels give the same bytes, whatever the
+    threads.
 
     ImageTooLargeError for a side that the format cannot store; ValueError for a wrong shape, dtype, codec or quality.
     """

@@ -3,6 +3,7 @@
 Nothing is copied: a field is read as one value, checked and cut to length, and written anew into a fresh EXIF block.
 """
 
+import contextlib
 import datetime
 import io
 import unicodedata
@@ -77,10 +78,8 @@ def _clean(value: object) -> str:
         value = value.decode("utf-8", "replace")
     if not isinstance(value, str):
         return ""
-    try:  # Pillow reads EXIF's texts as Latin-1; many are UTF-8
-        value = value.encode("latin-1").decode("utf-8")
-    except (UnicodeEncodeError, UnicodeDecodeError):
-        pass
+    with contextlib.suppress(UnicodeEncodeError, UnicodeDecodeError):
+        value = value.encode("latin-1").decode("utf-8")  # Pillow reads EXIF's texts as Latin-1; many are UTF-8
     printed = "".join(c if unicodedata.category(c)[0] not in "CZ" else " " for c in value)
     return " ".join(printed.split())[:MAX_TEXT]
 

@@ -52,9 +52,10 @@ class Plan:
     """What one job does.
 
     suffixes: of the files that it takes from folders. settings: all that decides what a photo's output is. work: the
-    pipeline from the ListedFile that are left, and all of them, to the Written, failures included. decided: the settings that only decide on faces, and
-    same: whether faces of an index row are decided on as before (see resume.Wanted). withdraw: whether an output of a
-    photo that is now withheld is deleted. dry: nothing is made that a later run could take for done.
+    pipeline from the ListedFile that are left, and all of them, to the Written, failures included. decided: the names
+    of settings that only decide on faces; same: whether faces of an index row are decided on as before (see
+    resume.Wanted). withdraw: whether an output of a photo that is now withheld is deleted. dry: nothing is made that a
+    later run could take for done.
     """
 
     command: str

@@ -65,7 +65,7 @@ class _Background(Stage):
 
 
 class CodeBackground(StageTransform):
-    """PhotoInWork with coded faces -> CodedPhoto. policy: the id that is recorded with the photo; mask: the policy's."""
+    """PhotoInWork with coded faces -> CodedPhoto. policy: the id that is recorded; mask: the policy's."""
 
     def __init__(
         self, policy: str, codec: BackgroundCodec = "avif", quality: int = QUALITY, mask: MaskKind = "face"

@@ -34,7 +34,7 @@ def read(block):
 def test_the_named_fields_are_written_anew(kind):
     source = photo(
         kind,
-        first={315: "A. Photographer", 33432: "(c) 2026 An Agency".encode(), 270: "CANARY", 271: "CANARY"},
+        first={315: "A. Photographer", 33432: b"(c) 2026 An Agency", 270: "CANARY", 271: "CANARY"},
         inner={36867: "2026:02:03 04:05:06", 36881: "+02:00", 37510: b"CANARY", 37500: b"CANARY"},
     )
     assert kept_exif(source, ()) == b""

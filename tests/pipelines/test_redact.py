@@ -1,5 +1,6 @@
 """mien redact: what is written, what is done again, what is kept back, and that nothing else is in the files."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -143,10 +144,8 @@ def everything(path: Path) -> Iterator[bytes]:
             yield row["background"]
     at = data.find(b"\x78")
     while at >= 0:
-        try:
+        with contextlib.suppress(zlib.error):
             yield zlib.decompressobj().decompress(data[at:], 1 << 24)
-        except zlib.error:
-            pass
         at = data.find(b"\x78", at + 1)
 
 
