@@ -36,6 +36,7 @@ HIDDEN = frozenset((*GENERATED, *REDACTIONS))
 # degrees: beyond it, what is coded of a face and what is beside it no longer fit the mask, which is made for faces seen
 # from the front (looked at: faces at 45 to 63 degrees showed their patch, at up to 34 none did)
 MAX_YAW = 40.0
+MAX_NEW_YAW = 30.0  # the same for another person's face, whose cheek and hair are not where the photo's are
 
 _FACES_AT_ONCE = 16
 # A batch is bounded by its weight: a unit is a face to code or 2 megapixels of a photo that waits for the batch.
@@ -52,7 +53,7 @@ def hidden_of(face: Face | CodedFace, action: str, mask: MaskKind) -> Hidden:
 def align_faces(photo: PhotoInWork) -> PhotoInWork:
     """The photo with each face that is to be coded as (512, 512, 3) uint8; None for others and those that cannot be.
 
-    No transform, or turned away by more than MAX_YAW: the face has no crop.
+    No transform, or turned away by more than MAX_YAW or MAX_NEW_YAW: the face has no crop.
 
     A crop shows more than its face. Whatever another decision hides is filled in before it is taken, so that no face
     gets into a payload that is not that face's own.
@@ -64,7 +65,7 @@ def align_faces(photo: PhotoInWork) -> PhotoInWork:
     }
     aligned: list[Pixels | None] = []
     for i, (face, decision) in enumerate(zip(photo.faces, photo.decisions, strict=True)):
-        if decision.action not in FALLBACK or not face.transform or _turned_away(face):
+        if decision.action not in FALLBACK or not face.transform or _turned_away(face, decision.action):
             aligned.append(None)
             continue
         others = [mask for j in hidden if j != i for mask in masks[j] if _touches(face.transform, mask[0])]
@@ -79,8 +80,8 @@ def _crop(pixels: Pixels, face: Face) -> Pixels | None:
         return None
 
 
-def _turned_away(face: Face) -> bool:
-    return bool(face.pose) and abs(face.pose[0]) > MAX_YAW
+def _turned_away(face: Face, action: str) -> bool:
+    return bool(face.pose) and abs(face.pose[0]) > (MAX_NEW_YAW if action == DEIDENTIFY else MAX_YAW)
 
 
 def _touches(transform: Sequence[float], window: tuple[slice, slice]) -> bool:
@@ -183,7 +184,7 @@ def _coded(face: Face, decision: Decision, coded: tuple[bytes, float] | None, al
     action, rule = decision.action, decision.rule
     payload, score = coded or (b"", 0.0)
     if action in FALLBACK:
-        without = "turned away" if _turned_away(face) else "not aligned"
+        without = "turned away" if _turned_away(face, action) else "not aligned"
         failed = "no new face" if action == DEIDENTIFY else "not coded"
         reason = without if not aligned else ""
         if aligned and score < FaceCodec.MIN_SCORE and (payload or score):

@@ -8,7 +8,7 @@ from apache_beam.utils.shared import Shared
 
 from mien.models.alignment import align_face
 from mien.models.codec import FaceCodec
-from mien.models.composite import needed_size, paste_face, soften
+from mien.models.composite import fitted, needed_size, paste_face
 from mien.models.errors import ContainerError
 from mien.models.image import decode_image, encode_image
 from mien.models.metadata import synthesis_xmp
@@ -42,8 +42,8 @@ def restore_photo(photo: CodedPhoto, codec: FaceCodec, max_pixels: int = MAX_PIX
 def paste_coded(pixels: Pixels, faces: Sequence[CodedFace], codec: FaceCodec, original: Pixels | None = None) -> None:
     """Every face that has a payload decoded, at the size that its place needs, and painted into the photo, in place.
 
-    pixels: (H, W, 3) uint8, the faces' places filled. original: the photo with its own faces, where it is at hand: no
-    face is then painted sharper than it is there. Raises PayloadError.
+    pixels: (H, W, 3) uint8, the faces' places filled. original: the photo with its own faces, where others take
+    their places: those are then fitted to them. Raises PayloadError.
     """
     coded = [face for face in faces if face.payload and face.transform]
     decoded: dict[int, Pixels] = {}
@@ -56,8 +56,8 @@ def paste_coded(pixels: Pixels, faces: Sequence[CodedFace], codec: FaceCodec, or
     for i in sorted(decoded, key=lambda i: _scale(coded[i])):
         face, transform = decoded[i], coded[i].transform
         if original is not None:
-            face = soften(face, align_face(original, transform, len(face)))
-        paste_face(pixels, face, transform)
+            face = fitted(face, align_face(original, transform, len(face)))
+        paste_face(pixels, face, transform, stranger=original is not None)
 
 
 def _scale(face: CodedFace) -> float:
