@@ -168,6 +168,10 @@ class FaceCodec:
         parts = (self._mean, self._synthesis, self._centre)
         return hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()[:16]
 
+    def picture(self, latents: Tensor, size: int = SIZE) -> Tensor:
+        """Latents (B, K) of the base layer, not quantised, to faces (B, 3, size, size) in -1..1; differentiable."""
+        return self._draw(latents, None, size)
+
     @torch.inference_mode()
     def draw_base(self, latents: NDArray[np.float32], size: int = SIZE) -> Images:
         """Latents (K,) float32 of the base layer, not quantised, to a face (size, size, 3) uint8 RGB."""

@@ -28,6 +28,7 @@ Match = Literal["in", "out", "doubtful"]
 IN, OUT = 0.56, 0.3
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".heic", ".heif", ".tif", ".tiff", ".bmp", ".gif")
 MAX_BYTES = 100_000_000
+SPECK = 8  # a box so much smaller than the largest face is no second person to mistake for the first
 MAX_PHOTOS = 10_000
 
 
@@ -54,7 +55,7 @@ class Gallery:
     def match(self, embedding: NDArray[np.floating]) -> Match:
         """Whether a face, by its embedding (192,), is one of the gallery's people.
 
-        in: one of them is at least as like it as IN; out: none reaches OUT; doubtful: between. Under a policy a doubtful
+        in: one of them is at least as like it as IN; out: none reaches OUT; doubtful: between. In a policy a doubtful
         face meets neither `person_in` nor `person_not_in`.
         """
         likeness = float((self._embeddings @ np.asarray(embedding, np.float32)).max())
@@ -78,7 +79,8 @@ def load_gallery(
 ) -> Gallery:
     """The people of a folder of reference photos, at any depth, or of one photo: a path or any fsspec URI.
 
-    Each photo must show one face, large enough for its landmarks to be found; several photos of a person may be given.
+    Each photo must show one face (next to it, boxes of less than an eighth of its size do not count), large enough for
+    its landmarks to be found; several photos of a person may be given.
     GalleryError names the first file that cannot be used, and why; it names no person. detector, landmarker: to be
     used instead of own ones.
     """
@@ -134,6 +136,8 @@ def _one_face(name: str, data: bytes, detector: FaceDetector, landmarker: FaceLa
     except ImageError as error:
         raise GalleryError(f"{name}: {error}") from error
     faces = located_faces(pixels, detector, landmarker)
+    largest = max((max(face.box[2:]) for face in faces), default=0.0)
+    faces = tuple(face for face in faces if max(face.box[2:]) > largest / SPECK)
     if len(faces) != 1:
         found = "no face was found" if not faces else f"{len(faces)} faces were found"
         raise GalleryError(f"{name}: {found}; a reference photo must show exactly one: crop it to the person")

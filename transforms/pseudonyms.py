@@ -1,11 +1,12 @@
 """Keyed pseudonyms: the faces of one person, across a collection, get one seed, and so become one new face.
 
-Who is one person is decided by the recogniser's embeddings, which are regrouped as small rows; pixels are not. Without the
-key a seed cannot be told from chance, and nothing that is written links two faces.
+Who is one person is decided by the recogniser's embeddings, which are regrouped as small rows; pixels are not. Without
+the key a seed cannot be told from chance, and nothing that is written links two faces.
 """
 
 import hashlib
 import hmac
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -80,7 +81,7 @@ def _repeats(secret: bytes) -> bool:
     """Whether the key is a shorter one, under MIN_KEY bytes, again and again, or a run of neighbours (abcdef...)."""
     if any(secret[period:] == secret[:-period] for period in range(1, MIN_KEY)):
         return True
-    return len({(b - a) % 256 for a, b in zip(secret, secret[1:], strict=False)}) <= 2
+    return len({(b - a) % 256 for a, b in itertools.pairwise(secret)}) <= 2
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,10 @@ def group_faces(rows: Iterable[FaceRow]) -> list[tuple[FaceRow, FaceRow]]:
 
 
 def seeds(rows: Iterable[FaceRow], key: Key) -> list[tuple[str, tuple[tuple[int, bytes], ...]]]:
-    """(uri, ((face, seed), ...)) for each photo. A seed is HMAC-SHA256 of the key and the group's leader, 32 bytes.
+    """(uri, ((face, seed), ...)) for each photo, for Deidentifier.new_face.
+
+    A seed is HMAC-SHA256 of the key and the group's leader, 32 bytes, and the leader's embedding behind it, by which
+    age and sex are judged in all photos alike. It is as secret as an embedding: for memory only.
 
     The leader stands for its group by the content of its photo's file and its place in it: copies and other names of
     that file, other runs and other collections give the same seed.
@@ -147,12 +151,12 @@ def seeds(rows: Iterable[FaceRow], key: Key) -> list[tuple[str, tuple[tuple[int,
     found: dict[str, list[tuple[int, bytes]]] = {}
     for row, leader in group_faces(rows):
         seed = key.sign(b"mien person " + leader.content + leader.face.to_bytes(4, "big"))
-        found.setdefault(row.uri, []).append((row.face, seed))
+        found.setdefault(row.uri, []).append((row.face, seed + leader.embedding))
     return [(uri, tuple(sorted(faces))) for uri, faces in sorted(found.items())]
 
 
 class _Seeds(beam.DoFn):
-    """The key is read where it is used, so that it is in no pipeline graph; its id must be the one the job began with."""
+    """The key is read where it is used, so that no pipeline graph holds it; it must be the one the job began with."""
 
     def __init__(self, key_uri: str, key_id: str) -> None:
         self._key_uri, self._key_id = key_uri, key_id

@@ -6,8 +6,8 @@ them that change pose, expression, light and skin tone, and apparent age and sex
 SAMPLES is a folder for latents and pictures; a second run goes on where the first stopped. Needs MediaPipe.
 
 Looks (models/appearance.py) and the recogniser's embedding are regressed on the latents (ridge). The directions move
-the looks, and the embedding as little as can be: with J the slope of the embedding, they are M A^T (A M A^T)^-1, M = (1 + k
-J^T J)^-1, the generalised inverse of the looks' slope A in a metric in which changing the person costs.
+the looks, and the embedding as little as can be: with J the slope of the embedding and M = (1 + k J^T J)^-1 they are
+M A^T (A M A^T)^-1, the generalised inverse of the looks' slope A in a metric in which changing the person costs.
 Age and sex are read from the embedding by ridge regression on LABELS, judged by eye on the first 240 samples.
 """
 
