@@ -56,14 +56,15 @@ class Photo(_Row):
     """An image file's bytes.
 
     name: what the output is named after; empty: the whole uri without its scheme. origin: the file it was read from.
-    seeds: of the pseudonyms of its faces, in the order in which they are found; empty for one that has none.
+    seeds: of the pseudonyms of its faces, in the order in which they are found, empty for one that has none; as secret as
+    the key (mien.transforms.pseudonyms).
     """
 
     uri: str
     data: bytes
     name: str = ""
     origin: ListedFile | None = None
-    seeds: tuple[bytes, ...] = ()
+    seeds: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,7 @@ class PhotoInWork:
     coded: tuple[CodedFace, ...] = ()
     measured: tuple[Measured, ...] = ()
     exif: bytes = b""
-    seeds: tuple[bytes, ...] = ()
+    seeds: tuple[bytes, ...] = field(default=(), repr=False)
     embeddings: tuple[npt.NDArray[np.float32] | None, ...] = field(default=(), repr=False)
 
 
