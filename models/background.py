@@ -5,6 +5,7 @@ needs no landmarks, and the pixels that fill_faces removed are exactly those tha
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -17,10 +18,6 @@ Window = tuple[slice, slice]
 Mask = tuple[Window, Alpha]
 Hole = tuple[Window, npt.NDArray[np.bool_]]
 
-# The egg, in aligned pixels. Over ../shared/faces/train and wild_train (401 faces, MediaPipe) the middle of the
-# forehead's upper edge lies at y 140 +- 8, the chin at 482 +- 13 (98 %: 506), the cheeks at x 116 and 403 (+- 25).
-CENTRE = (255.5, 285.0)
-HALF_WIDTH, RISE, DROP = 168.0, 200.0, 213.0
 SQUARENESS = 0.3  # 0 an ellipse, 1 a rectangle (the square of Fernandez-Guasti's s)
 FEATHER = 0.06  # width of the ramp inside the edge, as a share of the radius
 
@@ -31,14 +28,35 @@ MAX_CELLS = 400_000  # a group's grid; bounds the time for a crowd whose masks a
 RELAXATIONS = 12
 
 
-def edge_distance(u: npt.NDArray[np.float32], v: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+@dataclass(frozen=True)
+class Egg:
+    """The outline of a mask, in aligned pixels: its centre (x, y), and from there to the sides, upwards, downwards."""
+
+    centre: tuple[float, float]
+    half_width: float
+    rise: float
+    drop: float
+
+
+# Over ../shared/faces/train and wild_train (401 faces, MediaPipe) the middle of the forehead's upper edge lies at
+# y 140 +- 8, the chin at 482 +- 13 (98 %: 506), the cheeks at x 116 and 403 (+- 25).
+FACE = Egg((255.5, 285.0), 168.0, 200.0, 213.0)
+# With hair, ears and neck: by eye, over the same faces; it reaches beyond the aligned square.
+HEAD = Egg((255.5, 270.0), 262.0, 320.0, 330.0)
+# The same for a face of which only the box is known: its middle as a share of the box's height, then the radii as
+# shares of width and height. Detectors' boxes run from the eyebrows to the chin and from cheek to cheek: more is wanted
+# above than below.
+BOX = {FACE: (0.42, 0.8, 0.9), HEAD: (0.4, 1.3, 1.4)}
+
+
+def edge_distance(u: npt.NDArray[np.float32], v: npt.NDArray[np.float32], egg: Egg = FACE) -> npt.NDArray[np.float32]:
     """How far aligned positions (u, v) lie inside the mask's edge: 1 at the centre, 0 on the edge, negative outside.
 
     u, v: aligned 512 x 512 pixel coordinates, float32, broadcast against each other.
     """
-    p = (u - np.float32(CENTRE[0])) / np.float32(HALF_WIDTH)
-    q = v - np.float32(CENTRE[1])
-    q = np.where(q < 0, q / np.float32(RISE), q / np.float32(DROP))
+    p = (u - np.float32(egg.centre[0])) / np.float32(egg.half_width)
+    q = v - np.float32(egg.centre[1])
+    q = np.where(q < 0, q / np.float32(egg.rise), q / np.float32(egg.drop))
     p, q = p * p, q * q
     # beyond 1 the square's own curve turns back, so there the ellipse's distance is enough to be outside
     bend = np.minimum(p, 1) * np.minimum(q, 1) * np.float32(SQUARENESS)
@@ -46,14 +64,14 @@ def edge_distance(u: npt.NDArray[np.float32], v: npt.NDArray[np.float32]) -> npt
     return distance
 
 
-def outline(count: int = 256) -> npt.NDArray[np.float64]:
-    """(count, 2) float64 points on the edge of the mask in aligned coordinates, at equal angles about CENTRE."""
+def outline(count: int = 256, egg: Egg = FACE) -> npt.NDArray[np.float64]:
+    """(count, 2) float64 points on the edge of the mask in aligned coordinates, at equal angles about its centre."""
     angle = np.arange(count) * (2 * np.pi / count)
     x, y = np.cos(angle), np.sin(angle)
-    p, q = (x / HALF_WIDTH) ** 2, (y / np.where(y < 0, RISE, DROP)) ** 2
+    p, q = (x / egg.half_width) ** 2, (y / np.where(y < 0, egg.rise, egg.drop)) ** 2
     # the radius r solves r^2 (p + q) - r^4 k p q = 1
     square = 2 / (p + q + np.sqrt((p + q) ** 2 - 4 * SQUARENESS * p * q))
-    points: npt.NDArray[np.float64] = np.stack([x, y], axis=1) * np.sqrt(square)[:, None] + CENTRE
+    points: npt.NDArray[np.float64] = np.stack([x, y], axis=1) * np.sqrt(square)[:, None] + egg.centre
     return points
 
 
@@ -65,8 +83,8 @@ def matrix(transform: Sequence[float]) -> npt.NDArray[np.float64]:
     return values.reshape(2, 3)
 
 
-def face_mask(transform: Sequence[float], shape: tuple[int, int]) -> Mask:
-    """The feathered mask of one aligned face.
+def face_mask(transform: Sequence[float], shape: tuple[int, int], egg: Egg = FACE) -> Mask:
+    """The feathered mask of one aligned face, or of its head.
 
     transform: six floats, row-major 2 x 3, from aligned 512 x 512 pixels to photo pixels.
     shape: height and width of the photo in pixels.
@@ -74,7 +92,7 @@ def face_mask(transform: Sequence[float], shape: tuple[int, int]) -> Mask:
     the mask in it, float32: 1 inside, 0 outside, falling inside the edge. ValueError for an unusable transform.
     """
     forward = matrix(transform)
-    points = outline() @ forward[:, :2].T + forward[:, 2]
+    points = outline(egg=egg) @ forward[:, :2].T + forward[:, 2]
     window = _window(points.min(axis=0), points.max(axis=0), shape)
     inverse = np.linalg.inv(forward[:, :2])
     shift = -inverse @ forward[:, 2]
@@ -86,21 +104,21 @@ def face_mask(transform: Sequence[float], shape: tuple[int, int]) -> Mask:
     for top in range(0, len(y), step):
         down = (inverse[:, 1:] * y[top : top + step]).astype(np.float32)
         u, v = (across[i][None, :] + down[i][:, None] for i in (0, 1))
-        alpha[top : top + step] = _ramp(edge_distance(u, v))
+        alpha[top : top + step] = _ramp(edge_distance(u, v, egg))
     return window, alpha
 
 
-def box_mask(box: Sequence[float], shape: tuple[int, int]) -> Mask:
-    """The mask of a face that could not be aligned: an ellipse well around its box.
+def box_mask(box: Sequence[float], shape: tuple[int, int], egg: Egg = FACE) -> Mask:
+    """The mask of a face that could not be aligned, or of its head: an ellipse well around its box.
 
     box: x, y, width, height in photo pixels. shape, result: as for face_mask. ValueError for a box that is not finite.
     """
     left, top, width, height = (float(value) for value in box)
     if not np.isfinite([left, top, width, height]).all():
         raise ValueError(f"not a box: {tuple(box)}")
-    # detectors' boxes run from the eyebrows to the chin and from cheek to cheek: more is wanted above than below
-    centre = np.array([left + width / 2, top + height * 0.42])
-    radius = np.maximum([width * 0.8, height * 0.9], 2.0)
+    middle, across, down = BOX[egg]
+    centre = np.array([left + width / 2, top + height * middle])
+    radius = np.maximum([width * across, height * down], 2.0)
     window = _window(centre - radius, centre + radius, shape)
     x = (np.arange(window[1].start, window[1].stop, dtype=np.float32) - np.float32(centre[0])) / np.float32(radius[0])
     y = (np.arange(window[0].start, window[0].stop, dtype=np.float32) - np.float32(centre[1])) / np.float32(radius[1])
@@ -129,13 +147,13 @@ def fill_faces(pixels: Pixels, masks: Sequence[Mask]) -> Pixels:
     pixel that it replaces, under whichever mask; where nothing is known at all it is NEUTRAL.
     """
     filled = pixels.copy()
-    holes = [_hole(mask, pixels.shape[:2]) for mask in masks]
+    holes = [hole_of(mask, pixels.shape[:2]) for mask in masks]
     for members in _groups([window for window, _ in holes]):
         _fill_group(filled, [holes[i] for i in members])
     return filled
 
 
-def _hole(mask: Mask, shape: tuple[int, ...]) -> Hole:
+def hole_of(mask: Mask, shape: tuple[int, ...]) -> Hole:
     """What a mask replaces, in a window with room for a ring of known pixels, as far as the photo reaches."""
     (rows, columns), alpha = mask
     inside = alpha > 0
@@ -188,7 +206,7 @@ def _fill_group(filled: Pixels, holes: Sequence[Hole]) -> None:
     for rows, columns in places:
         r0, r1, c0, c1 = rows.start // cell, -(-rows.stop // cell), columns.start // cell, -(-columns.stop // cell)
         area = slice(r0 * cell, r1 * cell), slice(c0 * cell, c1 * cell)
-        field[r0:r1, c0:c1] = _shrink_known(photo[area], known[area], (r1 - r0, c1 - c0), cell)
+        field[r0:r1, c0:c1] = shrink_known(photo[area], known[area], (r1 - r0, c1 - c0), cell)
     smooth = membrane(_ring(field))
     for place, (_, inside) in zip(places, holes, strict=True):
         cv2.copyTo(_enlarge(smooth, place, cell), inside.view(np.uint8), photo[place])
@@ -198,7 +216,7 @@ def _moved(part: slice, by: int) -> slice:
     return slice(part.start + by, part.stop + by)
 
 
-def _shrink_known(photo: Pixels, known: npt.NDArray[np.bool_], cells: tuple[int, int], cell: int) -> Field:
+def shrink_known(photo: Pixels, known: npt.NDArray[np.bool_], cells: tuple[int, int], cell: int) -> Field:
     """Cells of cell x cell pixels: mean colour of the known pixels times their share, and that share (channel 3)."""
     share = known.view(np.uint8)
     # unknown pixels are cut out before any arithmetic; past the photo's end nothing is known

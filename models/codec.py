@@ -9,10 +9,9 @@ Bits come from static integer tables (models/bitstream.py); models/FORMAT.md has
 import functools
 import hashlib
 import pathlib
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import fsspec
 import numpy as np
@@ -25,11 +24,14 @@ from mien.models.allocation import BASE_BYTES, Allocation, allocate
 from mien.models.bitstream import HEADER
 from mien.models.decoder import COLOURS, GAIN_STEP, SATURATIONS, FaceDecoder, Latents, Symbols, colour_values, tint
 from mien.models.encoder import INPUT, Encoder
-from mien.models.errors import PrivacyError, WeightsError
+from mien.models.errors import WeightsError
 from mien.models.recogniser import Recogniser, arcface_crop
 from mien.models.refinement import refine
 from mien.models.runtime import one_thread
 from mien.models.weight_files import read_weights
+
+if TYPE_CHECKING:
+    from mien.models.deidentify import Deidentifier
 
 Objective = Literal["identity", "realistic", "private"]
 Effort = Literal["fast", "good", "best"]
@@ -38,8 +40,6 @@ Images = NDArray[np.uint8]
 SIZE = 512
 FACE = (slice(int(0.30 * 128), int(0.86 * 128)), slice(int(0.24 * 128), int(0.76 * 128)))  # skin, in a 128 px face
 SEEN = (slice(8, 29), slice(6, 26))  # the face, in a 32 px one
-PEOPLE, PERSON_DEVIATION = 10, 0.8  # draws for objective "private", and how far from the mean person they are
-STRANGER = 0.3  # cosine under which the recogniser takes two faces for two people; same person > 0.52
 REALISTIC = 0.85  # truncation towards the mean face, as StyleGAN's psi
 _AT_ONCE = 4  # faces drawn in one batch
 PACKAGED = pathlib.Path(__file__).parent / "weights"
@@ -66,7 +66,7 @@ class FaceCodec:
         self.decoder = FaceDecoder(decoder, layers)
         self.model = self.decoder.model
         state = {name: value.float() for name, value in read_weights(encoder).items()}
-        self._unit, self._person = state.pop("latents.deviation"), state.pop("latents.person")
+        self._unit = state.pop("latents.deviation")
         self._encoder = Encoder(len(self._unit)).eval().requires_grad_(False)
         self._encoder.load_state_dict(state)
         self._encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
@@ -90,8 +90,9 @@ class FaceCodec:
         """One face (512, 512, 3) uint8 RGB to at most max_bytes bytes. ValueError for another shape, dtype or argument.
 
         identity: the same person, as well as the bytes allow; realistic: a more typical face, the person may change;
-        private: a person who does not exist, in the same pose and light, drawn anew at each call (PrivacyError where
-        none was found). effort: fast is one pass of the encoder, good and best refine it by gradient steps.
+        private: a person who does not exist, in the same pose and light, drawn anew at each call, in at most 64 bytes
+        (PrivacyError where none was found, see models.deidentify). effort: fast is one pass of the encoder, good and
+        best refine it by gradient steps.
         """
         return self.encode_batch(_one(face), max_bytes, objective, effort)[0]
 
@@ -107,14 +108,16 @@ class FaceCodec:
     ) -> list[Coded]:
         """encode_batch() with the score of each face, at no extra cost.
 
-        With objective "private" the score is only of light and dark, and PrivacyError is raised where no draw was
-        unlike the original.
+        With objective "private" the score is 1, as the new face was checked, and PrivacyError is raised where no draw
+        was unlike the original.
         """
         _check_faces(faces)
         if objective not in get_args(Objective) or effort not in get_args(Effort):
             raise ValueError(f"no objective {objective!r} or no effort {effort!r}")
         if max_bytes < HEADER.size + 2:
             raise ValueError(f"a face needs at least {HEADER.size + 2} bytes, not {max_bytes}")
+        if objective == "private":
+            return [Coded(self._deidentifier.new_face(face, max_bytes=max_bytes), 1.0) for face in faces]
         return [self._code(face, max_bytes, objective, effort) for face in _tensors(faces, INPUT)]
 
     def decode(self, payload: bytes, size: int = SIZE) -> Images:
@@ -159,6 +162,10 @@ class FaceCodec:
         """What the encoder makes of a face (3, 256, 256) in -1..1 for the base layer, (K,)."""
         return self._look(face)[0][: len(self.decoder.centre)]
 
+    def picture(self, latents: Tensor, size: int = SIZE) -> Tensor:
+        """Latents (B, K) of the base layer, not quantised, to faces (B, 3, size, size) in -1..1; differentiable."""
+        return self.decoder.draw([_base(one) for one in latents], size, tinted=False)
+
     @torch.inference_mode()
     def draw_base(self, latents: NDArray[np.float32], size: int = SIZE) -> Images:
         """Latents (K,) float32 of the base layer, not quantised, to a face (size, size, 3) uint8 RGB."""
@@ -193,8 +200,6 @@ class FaceCodec:
         """One face (3, 256, 256) in -1..1."""
         found, person = self._look(face)
         base, style = found[: len(self.decoder.centre)], found[len(self.decoder.centre) :]
-        if objective == "private":
-            return self._code_another_person(face, person, base, ceiling)
         if objective == "realistic":
             base = self.decoder.centre + REALISTIC * (base - self.decoder.centre)
             style = REALISTIC * style
@@ -209,24 +214,11 @@ class FaceCodec:
         score = self._score(face, person, drawn)
         return Coded(chosen.payload(self.decoder, round(255 * score)), score)
 
-    def _code_another_person(self, face: Tensor, known: Tensor, latents: Tensor, ceiling: int) -> Coded:
-        """A person who does not exist, in the pose and light of the face; drawn anew at each call.
+    @functools.cached_property
+    def _deidentifier(self) -> "Deidentifier":
+        from mien.models.deidentify import Deidentifier  # brings MediaPipe, which machines for training do not have
 
-        What the recogniser sees in the latents (a linear subspace, fitted in training.export) is replaced by chance. Of
-        several draws the one most like the original in light and dark is taken that the recogniser does not link to it.
-        """
-        unit = self._unit[: len(latents)]
-        random, place = torch.Generator().manual_seed(secrets.randbits(63)), latents / unit
-        rest = place - self._person @ (self._person.T @ place)
-        people = self._person @ torch.randn(self._person.shape[1], PEOPLE, generator=random) * PERSON_DEVIATION
-        draws = [_base((rest + person) * unit) for person in people.T]
-        likeness = [_correlation(face, self.decoder.draw([draw], 128)) for draw in draws]
-        for i in np.argsort(likeness)[::-1]:
-            found, drawn = self._allocate(face, draws[i], ceiling)
-            if float((self._person_of(drawn) * known).sum()) < STRANGER:
-                score = min(max(likeness[i], 0.0), 1.0)
-                return Coded(found.payload(self.decoder, round(255 * score)), score)
-        raise PrivacyError(f"none of {PEOPLE} new faces was unlike the original")
+        return Deidentifier(self)
 
     def _allocate(self, face: Tensor, latents: Latents, ceiling: int) -> tuple[Allocation, Tensor]:
         """What to write of the latents, with the colours put right, and what it shows: (1, 3, 128, 128) in -1..1."""

@@ -10,6 +10,7 @@ contradicts the photo there gives way to the fill, which continues the surroundi
 import math
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -42,6 +43,10 @@ FACE_REACH, OTHER_REACH = 10.0, 30.0  # the same for errors of shape: on the fac
 DOUBT = 30.0  # grey levels of difference at which half of such hair and background is doubted
 FADE, FADE_REACH = 3.0, 50.0  # how readily it gives way to the fill, and how far inwards
 FADE_SCALE = 0.1  # photo pixels an aligned pixel below which a face is too small for that
+SOFTENINGS = (0.0, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)  # standard deviations of a blur, pixels of the decoded face
+DETAIL_SLACK = 1.15
+ROUNDED = 4.0  # grey levels, of the colours that a new face takes over
+LEAST_GAIN, MOST_GAIN = np.array([0.5, 0.2, 0.2], np.float32), np.array([1.5, 1.0, 1.0], np.float32)
 # Tolerances in octaves, of colour and of brightness, by which two cells look the same.
 SKIN, STRICT_SKIN, SAME, PAIR = (0.2, 1.2), (0.15, 0.6), (0.35, 0.8), (0.15, 0.5)
 
@@ -55,11 +60,48 @@ def needed_size(transform: Sequence[float]) -> int:
     return next((size for size in (128, 256) if side <= size * 1.1), SIZE)
 
 
-def paste_face(pixels: Pixels, decoded: Pixels, transform: Sequence[float]) -> None:
+def fitted(decoded: Pixels, original: Pixels) -> Pixels:
+    """Another person's face with the light, the colours and the sharpness of the one whose place it takes.
+
+    decoded, original: (S, S, 3) uint8, both aligned. Of the original, the mean and the deviation of brightness and of
+    the two colour differences over the middle of the face are used (Reinhard et al., 2001, in YCbCr), and how far the
+    new face must be blurred, one of SOFTENINGS, to show no more detail; all are rounded: they say nothing of who it is.
+    """
+    ours, theirs = (np.asarray(cv2.cvtColor(face, cv2.COLOR_RGB2YCrCb), np.float32) for face in (decoded, original))
+    (mean, spread), (wanted, wanted_spread) = _statistics(ours), _statistics(theirs)
+    wanted, wanted_spread = (np.rint(part / ROUNDED) * ROUNDED for part in (wanted, wanted_spread))
+    gain = np.clip(wanted_spread / np.maximum(spread, 1), LEAST_GAIN, MOST_GAIN)
+    toned = np.clip((ours - mean) * gain + wanted, 0, 255).astype(np.uint8)
+    face = np.asarray(cv2.cvtColor(toned, cv2.COLOR_YCrCb2RGB), np.uint8)
+    detail = _detail(original) * DETAIL_SLACK
+    for sigma in SOFTENINGS:
+        blurred = np.asarray(cv2.GaussianBlur(face, (0, 0), sigma), np.uint8) if sigma else face
+        if _detail(blurred) <= detail:
+            break
+    return blurred
+
+
+def _middle(face: Any) -> Any:
+    size = len(face)
+    return face[int(0.32 * size) : int(0.88 * size), int(0.28 * size) : int(0.72 * size)]
+
+
+def _statistics(face: Array) -> tuple[Array, Array]:
+    """(3,) means and deviations over the middle of a face."""
+    middle = _middle(face).reshape(-1, 3)
+    return middle.mean(axis=0), middle.std(axis=0)
+
+
+def _detail(face: Pixels) -> float:
+    return float(cv2.Laplacian(cv2.cvtColor(_middle(face), cv2.COLOR_RGB2GRAY), cv2.CV_32F).std())
+
+
+def paste_face(pixels: Pixels, decoded: Pixels, transform: Sequence[float], stranger: bool = False) -> None:
     """Paint a decoded face into the filled photo, in place; several faces are painted in stored order.
 
     pixels: (H, W, 3) uint8, the photo as fill_faces left it, or as a codec gave it back.
     decoded: (S, S, 3) uint8, the aligned face at any size. transform: from aligned 512 x 512 to photo pixels.
+    stranger: another person's, whose hair and background are never those of the photo and give way everywhere.
     Only pixels under face_mask(transform) change. ValueError for a wrong shape or dtype or an unusable transform.
     """
     if decoded.ndim != 3 or decoded.shape != (decoded.shape[0], decoded.shape[0], 3) or decoded.dtype != np.uint8:
@@ -69,7 +111,7 @@ def paste_face(pixels: Pixels, decoded: Pixels, transform: Sequence[float]) -> N
         return
     forward = matrix(transform)
     scale = math.hypot(forward[0, 0], forward[1, 0])
-    gain, field = _match(pixels, decoded, forward, scale)
+    gain, field = _match(pixels, decoded, forward, scale, stranger)
     # half as many samples again as the photo has pixels: then the cubic blurs nothing, and next to nothing can alias
     target = math.ceil(1.5 * scale * SIZE)
     if target < decoded.shape[0]:
@@ -105,7 +147,7 @@ def _cells(forward: Matrix, cell: float, beyond: float) -> Matrix:
     return np.column_stack([forward[:, :2] * cell, forward[:, 2] + forward[:, :2] @ [shift, shift]])
 
 
-def _match(pixels: Pixels, decoded: Pixels, forward: Matrix, scale: float) -> tuple[Array, Array]:
+def _match(pixels: Pixels, decoded: Pixels, forward: Matrix, scale: float, stranger: bool) -> tuple[Array, Array]:
     """What makes the decoded face fit the photo around it, both float32.
 
     Returns a gain (3,), and on the grid (GRID, GRID, 4) the offset to add after it and the opacity.
@@ -136,7 +178,8 @@ def _match(pixels: Pixels, decoded: Pixels, forward: Matrix, scale: float) -> tu
     reach = FACE_REACH + (OTHER_REACH - FACE_REACH) * other
     offset = colour * np.exp(-inwards / COLOUR_REACH) + shape * np.exp(-inwards / reach)
     # the ring of a small face lies far out, so it says less
-    fade = FADE * math.exp(-FADE_SCALE / scale) * doubt[:, :, :1] * other * np.exp(-inwards / FADE_REACH)
+    doubted = 1 if stranger else math.exp(-FADE_SCALE / scale) * doubt[:, :, :1]
+    fade = FADE * doubted * other * np.exp(-inwards / FADE_REACH)
     return gain, np.dstack([offset, 1 - np.minimum(fade, 1)]).astype(np.float32)
 
 

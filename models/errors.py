@@ -47,3 +47,11 @@ class WeightsError(MienError):
 
 class PolicyError(MienError):
     """A policy that cannot be used: which file, line and key."""
+
+
+class GalleryError(MienError):
+    """A gallery of reference photos that cannot be used: which file, and why."""
+
+
+class KeyFileError(MienError):
+    """A key for pseudonyms that is missing, cannot be read, or is too weak."""

@@ -1,4 +1,4 @@
-"""Model files of others, vendored under models/weights/third_party and checked against the sha256 in its manifest."""
+"""The files of weights: those of others lie under models/weights/third_party, checked against its manifest's sha256."""
 
 import functools
 import hashlib
@@ -16,6 +16,14 @@ def third_party_file(name: str) -> Path:
     WeightsError, which names the file, where it is missing, damaged or not in the manifest.
     """
     return _checked(FOLDER, name)
+
+
+@functools.cache
+def weights_digests() -> dict[str, str]:
+    """The sha256 of every file of weights in the package, by its name below models/weights."""
+    root = FOLDER.parent
+    files = [path for path in sorted(root.rglob("*")) if path.suffix in (".safetensors", ".tflite", ".task", ".onnx")]
+    return {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 @functools.cache

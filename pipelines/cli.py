@@ -13,6 +13,8 @@ _DETECTORS = ("mediapipe", "centerface")
 _EFFORTS = ("fast", "good", "best")
 _OBJECTIVES = ("realistic", "identity", "private")
 _CODECS = ("JPEG", "JPEG 2000", "WebP", "AVIF", "JPEG XL")
+_FIELDS = ("date", "copyright", "artist")
+_IMAGE_FORMATS = ("png", "jpeg", "webp", "avif")
 _EPILOG = "Exit status: 0 all done; 2 bad command line, policy or missing weights; 3 something was withheld or failed."
 
 
@@ -57,6 +59,13 @@ def _ceilings(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers") from None
 
 
+def _fields(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(text.split(",")))
+    if unknown := [name for name in names if name not in _FIELDS]:
+        raise argparse.ArgumentTypeError(f"unknown field {unknown[0]!r}; known are {', '.join(_FIELDS)}")
+    return names
+
+
 def _job(parser: argparse.ArgumentParser, module: str) -> None:
     parser.set_defaults(module=module, beam=True)
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder, glob or gs://, s3:// URI")
@@ -79,6 +88,26 @@ def _face_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--effort", choices=_EFFORTS, default="fast")
 
 
+def _finding(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--detector",
+        type=_detectors,
+        default=_DETECTORS,
+        metavar="NAME[,NAME]",
+        help=f"of {', '.join(_DETECTORS)}; what several find is joined (both)",
+    )
+    parser.add_argument("--max-bytes", type=_number(1, 2**31), default=200_000_000, metavar="N", help="a file at most")
+    parser.add_argument(
+        "--max-pixels", type=_number(1, 2**31), default=100_000_000, metavar="N", help="a photo at most"
+    )
+
+
+def _marks(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--no-synthesis-mark", action="store_true", help="do not say in the files that faces are generated"
+    )
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     top = _Parser(prog="mien", description="Stores, changes and redacts the faces of photos.", epilog=_EPILOG)
@@ -94,25 +123,35 @@ def parser() -> argparse.ArgumentParser:
     _face_options(compress)
     compress.add_argument("--background", choices=("avif", "webp", "jpeg"), default="avif", help="coder of the rest")
     compress.add_argument("--quality", type=_number(1, 100), default=60, help="of the background, 1 to 100 (60)")
-    compress.add_argument(
-        "--detector",
-        type=_detectors,
-        default=_DETECTORS,
-        metavar="NAME[,NAME]",
-        help=f"of {', '.join(_DETECTORS)}; what several find is joined (both)",
+    _finding(compress)
+
+    redact = commands.add_parser(
+        "redact", help="photos to safe photos, without what a policy hides", epilog="Beam's options are taken too."
     )
-    compress.add_argument(
-        "--max-bytes", type=_number(1, 2**31), default=200_000_000, metavar="N", help="a file at most"
+    _job(redact, "redact")
+    redact.add_argument("--policy", default="redact", metavar="FILE|NAME", help="who stays recognisable (nobody)")
+    redact.add_argument("--mask", choices=("face", "head"), help="how much of a hidden face goes (as the policy says)")
+    redact.add_argument("--image-format", choices=_IMAGE_FORMATS, default="jpeg")
+    redact.add_argument("--quality", type=_number(1, 100), default=90, help="of the photos, 1 to 100 (90)")
+    redact.add_argument(
+        "--keep", type=_fields, default=(), metavar="NAME[,NAME]",
+        help=f"metadata that is written anew, of {', '.join(_FIELDS)} (none)",
+    )  # fmt: skip
+    redact.add_argument(
+        "--key-file", metavar="FILE|URI", help="with it one person gets the same new face in every photo"
     )
-    compress.add_argument(
-        "--max-pixels", type=_number(1, 2**31), default=100_000_000, metavar="N", help="a photo at most"
-    )
+    redact.add_argument("--dry-run", action="store_true", help="write what would be done with each face, and no photo")
+    _face_options(redact)
+    _marks(redact)
+    redact.add_argument("--visible-mark", action="store_true", help="write into a corner that faces are generated")
+    _finding(redact)
 
     restore = commands.add_parser(
         "restore", help="coded photos back to pictures", epilog="Beam's options are taken too."
     )
     _job(restore, "restore")
-    restore.add_argument("--image-format", choices=("png", "jpeg", "webp", "avif"), default="png")
+    restore.add_argument("--image-format", choices=_IMAGE_FORMATS, default="png")
+    _marks(restore)
 
     face = commands.add_parser("face", help="single aligned faces").add_subparsers(metavar="COMMAND", required=True)
     encode = face.add_parser("encode", help="pictures to payloads, NAME.mien")

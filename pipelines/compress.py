@@ -2,6 +2,8 @@
 
 import argparse
 
+import apache_beam as beam
+
 from mien.models.codec import FaceCodec
 from mien.pipelines.run import Job, Plan
 from mien.transforms.background import VERSION
@@ -35,7 +37,7 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         policy, args.face_bytes, args.effort, args.background, args.quality, args.detector, args.max_pixels, job.threads
     )
 
-    def work(listed: PhotosAndFailures) -> PhotosAndFailures:
+    def work(listed: PhotosAndFailures, _: beam.PCollection) -> PhotosAndFailures:
         coded = listed | ReadFiles(args.max_bytes) | compress
         told = PhotosAndFailures(photos=job.tell_done(coded.photos, CodedPhoto), failures=coded.failures)
         blobs = args.format == "blobs"

@@ -11,7 +11,7 @@ from typing import Any
 import apache_beam as beam
 from tqdm import tqdm
 
-from mien.transforms.elements import CodedPhoto
+from mien.transforms.elements import CodedPhoto, SafePhoto
 
 LISTED, SKIPPED, DONE, FAILED = b"L", b"S", b"D", b"F"
 _LINE_SECONDS = 10.0
@@ -33,7 +33,7 @@ class Tell(beam.DoFn):
 
     def process(self, element: Any) -> Iterator[Any]:
         if self._address is not None:
-            faces = len(element.faces) if isinstance(element, CodedPhoto) else 0
+            faces = len(element.faces) if isinstance(element, CodedPhoto | SafePhoto) else 0
             with contextlib.suppress(OSError):
                 self._socket.sendto(self._kind + str(faces).encode(), self._address)
         yield element

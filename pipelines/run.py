@@ -2,6 +2,7 @@
 
 import argparse
 import datetime
+import hashlib
 import importlib.metadata
 import json
 import logging
@@ -21,11 +22,21 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from apache_beam.runners.runner import PipelineResult, create_runner
 
 from mien.models.runtime import cores
+from mien.models.third_party import weights_digests
 from mien.pipelines import JobError
 from mien.pipelines.progress import DONE, FAILED, LISTED, Progress, Tell
-from mien.pipelines.resume import INDEX, OnlyLeft, WriteIndex, WriteLines, fingerprint
-from mien.transforms.elements import CodedPhoto, Failure, ListedFile, Photo, PhotosAndFailures
-from mien.transforms.files import delete, files_named, write_whole
+from mien.pipelines.resume import (
+    INDEX,
+    NOT_READ,
+    OnlyLeft,
+    Wanted,
+    WithdrawWithheld,
+    WriteIndex,
+    WriteLines,
+    fingerprint,
+)
+from mien.transforms.elements import CodedPhoto, Failure, ListedFile, Photo, PhotosAndFailures, SafePhoto
+from mien.transforms.files import delete, files_named, read_bytes, write_whole
 from mien.transforms.names import common_root, is_local, join, normal_uri
 from mien.transforms.read import ListFiles, folder_of, list_files
 from mien.transforms.stage import NAMESPACE
@@ -33,8 +44,6 @@ from mien.transforms.write_parquet import hidden_folder
 
 LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 OK, BAD_COMMAND, SOME_FAILED = 0, 2, 3
-# A photo that was read but not understood is withheld; one that could not be read or written has failed.
-_FAILED_STAGES = ("list", "read", "write")
 _PACKAGES = ("mien", "apache-beam", "torch", "mediapipe", "numpy", "pillow", "opencv-contrib-python")
 
 
@@ -43,13 +52,26 @@ class Plan:
     """What one job does.
 
     suffixes: of the files that it takes from folders. settings: all that decides what a photo's output is. work: the
-    pipeline from the ListedFile to the Written, failures included.
+    pipeline from the ListedFile that are left, and all of them, to the Written, failures included. decided: the names
+    of settings that only decide on faces; same: whether faces of an index row are decided on as before (see
+    resume.Wanted). withdraw: whether an output of a photo that is now withheld is deleted. dry: nothing is made that a
+    later run could take for done.
     """
 
     command: str
     suffixes: frozenset[str]
     settings: dict[str, Any]
-    work: Callable[[PhotosAndFailures], PhotosAndFailures]
+    work: Callable[[PhotosAndFailures, beam.PCollection], PhotosAndFailures]
+    decided: tuple[str, ...] = ()
+    same: Callable[[list[dict[str, Any]]], bool] | None = None
+    withdraw: bool = False
+    dry: bool = False
+
+    @property
+    def wanted(self) -> Wanted:
+        """How an output must have been made to be done."""
+        base = {name: value for name, value in self.settings.items() if name not in self.decided}
+        return Wanted(fingerprint(self.settings), fingerprint(base) if self.decided else "", self.same)
 
 
 class Job:
@@ -81,7 +103,9 @@ class Job:
         """The output, where it lies inside an input: its files are no photos to work on."""
         return self.output if any(self.output.startswith(f"{uri}/") for uri in self.inputs) else ""
 
-    def tell_done(self, photos: beam.PCollection, element: type[CodedPhoto] | type[Photo]) -> beam.PCollection:
+    def tell_done(
+        self, photos: beam.PCollection, element: type[CodedPhoto] | type[Photo] | type[SafePhoto]
+    ) -> beam.PCollection:
         """Counts the photos in the progress display as they come through this place."""
         return photos | "TellDone" >> beam.ParDo(Tell(self._address, DONE)).with_output_types(element)
 
@@ -101,7 +125,7 @@ class Job:
             progress.close()
             delete(join(join(self.output, hidden_folder(self.run_id)), ""))
         record = self._record(plan, result, started)
-        self._write(record)
+        self._write(record, "dry-run" if plan.dry else "run")
         if not self.quiet:
             print(f"{_summary(record)}; results in {self.output}", file=sys.stderr)
         return SOME_FAILED if record["counts"]["withheld"] or record["counts"]["failed"] else OK
@@ -126,13 +150,15 @@ class Job:
             delete(probe)
 
     def _execute(self, plan: Plan) -> PipelineResult:
-        settings = fingerprint(plan.settings)
         pipeline = beam.Pipeline(options=self.options)
         listed = pipeline | ListFiles(self.inputs, plan.suffixes, self.exclude)
         told = listed.photos | "TellListed" >> beam.ParDo(Tell(self._address, LISTED)).with_output_types(ListedFile)
-        left = told | OnlyLeft(self.output, settings, self.overwrite, self._address)
-        written = plan.work(PhotosAndFailures(photos=left, failures=listed.failures))
-        _ = written.photos | WriteIndex(self.output, self.run_id, settings)
+        left = told | OnlyLeft(self.output, plan.wanted, self.overwrite or plan.dry, self._address)
+        written = plan.work(PhotosAndFailures(photos=left, failures=listed.failures), listed.photos)
+        if not plan.dry:
+            _ = written.photos | WriteIndex(self.output, self.run_id, plan.wanted)
+            if plan.withdraw and files_named(self.output, INDEX, ".jsonl"):
+                _ = written.failures | WithdrawWithheld(self.output)
         _ = (
             written.failures
             | "TellFailed" >> beam.ParDo(Tell(self._address, FAILED)).with_output_types(Failure)
@@ -148,10 +174,14 @@ class Job:
         return f"failures-{self.run_id}.jsonl"
 
     def _record(self, plan: Plan, result: PipelineResult, started: float) -> dict[str, Any]:
-        """What run.json says: the run's settings and what became of the photos. No file names, no pixels."""
+        """What run.json says: the run's settings and what became of the photos. No names of photos, no pixels.
+
+        It is an audit record: the digests of the weights, of the index (which has those of all outputs) and of the
+        failures, and of the run.json before it.
+        """
         counters, times = _metrics(result)
         failed = {name.removeprefix("failed_"): n for name, n in counters.items() if name.startswith("failed_")}
-        not_understood = sum(n for stage, n in failed.items() if stage not in _FAILED_STAGES)
+        not_understood = sum(n for stage, n in failed.items() if stage not in NOT_READ)
         return {
             "run": self.run_id,
             "command": plan.command,
@@ -167,6 +197,8 @@ class Job:
                 "withheld": not_understood,
                 "failed": sum(failed.values()) - not_understood,
                 "skipped": counters.get("photos_skipped", 0),
+                "withdrawn": counters.get("withdrawn", 0),
+                "escalated": counters.get("escalated", 0),
                 "faces": counters.get("faces", 0),
             },
             "actions": {name.removeprefix("action_"): n for name, n in counters.items() if name.startswith("action_")},
@@ -174,13 +206,38 @@ class Job:
             "bytes": {"in": counters.get("bytes_in", 0), "out": counters.get("bytes_out", 0)},
             "milliseconds": times,
             "failures": self._failures_file if failed else None,
+            "sha256": {
+                "weights": weights_digests(),
+                "index": self._digest(f"{INDEX}{self.run_id}.jsonl"),
+                "failures": self._digest(self._failures_file),
+            },
+            "previous": None if plan.dry else self._previous(),
         }
 
-    def _write(self, record: dict[str, Any]) -> None:
+    def _digest(self, name: str) -> str | None:
+        """The sha256 of a file in the output, None where there is none."""
+        path = join(self.output, name)
+        return hashlib.sha256(read_bytes(path)).hexdigest() if FileSystems.exists(path) else None
+
+    def _previous(self) -> str | None:
+        """The sha256 of the last run's record, which is also kept as run-RUN.json; None for the first run."""
+        records = files_named(self.output, "run-", ".json")
+        return self._digest(records[-1].rpartition("/")[2] if records else "run.json")
+
+    def _write(self, record: dict[str, Any], kind: str) -> None:
+        """run.json, which is the last run's, and the same as run-RUN.json; of a dry run dry-run.json alone."""
+        data = f"{json.dumps(record, indent=1)}\n".encode()
         try:
-            write_whole(join(self.output, "run.json"), f"{json.dumps(record, indent=1)}\n".encode())
+            if kind == "run":
+                write_whole(join(self.output, f"run-{self.run_id}.json"), data)
+            write_whole(join(self.output, f"{kind}.json"), data)
         except Exception as error:
             raise JobError(f"{self.output}: run.json cannot be written: {_reason(error)}") from error
+
+
+def warn_unmarked() -> None:
+    """Says once that the outputs will not tell that faces in them are generated."""
+    print("mien: warning: nothing in the pictures will say that faces in them are generated", file=sys.stderr)
 
 
 class _FailureLine(beam.DoFn):

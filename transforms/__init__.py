@@ -10,16 +10,27 @@ if TYPE_CHECKING:
     from mien.transforms.compress import CompressPhotos
     from mien.transforms.read import ReadPhotos
     from mien.transforms.read_coded import ReadCoded
+    from mien.transforms.redact import RedactPhotos
     from mien.transforms.restore import RestorePhotos
     from mien.transforms.write_blobs import WriteBlobs, WritePhotos
     from mien.transforms.write_parquet import WriteParquet
 
-__all__ = ["CompressPhotos", "ReadCoded", "ReadPhotos", "RestorePhotos", "WriteBlobs", "WriteParquet", "WritePhotos"]
+__all__ = [
+    "CompressPhotos",
+    "ReadCoded",
+    "ReadPhotos",
+    "RedactPhotos",
+    "RestorePhotos",
+    "WriteBlobs",
+    "WriteParquet",
+    "WritePhotos",
+]
 
 _MODULES = {
     "CompressPhotos": "compress",
     "ReadCoded": "read_coded",
     "ReadPhotos": "read",
+    "RedactPhotos": "redact",
     "RestorePhotos": "restore",
     "WriteBlobs": "write_blobs",
     "WriteParquet": "write_parquet",

@@ -5,12 +5,13 @@ from collections.abc import Iterable
 from typing import Literal
 
 import apache_beam as beam
+from apache_beam.metrics import Metrics
 
-from mien.models.background import box_mask, fill_faces
 from mien.models.image import encode_image
-from mien.transforms.code_faces import mask_of
+from mien.models.redaction import MaskKind, redact_faces
+from mien.transforms.code_faces import hidden_of
 from mien.transforms.elements import CodedPhoto, PhotoInWork, PhotosAndFailures
-from mien.transforms.stage import Stage, StageTransform, through
+from mien.transforms.stage import NAMESPACE, Stage, StageTransform, through
 
 BackgroundCodec = Literal["avif", "webp", "jpeg"]
 SUFFIXES = {"avif": ".avif", "webp": ".webp", "jpeg": ".jpg", "png": ".png"}
@@ -18,14 +19,20 @@ QUALITY = 60
 VERSION = importlib.metadata.version("mien")
 
 
-def code_background(photo: PhotoInWork, policy: str, codec: BackgroundCodec, quality: int) -> CodedPhoto:
-    """The photo as it is stored: every face but those that are kept filled in, then coded."""
+def code_background(
+    photo: PhotoInWork, policy: str, codec: BackgroundCodec, quality: int, mask: MaskKind = "face"
+) -> CodedPhoto:
+    """The photo as it is stored: every face but those that are kept redacted or filled in, then coded.
+
+    mask: how much of the faces goes that must not be recognised.
+    """
     height, width = photo.pixels.shape[:2]
-    shape = height, width
-    masks = [mask_of(face, shape) for face in photo.coded if face.action != "keep"]
-    # the mask of an aligned face is made for one seen from the front; what must go for good goes with all of its box
-    masks += [box_mask(face.box, shape) for face in photo.coded if face.action == "fill" and face.transform]
-    filled = fill_faces(photo.pixels, masks) if masks else photo.pixels
+    hidden = [
+        hidden_of(face, face.action, "face" if face.action == "preserve" else mask)
+        for face in photo.coded
+        if face.action != "keep"
+    ]
+    filled = redact_faces(photo.pixels, hidden) if hidden else photo.pixels
     return CodedPhoto(
         photo.uri,
         photo.source_bytes,
@@ -44,21 +51,27 @@ def code_background(photo: PhotoInWork, policy: str, codec: BackgroundCodec, qua
 class _Background(Stage):
     stage = "background"
 
-    def __init__(self, policy: str, codec: BackgroundCodec, quality: int) -> None:
+    def __init__(self, policy: str, codec: BackgroundCodec, quality: int, mask: MaskKind) -> None:
         self._policy = policy
         self._codec = codec
         self._quality = quality
+        self._mask = mask
 
     def work(self, element: PhotoInWork) -> Iterable[CodedPhoto]:
-        yield code_background(element, self._policy, self._codec, self._quality)
+        coded = code_background(element, self._policy, self._codec, self._quality, self._mask)
+        for face in coded.faces:
+            Metrics.counter(NAMESPACE, f"action_{face.action}").inc()
+        yield coded
 
 
 class CodeBackground(StageTransform):
-    """PhotoInWork with coded faces -> CodedPhoto. policy: the id that is recorded with the photo."""
+    """PhotoInWork with coded faces -> CodedPhoto. policy: the id that is recorded; mask: the policy's."""
 
-    def __init__(self, policy: str, codec: BackgroundCodec = "avif", quality: int = QUALITY) -> None:
+    def __init__(
+        self, policy: str, codec: BackgroundCodec = "avif", quality: int = QUALITY, mask: MaskKind = "face"
+    ) -> None:
         super().__init__()
-        self._stage = _Background(policy, codec, quality)
+        self._stage = _Background(policy, codec, quality, mask)
 
     def expand(self, photos: beam.PCollection) -> PhotosAndFailures:
         return through(photos, self._stage, CodedPhoto)

@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import apache_beam as beam
@@ -12,23 +13,30 @@ from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
 from mien.models.alignment import align_face
-from mien.models.background import box_mask, face_mask, fill_faces
+from mien.models.background import Mask, fill_faces
 from mien.models.codec import FaceCodec
+from mien.models.deidentify import Deidentifier
 from mien.models.faces import Face
+from mien.models.redaction import REDACTIONS, Hidden, MaskKind, masks_of
 from mien.models.runtime import tune_process
 from mien.transforms.elements import CodedFace, Decision, PhotoInWork, PhotosAndFailures, Pixels
+from mien.transforms.people import gallery
+from mien.transforms.policy import Policy
 from mien.transforms.stage import NAMESPACE, Stage, StageTransform, through
 
 FACE_BYTES = 320
 Effort = Literal["fast", "good", "best"]
 # action of a policy -> objective of the codec, and what becomes of a face that cannot be coded
 OBJECTIVES: dict[str, Literal["identity", "realistic"]] = {"preserve": "identity", "realistic": "realistic"}
-FALLBACK = {"preserve": "keep", "realistic": "fill"}
-HIDDEN = frozenset(("realistic", "fill"))
+DEIDENTIFY = "deidentify"
+FALLBACK = {"preserve": "keep", "realistic": "fill", "deidentify": "fill"}
+GENERATED = frozenset(("realistic", DEIDENTIFY))  # another face takes the place of the original
+HIDDEN = frozenset((*GENERATED, *REDACTIONS))
 
 # degrees: beyond it, what is coded of a face and what is beside it no longer fit the mask, which is made for faces seen
 # from the front (looked at: faces at 45 to 63 degrees showed their patch, at up to 34 none did)
 MAX_YAW = 40.0
+MAX_NEW_YAW = 30.0  # the same for another person's face, whose cheek and hair are not where the photo's are
 
 _FACES_AT_ONCE = 16
 # A batch is bounded by its weight: a unit is a face to code or 2 megapixels of a photo that waits for the batch.
@@ -36,29 +44,31 @@ _BATCH_WEIGHT = 32
 _PIXELS_A_UNIT = 2_000_000
 
 
-def mask_of(face: Face | CodedFace, shape: tuple[int, int]) -> tuple[tuple[slice, slice], npt.NDArray[np.float32]]:
-    """The mask of a face in a photo of the shape (height, width): by its transform, or by its box if it has none."""
-    window, alpha = face_mask(face.transform, shape) if face.transform else box_mask(face.box, shape)
-    return window, alpha
+def hidden_of(face: Face | CodedFace, action: str, mask: MaskKind) -> Hidden:
+    """What a photo without the face shows in its place; the face itself where another one is painted over it later."""
+    how = action if action in REDACTIONS else "replace"
+    return Hidden(tuple(face.box), tuple(face.transform), how, mask)  # type: ignore[arg-type]  # how is one of them
 
 
 def align_faces(photo: PhotoInWork) -> PhotoInWork:
     """The photo with each face that is to be coded as (512, 512, 3) uint8; None for others and those that cannot be.
 
-    No transform, or turned away by more than MAX_YAW: the face has no crop.
+    No transform, or turned away by more than MAX_YAW or MAX_NEW_YAW: the face has no crop.
 
-    A crop shows more than its face. Whatever another decision hides (fill, realistic) is filled in before it is taken,
-    so that no face gets into a payload that is not that face's own.
+    A crop shows more than its face. Whatever another decision hides is filled in before it is taken, so that no face
+    gets into a payload that is not that face's own.
     """
     shape = photo.pixels.shape[0], photo.pixels.shape[1]
     hidden = [i for i, decision in enumerate(photo.decisions) if decision.action in HIDDEN]
-    masks = {i: mask_of(photo.faces[i], shape) for i in hidden}
+    masks: dict[int, list[Mask]] = {
+        i: masks_of(hidden_of(photo.faces[i], photo.decisions[i].action, "face"), shape) for i in hidden
+    }
     aligned: list[Pixels | None] = []
     for i, (face, decision) in enumerate(zip(photo.faces, photo.decisions, strict=True)):
-        if decision.action not in OBJECTIVES or not face.transform or _turned_away(face):
+        if decision.action not in FALLBACK or not face.transform or _turned_away(face, decision.action):
             aligned.append(None)
             continue
-        others = [masks[j] for j in hidden if j != i and _touches(face.transform, masks[j][0])]
+        others = [mask for j in hidden if j != i for mask in masks[j] if _touches(face.transform, mask[0])]
         aligned.append(_crop(fill_faces(photo.pixels, others) if others else photo.pixels, face))
     return dataclasses.replace(photo, aligned=tuple(aligned))
 
@@ -70,8 +80,8 @@ def _crop(pixels: Pixels, face: Face) -> Pixels | None:
         return None
 
 
-def _turned_away(face: Face) -> bool:
-    return bool(face.pose) and abs(face.pose[0]) > MAX_YAW
+def _turned_away(face: Face, action: str) -> bool:
+    return bool(face.pose) and abs(face.pose[0]) > (MAX_NEW_YAW if action == DEIDENTIFY else MAX_YAW)
 
 
 def _touches(transform: Sequence[float], window: tuple[slice, slice]) -> bool:
@@ -83,11 +93,22 @@ def _touches(transform: Sequence[float], window: tuple[slice, slice]) -> bool:
     return bool(left < columns.stop and right >= columns.start and top < rows.stop and bottom >= rows.start)
 
 
-def code_photos(photos: Sequence[PhotoInWork], codec: FaceCodec, max_bytes: int, effort: Effort) -> list[PhotoInWork]:
+def code_photos(
+    photos: Sequence[PhotoInWork],
+    codec: FaceCodec,
+    max_bytes: int,
+    effort: Effort,
+    deidentifier: Deidentifier | None = None,
+    avoid: Sequence[npt.NDArray[np.float64]] = (),
+) -> list[PhotoInWork]:
     """The photos with coded faces, the crops dropped. Faces of one objective are encoded together, whichever the photo.
 
+    deidentifier: draws the new faces for `deidentify`; they resemble no other face of the photo and nobody whose
+    embedding is in avoid.
+
     A face falls back, with the reason behind its rule's name, if it has no crop, if the codec does not understand it
-    (FaceCodec.MIN_SCORE) or fails on it: to `keep` under `preserve`, as its pixels may stay, else to `fill`.
+    (FaceCodec.MIN_SCORE) or fails on it, or if no new face was found that is unlike it: to `keep` under `preserve`, as
+    its pixels may stay, else to `fill`.
     """
     payloads: dict[tuple[int, int], tuple[bytes, float]] = {}
     for action, objective in OBJECTIVES.items():
@@ -101,6 +122,10 @@ def code_photos(photos: Sequence[PhotoInWork], codec: FaceCodec, max_bytes: int,
             part = chosen[start : start + _FACES_AT_ONCE]
             faces = np.stack([face for p, f in part if (face := photos[p].aligned[f]) is not None])
             payloads.update(zip(part, _encode(codec, faces, max_bytes, objective, effort), strict=True))
+    for p, photo in enumerate(photos):
+        for f, decision in enumerate(photo.decisions):
+            if deidentifier is not None and decision.action == DEIDENTIFY and photo.aligned[f] is not None:
+                payloads[p, f] = _new_face(codec, deidentifier, photo, f, avoid)
     return [
         dataclasses.replace(
             photo,
@@ -114,8 +139,37 @@ def code_photos(photos: Sequence[PhotoInWork], codec: FaceCodec, max_bytes: int,
     ]
 
 
+def _new_face(
+    codec: FaceCodec,
+    deidentifier: Deidentifier,
+    photo: PhotoInWork,
+    f: int,
+    avoid: Sequence[npt.NDArray[np.float64]],
+) -> tuple[bytes, float]:
+    """Payload and score of another person in the place of one face of the photo; no payload where none is found.
+
+    The score is the codec's for the original: a lamp that a detector took for a face must not become one.
+    """
+    face = photo.aligned[f]
+    if face is None:
+        return b"", 0.0
+    others = [e.astype(np.float64) for i, e in enumerate(photo.embeddings) if i != f and e is not None]
+    seed = photo.seeds[f] if f < len(photo.seeds) and photo.seeds[f] else None
+    _, score = _encode(codec, face[None], FACE_BYTES, "identity", "fast")[0]
+    if score < FaceCodec.MIN_SCORE:
+        return b"", score
+    try:
+        return deidentifier.new_face(face, [*others, *avoid], seed), score
+    except Exception:  # PrivacyError, or whatever a strange face makes fail: it is hidden in another way
+        return b"", 0.0
+
+
 def _encode(
-    codec: FaceCodec, faces: Pixels, max_bytes: int, objective: Literal["identity", "realistic"], effort: Effort
+    codec: FaceCodec,
+    faces: Pixels,
+    max_bytes: int,
+    objective: Literal["identity", "realistic"],
+    effort: Effort,
 ) -> list[tuple[bytes, float]]:
     """Payload and score of each face; (b"", 0) for one that the codec fails on, without harm to the others."""
     try:
@@ -129,14 +183,16 @@ def _encode(
 def _coded(face: Face, decision: Decision, coded: tuple[bytes, float] | None, aligned: bool, model: str) -> CodedFace:
     action, rule = decision.action, decision.rule
     payload, score = coded or (b"", 0.0)
-    if action in OBJECTIVES:
-        without = "turned away" if _turned_away(face) else "not aligned"
-        reason = without if not aligned else "not coded" if not payload else ""
-        if payload and score < FaceCodec.MIN_SCORE:
+    if action in FALLBACK:
+        without = "turned away" if _turned_away(face, action) else "not aligned"
+        failed = "no new face" if action == DEIDENTIFY else "not coded"
+        reason = without if not aligned else ""
+        if aligned and score < FaceCodec.MIN_SCORE and (payload or score):
             reason = "not understood"
+        elif aligned and not payload:
+            reason = failed
         if reason:
             action, rule, payload = FALLBACK[action], f"{rule} ({reason})", b""
-    Metrics.counter(NAMESPACE, f"action_{action}").inc()
     if not payload:
         model, score = "", 0.0
     return CodedFace(face.box, face.transform, action, rule, model, payload, score)
@@ -149,26 +205,43 @@ class _Align(Stage):
         yield align_faces(element)
 
 
-class FaceCodecHandler(ModelHandler[PhotoInWork, PhotoInWork, FaceCodec]):
+@dataclass(frozen=True)
+class FaceModels:
+    """What a worker process codes with. avoid: whom no new face may resemble."""
+
+    codec: FaceCodec
+    deidentifier: Deidentifier | None
+    avoid: Sequence[npt.NDArray[np.float64]]
+
+
+class FaceCodecHandler(ModelHandler[PhotoInWork, PhotoInWork, FaceModels]):
     """RunInference's hold on the codec: an example is a photo with crops, a prediction the photo with coded faces."""
 
-    def __init__(self, max_bytes: int, effort: Effort, threads: int) -> None:
+    def __init__(
+        self, max_bytes: int, effort: Effort, threads: int, deidentifies: bool = True, galleries: Sequence[str] = ()
+    ) -> None:
         super().__init__(min_batch_size=_BATCH_WEIGHT, max_batch_size=_BATCH_WEIGHT, element_size_fn=batch_weight)
         self._max_bytes = max_bytes
         self._effort = effort
         self._threads = threads
+        self._deidentifies = deidentifies
+        self._galleries = tuple(galleries)
 
-    def load_model(self) -> FaceCodec:
-        """The codec, once a worker process."""
+    def load_model(self) -> FaceModels:
+        """The codec and what draws new faces, once a worker process."""
         tune_process(self._threads)
-        return FaceCodec.load()
+        codec = FaceCodec.load()
+        if not self._deidentifies:
+            return FaceModels(codec, None, ())
+        people = [embedding for uri in self._galleries for embedding in gallery(uri).embeddings.astype(np.float64)]
+        return FaceModels(codec, Deidentifier(codec), people)
 
     def run_inference(
-        self, batch: Sequence[PhotoInWork], model: FaceCodec, inference_args: dict[str, Any] | None = None
+        self, batch: Sequence[PhotoInWork], model: FaceModels, inference_args: dict[str, Any] | None = None
     ) -> Iterator[PhotoInWork]:
         """The batch's photos with coded faces."""
         started = time.monotonic()
-        coded = code_photos(batch, model, self._max_bytes, self._effort)
+        coded = code_photos(batch, model.codec, self._max_bytes, self._effort, model.deidentifier, model.avoid)
         Metrics.distribution(NAMESPACE, "code_ms").update(round(1000 * (time.monotonic() - started)))
         yield from coded
 
@@ -190,12 +263,13 @@ def batch_weight(photo: PhotoInWork) -> int:
 class CodeFaces(StageTransform):
     """PhotoInWork with decisions -> with coded faces.
 
-    max_bytes: a face's payload at most; threads: of one worker process.
+    max_bytes: a face's payload at most; threads: of one worker process; policy: whose decisions these are.
     """
 
-    def __init__(self, max_bytes: int = FACE_BYTES, effort: Effort = "fast", threads: int = 1) -> None:
+    def __init__(self, policy: Policy, max_bytes: int = FACE_BYTES, effort: Effort = "fast", threads: int = 1) -> None:
         super().__init__()
-        self._handler = FaceCodecHandler(max_bytes, effort, threads)
+        deidentifies = DEIDENTIFY in policy.actions
+        self._handler = FaceCodecHandler(max_bytes, effort, threads, deidentifies, policy.galleries)
 
     def expand(self, photos: beam.PCollection) -> PhotosAndFailures:
         aligned = through(photos, _Align(), PhotoInWork)

@@ -43,8 +43,8 @@ class CompressPhotos(StageTransform):
             DecodePhotos(max_pixels),
             DetectFaces(detectors, threads),
             DecideFaces(policy),
-            CodeFaces(face_bytes, effort, threads),
-            CodeBackground(policy.id, background, quality),
+            CodeFaces(policy, face_bytes, effort, threads),
+            CodeBackground(policy.id, background, quality, policy.mask),
         ]
 
     def expand(self, photos: Input) -> PhotosAndFailures:

@@ -1,7 +1,8 @@
 """The policy applied: what is done with each face of a photo, and by which rule."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import apache_beam as beam
 import cv2
@@ -9,15 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from mien.models.faces import Face
-from mien.transforms.elements import Decision, PhotoInWork, PhotosAndFailures
-from mien.transforms.policy import Policy
+from mien.transforms.elements import Decision, Measured, PhotoInWork, PhotosAndFailures
+from mien.transforms.people import Embedding, embeddings_of, gallery
+from mien.transforms.policy import Policy, Rule
 from mien.transforms.stage import Stage, StageTransform, through
 
 OTHERWISE = "otherwise"
 _SHARPNESS_SIZE = 128
 
 
-def measures(face: Face, rank: int, pixels: npt.NDArray[np.uint8]) -> dict[str, float | None]:
+def measures(face: Face, rank: int, pixels: npt.NDArray[np.uint8]) -> Measured:
     """What a rule can ask of a face; None where it is not known.
 
     area: of the box within the frame, as a share of the frame. rank: as given, 1 is the largest. center: distance of
@@ -59,23 +61,56 @@ def sharpness(face: Face, pixels: npt.NDArray[np.uint8]) -> float | None:
     return float(cv2.Laplacian(cv2.resize(grey, (_SHARPNESS_SIZE,) * 2, interpolation=area), cv2.CV_32F).std())
 
 
-def decide(policy: Policy, faces: Sequence[Face], pixels: npt.NDArray[np.uint8]) -> tuple[Decision, ...]:
-    """A decision for each face: the first rule whose conditions all hold, else the policy's otherwise.
-
-    A measure that is not known meets no condition.
-    """
+def measure_faces(faces: Sequence[Face], pixels: npt.NDArray[np.uint8]) -> tuple[Measured, ...]:
+    """The measures of each face of a photo."""
     height, width = pixels.shape[:2]
     by_area = sorted(range(len(faces)), key=lambda i: -box_area(faces[i], width, height))
     ranks = {i: rank for rank, i in enumerate(by_area, 1)}
-    return tuple(_decide(policy, face, ranks[i], pixels) for i, face in enumerate(faces))
+    return tuple(measures(face, ranks[i], pixels) for i, face in enumerate(faces))
 
 
-def _decide(policy: Policy, face: Face, rank: int, pixels: npt.NDArray[np.uint8]) -> Decision:
-    measured = measures(face, rank, pixels) if policy.rules else {}
+def decide(policy: Policy, measured: Mapping[str, float | None], embedding: Embedding | None = None) -> Decision:
+    """The decision for a face: the first rule whose conditions all hold, else the policy's otherwise.
+
+    embedding: the recogniser's, where the policy has galleries. A measure that is not known meets no condition, nor
+    does a face that the recogniser cannot tell, or doubts: it is neither in a gallery nor not in it.
+    """
     for rule in policy.rules:
-        if all(wanted.holds(measured[name]) for name, wanted in rule.when.ranges().items()):
+        if all(wanted.holds(measured[name]) for name, wanted in rule.when.ranges().items()) and _known(rule, embedding):
             return Decision(rule.do, rule.name)
     return Decision(policy.otherwise, OTHERWISE)
+
+
+def _known(rule: Rule, embedding: Embedding | None) -> bool:
+    """Whether the rule's conditions on galleries hold."""
+    inside, outside = rule.when.person_in or (), rule.when.person_not_in or ()
+    if not inside and not outside:
+        return True
+    if embedding is None:
+        return False
+    return (not inside or any(gallery(uri).match(embedding) == "in" for uri in inside)) and all(
+        gallery(uri).match(embedding) == "out" for uri in outside
+    )
+
+
+def decide_photo(policy: Policy, photo: PhotoInWork) -> PhotoInWork:
+    """The photo with measures and a decision for each face, and embeddings where later stages or rules need them."""
+    measured = measure_faces(photo.faces, photo.pixels)
+    wanted = bool(policy.galleries) or "deidentify" in policy.actions
+    embeddings = embeddings_of(photo.pixels, photo.faces) if wanted else (None,) * len(photo.faces)
+    decisions = tuple(decide(policy, *known) for known in zip(measured, embeddings, strict=True))
+    return dataclasses.replace(photo, measured=measured, embeddings=embeddings, decisions=decisions)
+
+
+def same_decisions(policy: Policy, faces: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the policy decides on the faces of a safe photo, as its HandledFace recorded them, as was decided then.
+
+    From their measures alone: False under a policy with galleries, because no embedding is ever recorded.
+    """
+    if policy.galleries:
+        return False
+    decided = [face for face in faces if face["decided"]]
+    return all(decide(policy, face).action == face["decided"] for face in decided)
 
 
 class _Decide(Stage):
@@ -84,12 +119,16 @@ class _Decide(Stage):
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
 
+    def setup(self) -> None:
+        for uri in self._policy.galleries:
+            gallery(uri)
+
     def work(self, element: PhotoInWork) -> Iterable[PhotoInWork]:
-        yield dataclasses.replace(element, decisions=decide(self._policy, element.faces, element.pixels))
+        yield decide_photo(self._policy, element)
 
 
 class DecideFaces(StageTransform):
-    """PhotoInWork with faces -> with a decision for each."""
+    """PhotoInWork with faces -> with the measures of each and a decision."""
 
     def __init__(self, policy: Policy) -> None:
         super().__init__()

@@ -1,10 +1,11 @@
 """An image file's bytes to pixels: upright sRGB, everything else about the file forgotten."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import apache_beam as beam
 
 from mien.models.image import decode_image
+from mien.models.metadata import kept_exif
 from mien.transforms.elements import Photo, PhotoInWork, PhotosAndFailures
 from mien.transforms.names import name_under
 from mien.transforms.stage import Stage, StageTransform, through
@@ -12,28 +13,34 @@ from mien.transforms.stage import Stage, StageTransform, through
 MAX_PIXELS = 100_000_000
 
 
-def decode_photo(photo: Photo, max_pixels: int = MAX_PIXELS) -> PhotoInWork:
-    """The photo with its pixels. Raises ImageError for what cannot be decoded, ImageTooLargeError over max_pixels."""
+def decode_photo(photo: Photo, max_pixels: int = MAX_PIXELS, keep: Sequence[str] = ()) -> PhotoInWork:
+    """The photo with its pixels, and of its metadata the fields in keep (mien.models.metadata.KEPT), written anew.
+
+    Raises ImageError for what cannot be decoded, ImageTooLargeError over max_pixels.
+    """
     pixels = decode_image(photo.data, max_pixels)
-    return PhotoInWork(photo.uri, photo.name or name_under("", photo.uri), photo.origin, len(photo.data), pixels)
+    name = photo.name or name_under("", photo.uri)
+    exif = kept_exif(photo.data, keep)
+    return PhotoInWork(photo.uri, name, photo.origin, len(photo.data), pixels, exif=exif, seeds=photo.seeds)
 
 
 class _Decode(Stage):
     stage = "decode"
 
-    def __init__(self, max_pixels: int) -> None:
+    def __init__(self, max_pixels: int, keep: Sequence[str]) -> None:
         self._max_pixels = max_pixels
+        self._keep = tuple(keep)
 
     def work(self, element: Photo) -> Iterable[PhotoInWork]:
-        yield decode_photo(element, self._max_pixels)
+        yield decode_photo(element, self._max_pixels, self._keep)
 
 
 class DecodePhotos(StageTransform):
-    """Photo -> PhotoInWork with pixels."""
+    """Photo -> PhotoInWork with pixels. keep: what of the metadata is to be written anew, see mien.models.metadata."""
 
-    def __init__(self, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(self, max_pixels: int = MAX_PIXELS, keep: Sequence[str] = ()) -> None:
         super().__init__()
-        self._max_pixels = max_pixels
+        self._stage = _Decode(max_pixels, keep)
 
     def expand(self, photos: beam.PCollection) -> PhotosAndFailures:
-        return through(photos, _Decode(self._max_pixels), PhotoInWork)
+        return through(photos, self._stage, PhotoInWork)

@@ -7,8 +7,8 @@ worker equals the one that did not.
 import dataclasses
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,18 +20,19 @@ from mien.models.faces import Face
 FAILURES = "failures"
 
 Pixels = npt.NDArray[np.uint8]
+Measured: TypeAlias = dict[str, float | None]
 
 
 class _Row:
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            value = getattr(self, field.name)
+        for part in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, part.name)
             if isinstance(value, list):
-                object.__setattr__(self, field.name, tuple(value))
+                object.__setattr__(self, part.name, tuple(value))
 
     def __iter__(self) -> Iterator[Any]:
         """The values in order, as Beam's data frames and the writers of Beam YAML take a row."""
-        return (getattr(self, field.name) for field in dataclasses.fields(self))  # type: ignore[arg-type]
+        return (getattr(self, part.name) for part in dataclasses.fields(self))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,15 @@ class Photo(_Row):
     """An image file's bytes.
 
     name: what the output is named after; empty: the whole uri without its scheme. origin: the file it was read from.
+    seeds: of the pseudonyms of its faces, in the order in which they are found, empty for one that has none; as secret
+    as the key (mien.transforms.pseudonyms).
     """
 
     uri: str
     data: bytes
     name: str = ""
     origin: ListedFile | None = None
+    seeds: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,44 @@ class CodedPhoto(_Row):
 
 
 @dataclass(frozen=True)
+class HandledFace(_Row):
+    """What became of a face of a safe photo.
+
+    box: x, y, width, height in photo pixels. action, rule: what was done, and the policy's rule that said so. decided:
+    the rule's own action, which may be another one than could be carried out; empty for a face that was first found
+    when the photo was verified. The rest: see mien.transforms.decide.measures.
+    """
+
+    box: tuple[float, float, float, float]
+    action: str
+    rule: str
+    decided: str
+    area: float | None = None
+    rank: float | None = None
+    center: float | None = None
+    yaw: float | None = None
+    pitch: float | None = None
+    score: float | None = None
+    sharpness: float | None = None
+
+
+@dataclass(frozen=True)
+class SafePhoto(_Row):
+    """A photo that may be shown: an image file's bytes, and what was done with its faces.
+
+    name: of its file, relative to the output folder. policy: the id of the policy. origin: as in Photo.
+    """
+
+    uri: str
+    name: str
+    data: bytes
+    faces: tuple[HandledFace, ...]
+    policy: str
+    version: str
+    origin: ListedFile | None = None
+
+
+@dataclass(frozen=True)
 class Failure(_Row):
     """A photo that did not get through: the stage it failed in, the error's class, and its message in one line."""
 
@@ -116,17 +158,23 @@ class Failure(_Row):
 
 @dataclass(frozen=True)
 class Written(_Row):
-    """A photo that is safe in the output. output: the file that holds it, relative to the output folder."""
+    """A photo that is safe in the output.
+
+    output: the file that holds it, relative to the output folder. sha256: of that file, where it is the photo's alone.
+    faces: of a safe photo.
+    """
 
     uri: str
     output: str
     origin: ListedFile | None
+    sha256: str = ""
+    faces: tuple[HandledFace, ...] = ()
 
 
-for _element in (ListedFile, Photo, Decision, CodedFace, CodedPhoto, Failure, Written):
+for _element in (ListedFile, Photo, Decision, CodedFace, CodedPhoto, HandledFace, SafePhoto, Failure, Written):
     # Beam draws a schema's id at random in each process, so that a worker would not know these classes again and would
     # make named tuples of them; an id that follows from the fields is the same everywhere.
-    _fields = ",".join(f"{field.name}:{field.type}" for field in dataclasses.fields(_element))
+    _fields = ",".join(f"{part.name}:{part.type}" for part in dataclasses.fields(_element))
     _id = uuid.uuid5(uuid.NAMESPACE_URL, f"mien/{_element.__name__}?{_fields}")
     setattr(_element, row_type._BEAM_SCHEMA_ID, str(_id))
     coders.registry.register_row(_element)
@@ -137,7 +185,9 @@ class PhotoInWork:
     """A photo between decoding and coding. Lives inside one fused stage and has no schema: pixels are never shuffled.
 
     pixels: (H, W, 3) uint8 RGB. faces, decisions, aligned and coded are of one length once their stage is through;
-    aligned holds a (512, 512, 3) uint8 face where one is to be coded and None elsewhere.
+    aligned holds a (512, 512, 3) uint8 face where one is to be coded and None elsewhere. measured: of each face, see
+    mien.transforms.decide.measures. embeddings: (192,) float32 of the recogniser, where a policy asks for them; they
+    live here and in galleries alone. exif: what of the file's own metadata is to be written anew. seeds: as in Photo.
     """
 
     uri: str
@@ -149,6 +199,10 @@ class PhotoInWork:
     decisions: tuple[Decision, ...] = ()
     aligned: tuple[Pixels | None, ...] = ()
     coded: tuple[CodedFace, ...] = ()
+    measured: tuple[Measured, ...] = ()
+    exif: bytes = b""
+    seeds: tuple[bytes, ...] = field(default=(), repr=False)
+    embeddings: tuple[npt.NDArray[np.float32] | None, ...] = field(default=(), repr=False)
 
 
 class PhotosAndFailures(dict[str, PCollection]):

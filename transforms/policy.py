@@ -4,29 +4,32 @@ Read and checked as a whole before a job starts; every error names the file, the
 """
 
 import hashlib
+import math
 from typing import Annotated, Any, Literal, get_args
 
 import fsspec
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from mien.models.errors import PolicyError
 from mien.transforms.names import is_local
 
-Action = Literal["keep", "preserve", "realistic", "fill"]
+Action = Literal["keep", "preserve", "realistic", "deidentify", "fill", "pixelate", "blur"]
 ACTIONS: tuple[str, ...] = get_args(Action)
-LATER = {
-    "deidentify": "action",
-    "pixelate": "action",
-    "blur": "action",
-    "head": "mask",
-    "person_in": "condition",
-    "person_not_in": "condition",
-}
+SHOWN = frozenset(("keep", "preserve"))  # the person stays recognisable; every other action hides who it is
 
 BUILT_IN = {
     "compress": "{version: 1, otherwise: preserve}",
     "redact": "{version: 1, otherwise: redact}",
+    "deidentify": "{version: 1, otherwise: deidentify}",
     "background-people": """
 version: 1
 rules:
@@ -34,6 +37,16 @@ rules:
   - {name: background people, when: {area: {max: 0.02}}, do: realistic}
 otherwise: redact
 """,
+}
+# What each measure can be at all; see mien.transforms.decide.
+LIMITS = {
+    "area": (0, 1),
+    "rank": (1, math.inf),
+    "center": (0, 1),
+    "yaw": (0, 90),
+    "pitch": (0, 90),
+    "score": (0, 1),
+    "sharpness": (0, math.inf),
 }
 _MAX_BYTES = 1_000_000
 _WANTED = {
@@ -65,11 +78,28 @@ class Range(BaseModel):
         """Whether the value lies in the range; one that is not known does not."""
         if value is None:
             return False
-        return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
+        low, high = self.ends()
+        return low <= value <= high
+
+    def ends(self) -> tuple[float, float]:
+        """The least and the greatest value, infinite where none is set."""
+        return -math.inf if self.min is None else self.min, math.inf if self.max is None else self.max
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Uris = Annotated[
+    tuple[Annotated[str, StringConstraints(min_length=1)], ...], BeforeValidator(_as_list), Field(min_length=1)
+]
 
 
 class Conditions(BaseModel):
-    """What must hold, all of it, for a rule to match. The measures are those of mien.transforms.decide.Measures."""
+    """What must hold, all of it, for a rule to match. The measures are those of mien.transforms.decide.
+
+    person_in, person_not_in: galleries of reference photos, folders or URIs; see mien.models.gallery.
+    """
 
     model_config = _STRICT
     area: Range | None = None
@@ -79,10 +109,37 @@ class Conditions(BaseModel):
     pitch: Range | None = None
     score: Range | None = None
     sharpness: Range | None = None
+    person_in: Uris | None = None
+    person_not_in: Uris | None = None
 
     def ranges(self) -> dict[str, Range]:
-        """The conditions that are set."""
-        return {name: getattr(self, name) for name in type(self).model_fields if getattr(self, name) is not None}
+        """The measures that a value is wanted of."""
+        return {name: getattr(self, name) for name in LIMITS if getattr(self, name) is not None}
+
+    def never(self) -> tuple[str, str] | None:
+        """The first condition that no face can meet, and why; None where there is none."""
+        for name, wanted in self.ranges().items():
+            (low, high), (least, most) = wanted.ends(), LIMITS[name]
+            if low > most:
+                return name, f"min is over {most:g}, the most that there is: no face can match"
+            if high < least:
+                return name, f"max is under {least:g}, the least that there is: no face can match"
+            if name == "rank" and math.ceil(max(low, least)) > high:
+                return name, "no whole number lies between min and max: no face can match"
+        if both := set(self.person_in or ()) & set(self.person_not_in or ()):
+            return "person_not_in", f"{min(both)} is in person_in too: no face can match"
+        return None
+
+    def covers(self, other: "Conditions") -> bool:
+        """Whether every face that meets the other conditions meets these."""
+        theirs = other.ranges()
+        for name, wanted in self.ranges().items():
+            low, high = wanted.ends()
+            if name not in theirs or not (low <= theirs[name].ends()[0] and theirs[name].ends()[1] <= high):
+                return False
+        if self.person_in is not None and not (other.person_in and set(other.person_in) <= set(self.person_in)):
+            return False
+        return set(self.person_not_in or ()) <= set(other.person_not_in or ())
 
 
 class Rule(BaseModel):
@@ -99,7 +156,7 @@ class Policy(BaseModel):
 
     model_config = _STRICT
     version: Literal[1]
-    mask: Literal["face"] = "face"
+    mask: Literal["face", "head"] = "face"
     rules: tuple[Rule, ...] = Field(default=(), max_length=255)
     otherwise: Action
     _name: str = ""
@@ -108,6 +165,21 @@ class Policy(BaseModel):
     def id(self) -> str:
         """The policy's name and the start of its hash, as it is recorded with every photo."""
         return f"{self._name}:{self.hash[:12]}"
+
+    @property
+    def actions(self) -> frozenset[str]:
+        """All that it can decide."""
+        return frozenset((self.otherwise, *(rule.do for rule in self.rules)))
+
+    @property
+    def galleries(self) -> tuple[str, ...]:
+        """The URIs of all galleries that its rules name, each once."""
+        named = (uri for r in self.rules for uri in (*(r.when.person_in or ()), *(r.when.person_not_in or ())))
+        return tuple(dict.fromkeys(named))
+
+    def with_mask(self, mask: Literal["face", "head"]) -> "Policy":
+        """The same policy with another mask."""
+        return self.model_copy(update={"mask": mask})
 
     @property
     def hash(self) -> str:
@@ -119,8 +191,6 @@ def load_policy(name_or_uri: str) -> Policy:
     """A built-in policy by name, or a YAML file from a path or any fsspec URI. Raises PolicyError."""
     if name_or_uri in BUILT_IN:
         return parse_policy(BUILT_IN[name_or_uri], name_or_uri)
-    if name_or_uri in LATER:
-        raise PolicyError(f"the built-in policy {name_or_uri} is not in this version")
     try:
         with fsspec.open(name_or_uri, "rb") as stream:
             text = stream.read(_MAX_BYTES + 1)
@@ -152,12 +222,26 @@ def parse_policy(text: str, name: str, where: str = "") -> Policy:
         policy = Policy.model_validate(_actions_named(content))
     except ValidationError as error:
         raise PolicyError(_message(error, root, where)) from error
+    _refuse_dead_rules(policy, root, where)
     policy._name = name
     return policy
 
 
+def _refuse_dead_rules(policy: Policy, root: yaml.Node, where: str) -> None:
+    """PolicyError for a rule that can never match, by itself or behind those before it."""
+    for i, rule in enumerate(policy.rules):
+        path: tuple[int | str, ...] = ("rules", i)
+        problem = ""
+        if found := rule.when.never():
+            path, problem = (*path, "when", found[0]), found[1]
+        elif before := next((r for r in policy.rules[:i] if r.when.covers(rule.when)), None):
+            problem = f"can never match: every face it is for is taken by the rule {before.name!r} before it"
+        if problem:
+            raise PolicyError(f"{where}:{_line(root, path) + 1}: {'.'.join(map(str, path))}: {problem}")
+
+
 def _actions_named(content: Any) -> Any:
-    """`redact` stands for the redaction of this version, which is fill."""
+    """`redact` stands for the redaction that shows least, which is fill."""
     if not isinstance(content, dict):
         return content
     named = {key: "fill" if key == "otherwise" and value == "redact" else value for key, value in content.items()}
@@ -185,16 +269,12 @@ def _message(error: ValidationError, root: yaml.Node, where: str) -> str:
     path = first["loc"]
     line = _line(root, path) + 1
     key = ".".join(str(part) for part in path) or "policy"
-    last, given = str(path[-1]) if path else "", first.get("input")
     if first["type"] == "missing":
         problem = "is required"
-    elif last in LATER or (isinstance(given, str) and given in LATER):
-        name = last if last in LATER else str(given)
-        problem = f"the {LATER[name]} {name} is not in this version"
     elif first["type"] == "extra_forbidden":
         problem = "unknown key"
     elif first["type"] == "literal_error":
-        problem = f"{given!r} is none of {first['ctx']['expected']}"
+        problem = f"{first['input']!r} is none of {first['ctx']['expected']}"
     elif first["type"] in _WANTED:
         problem = _WANTED[first["type"]]
     else:

@@ -1,17 +1,19 @@
 """Coded photos back to pictures: the background decoded, each face decoded and put back into its place."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from apache_beam.metrics import Metrics
 from apache_beam.utils.shared import Shared
 
+from mien.models.alignment import align_face
 from mien.models.codec import FaceCodec
-from mien.models.composite import needed_size, paste_face
+from mien.models.composite import fitted, needed_size, paste_face
 from mien.models.errors import ContainerError
 from mien.models.image import decode_image, encode_image
+from mien.models.metadata import synthesis_xmp
 from mien.models.runtime import tune_process
-from mien.transforms.background import SUFFIXES
+from mien.transforms.background import SUFFIXES, VERSION
 from mien.transforms.decode import MAX_PIXELS
 from mien.transforms.elements import CodedFace, CodedPhoto, Photo, PhotosAndFailures, Pixels
 from mien.transforms.names import name_under
@@ -33,7 +35,17 @@ def restore_photo(photo: CodedPhoto, codec: FaceCodec, max_pixels: int = MAX_PIX
         raise ContainerError(
             f"the image is {pixels.shape[1]} x {pixels.shape[0]}, its record says {photo.width} x {photo.height}"
         )
-    coded = [face for face in photo.faces if face.payload and face.transform]
+    paste_coded(pixels, photo.faces, codec)
+    return pixels
+
+
+def paste_coded(pixels: Pixels, faces: Sequence[CodedFace], codec: FaceCodec, original: Pixels | None = None) -> None:
+    """Every face that has a payload decoded, at the size that its place needs, and painted into the photo, in place.
+
+    pixels: (H, W, 3) uint8, the faces' places filled. original: the photo with its own faces, where others take
+    their places: those are then fitted to them. Raises PayloadError.
+    """
+    coded = [face for face in faces if face.payload and face.transform]
     decoded: dict[int, Pixels] = {}
     for size in (128, 256, 512):
         chosen = [i for i, face in enumerate(coded) if needed_size(face.transform) == size]
@@ -42,8 +54,10 @@ def restore_photo(photo: CodedPhoto, codec: FaceCodec, max_pixels: int = MAX_PIX
             decoded.update(zip(part, codec.decode_batch([coded[i].payload for i in part], size=size), strict=True))
     # a large face stands in front of a small one
     for i in sorted(decoded, key=lambda i: _scale(coded[i])):
-        paste_face(pixels, decoded[i], coded[i].transform)
-    return pixels
+        face, transform = decoded[i], coded[i].transform
+        if original is not None:
+            face = fitted(face, align_face(original, transform, len(face)))
+        paste_face(pixels, face, transform, stranger=original is not None)
 
 
 def _scale(face: CodedFace) -> float:
@@ -54,10 +68,11 @@ def _scale(face: CodedFace) -> float:
 class _Restore(Stage):
     stage = "restore"
 
-    def __init__(self, image_format: ImageFormat, quality: int, threads: int) -> None:
+    def __init__(self, image_format: ImageFormat, quality: int, threads: int, synthesis_mark: bool) -> None:
         self._format = image_format
         self._quality = quality
         self._threads = threads
+        self._synthesis_mark = synthesis_mark
         self._shared = Shared()
 
     def setup(self) -> None:
@@ -65,8 +80,10 @@ class _Restore(Stage):
         self._codec: FaceCodec = self._shared.acquire(lambda: FaceCodec.load())
 
     def work(self, element: CodedPhoto) -> Iterable[Photo]:
-        image = encode_image(restore_photo(element, self._codec), self._format, self._quality)
-        Metrics.counter(NAMESPACE, "faces").inc(sum(bool(face.payload) for face in element.faces))
+        decoded = sum(bool(face.payload) for face in element.faces)
+        xmp = synthesis_xmp(VERSION) if decoded and self._synthesis_mark else b""
+        image = encode_image(restore_photo(element, self._codec), self._format, self._quality, xmp=xmp)
+        Metrics.counter(NAMESPACE, "faces").inc(decoded)
         name = element.name or name_under("", element.uri)
         yield Photo(element.uri, image, name + SUFFIXES[self._format], element.origin)
 
@@ -75,7 +92,8 @@ class RestorePhotos(StageTransform):
     """CodedPhoto -> Photo: an image file with all coded faces in their places.
 
     Takes a PCollection of CodedPhoto or what ReadCoded gives. The result has .photos (Photo) and .failures (Failure).
-    image_format: of the files; quality: of the lossy ones; threads: of one worker process.
+    image_format: of the files; quality: of the lossy ones; threads: of one worker process. synthesis_mark: a picture
+    with decoded faces says in XMP that a trained model made them (mien.models.metadata).
     """
 
     def __init__(
@@ -83,9 +101,10 @@ class RestorePhotos(StageTransform):
         image_format: ImageFormat = "png",
         quality: int = QUALITY,
         threads: int = 1,
+        synthesis_mark: bool = True,
     ) -> None:
         super().__init__()
-        self._stage = _Restore(image_format, quality, threads)
+        self._stage = _Restore(image_format, quality, threads, synthesis_mark)
 
     def expand(self, photos: Input) -> PhotosAndFailures:
         photos, failures = as_outputs(photos)

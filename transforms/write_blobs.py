@@ -1,5 +1,6 @@
-"""Coded photos as ordinary image files that carry their faces, and restored ones as plain image files."""
+"""Coded photos as ordinary image files that carry their faces, safe and restored ones as plain image files."""
 
+import hashlib
 from collections.abc import Callable, Iterable
 
 from apache_beam.io.filesystems import FileSystems
@@ -8,7 +9,7 @@ from apache_beam.metrics import Metrics
 from mien.models.container import StoredFace, StoredPhoto, embed, extract
 from mien.models.errors import ContainerError
 from mien.transforms.background import SUFFIXES
-from mien.transforms.elements import CodedPhoto, Photo, PhotosAndFailures, Written
+from mien.transforms.elements import CodedPhoto, Photo, PhotosAndFailures, SafePhoto, Written
 from mien.transforms.files import read_bytes, write_whole
 from mien.transforms.names import join, name_under, normal_uri, safe_name
 from mien.transforms.stage import NAMESPACE, Input, Stage, StageTransform, as_outputs, join_failures, through
@@ -28,12 +29,14 @@ def blob_name(photo: CodedPhoto) -> str:
     return safe_name(photo.name or name_under("", photo.uri)) + SUFFIXES[photo.background_codec]
 
 
-def write_new(path: str, data: bytes, ours: Callable[[], bool]) -> None:
-    """Writes the file whole. FileExistsError for one that is there, unless ours() says that it may be replaced."""
+def write_new(path: str, data: bytes, ours: Callable[[], bool]) -> str:
+    """Writes the file whole; its sha256. FileExistsError for one that is there, unless ours() says that it may be
+    replaced."""
     if FileSystems.exists(path) and not ours():
         raise FileExistsError(f"{path} exists and is not of this job; --overwrite replaces it")
     write_whole(path, data)
     Metrics.counter(NAMESPACE, "bytes_out").inc(len(data))
+    return hashlib.sha256(data).hexdigest()
 
 
 def is_blob(path: str) -> bool:
@@ -55,8 +58,8 @@ class _WriteBlob(Stage):
     def work(self, element: CodedPhoto) -> Iterable[Written]:
         name = blob_name(element)
         path = join(self._output, name)
-        write_new(path, blob_of(element), lambda: self._overwrite or is_blob(path))
-        yield Written(element.uri, name, element.origin)
+        digest = write_new(path, blob_of(element), lambda: self._overwrite or is_blob(path))
+        yield Written(element.uri, name, element.origin, digest)
 
 
 class _WritePhoto(Stage):
@@ -66,11 +69,12 @@ class _WritePhoto(Stage):
         self._output = output
         self._overwrite = overwrite
 
-    def work(self, element: Photo) -> Iterable[Written]:
+    def work(self, element: Photo | SafePhoto) -> Iterable[Written]:
         name = safe_name(element.name)
         ours = self._overwrite or (element.origin is not None and element.origin.ours)
-        write_new(join(self._output, name), element.data, lambda: ours)
-        yield Written(element.uri, name, element.origin)
+        digest = write_new(join(self._output, name), element.data, lambda: ours)
+        faces = element.faces if isinstance(element, SafePhoto) else ()
+        yield Written(element.uri, name, element.origin, digest, faces)
 
 
 class WriteBlobs(StageTransform):
@@ -91,7 +95,7 @@ class WriteBlobs(StageTransform):
 
 
 class WritePhotos(WriteBlobs):
-    """Photo -> one image file each, as it is. Replaces what an earlier run wrote, with overwrite anything."""
+    """Photo or SafePhoto -> one image file each. Replaces what an earlier run wrote, with overwrite anything."""
 
     def __init__(self, output: str, overwrite: bool = False) -> None:
         super().__init__(output, overwrite)

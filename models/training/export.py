@@ -19,14 +19,12 @@ from safetensors.torch import load_file, save_file
 from mien.models.bitstream import PRECISION
 from mien.models.decoder import COLOURS
 from mien.models.encoder import Encoder
-from mien.models.recogniser import arcface_crop
 from mien.models.training.data import Samples, read_faces, to_tensor
 
 LATENTS = 192
 FINEST, STEPS_AN_OCTAVE, STEPS = 0.012, 4, 32
 NARROWEST, WIDEST, CLASSES_AN_OCTAVE = 0.13, 64.0, 3  # deviation in quantiser steps; narrower is never coded
 COLOUR_DEVIATION, COLOUR_SHAPE = 2.5, 1.0
-PERSON, RIDGE = 16, 60.0
 log = logging.getLogger(__name__)
 
 
@@ -84,16 +82,6 @@ def make_tables(latents: NDArray[np.float64]) -> dict[str, torch.Tensor]:
     }
 
 
-def person_directions(encoder: Encoder, samples: Samples, known: torch.Tensor) -> torch.Tensor:
-    """(K, PERSON) orthonormal: directions of the latents, in deviations, that move the recogniser's embedding most."""
-    parts = np.array_split(np.arange(len(known)), max(1, len(known) // 16))
-    with torch.inference_mode():
-        seen = torch.cat([encoder.recogniser(arcface_crop(to_tensor(np.array(samples.faces[part])))) for part in parts])
-    ridge = known.T @ known + RIDGE * torch.eye(known.shape[1])
-    slope = torch.linalg.solve(ridge, known.T @ (seen - seen.mean(0)))
-    return torch.linalg.svd(slope, full_matrices=False).U[:, :PERSON].contiguous()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=pathlib.Path)
@@ -127,10 +115,7 @@ def main() -> None:
         average["output.bias"][:LATENTS],
     )
     state = {name: value.half().contiguous() for name, value in average.items()}
-    state |= {
-        "latents.deviation": unit.contiguous(),
-        "latents.person": person_directions(encoder, samples, known / unit),
-    }
+    state["latents.deviation"] = unit.contiguous()
     save_file(state, options.target / "encoder.safetensors")
     for name in ("decoder", "encoder"):
         log.info("%s: %.1f MB", name, (options.target / f"{name}.safetensors").stat().st_size / 1e6)

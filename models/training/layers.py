@@ -30,11 +30,11 @@ from mien.models import refinement
 from mien.models.bitstream import PRECISION
 from mien.models.codec import FaceCodec
 from mien.models.decoder import BASE, GRIDS, LAYERS, STYLE
+from mien.models.evaluation.lpips import Lpips
 from mien.models.recogniser import arcface_crop
 from mien.models.refinement import face_weight
 from mien.models.training.data import read_faces, to_tensor
 from mien.models.training.export import COLOUR_DEVIATION, COLOUR_SHAPE, fit_shape, table
-from mien.models.evaluation.lpips import Lpips
 from mien.models.weight_files import pack_weights
 
 SETS = ("wild_train", "train", "train256")

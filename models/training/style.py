@@ -274,12 +274,16 @@ def train(options: argparse.Namespace) -> None:
 
 
 def export(options: argparse.Namespace) -> None:
-    """Replaces encoder.safetensors in the target; what is there of the person's directions stays."""
+    """Replaces encoder.safetensors in the target."""
     state = torch.load(options.run / "style.pt", map_location="cpu", weights_only=True)
     path = options.target / "encoder.safetensors"
     found = state["average"] | {"latents.deviation": state["unit"]}
-    found["latents.person"] = read_weights(path.read_bytes())["latents.person"]
-    save_file(pack_weights(found, lambda name, value: value.numel() > 4096 and "recogniser" not in name), path)
+
+    def small(name: str, value: Tensor) -> bool:
+        """The recogniser stays in fp16: its embeddings are compared with thresholds."""
+        return value.dim() > 1 and value.numel() > 4096 and not name.startswith("recogniser")
+
+    save_file(pack_weights(found, small), path)
     log.info("%.1f MB", path.stat().st_size / 1e6)
 
 

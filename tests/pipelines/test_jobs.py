@@ -92,7 +92,8 @@ def test_a_second_run_has_nothing_to_do(photos: Path, compressed: Compressed, ki
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*") if path.suffix in (".avif", ".parquet")}
     first = record(output)
     assert mien("compress", photos, "--output", output, "--format", kind) == 0
-    assert record(output)["counts"] == {"in": 0, "out": 0, "withheld": 0, "failed": 0, "skipped": 2, "faces": 0}
+    assert record(output)["counts"]["skipped"] == 2
+    assert sum(record(output)["counts"].values()) == 2
     assert record(output)["fingerprint"] == first["fingerprint"]
     assert before == {path: path.stat().st_mtime_ns for path in before}
     assert not list(output.rglob(".mien*"))

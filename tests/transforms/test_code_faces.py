@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from mien.models.alignment import align_face
+from mien.models.background import face_mask
 from mien.models.codec import Coded, FaceCodec
 from mien.models.faces import Face
 from mien.models.image import decode_image
 from mien.transforms.background import code_background
-from mien.transforms.code_faces import MAX_YAW, FaceCodecHandler, align_faces, batch_weight, code_photos, mask_of
+from mien.transforms.code_faces import MAX_YAW, FaceCodecHandler, FaceModels, align_faces, batch_weight, code_photos
 from mien.transforms.elements import Decision, PhotoInWork, Pixels
 
 DATA = Path(__file__).parent.parent / "data" / "photos"
@@ -56,7 +57,7 @@ def test_nothing_hidden_gets_into_the_crop_of_a_neighbour(pixels: Pixels) -> Non
     a, b, x, c, d, y = FACE.transform
     near = dataclasses.replace(FACE, transform=(a, b, x + 100, c, d, y))
     other = pixels.copy()
-    (rows, columns), alpha = mask_of(near, (pixels.shape[0], pixels.shape[1]))
+    (rows, columns), alpha = face_mask(near.transform, (pixels.shape[0], pixels.shape[1]))
     other[rows, columns][alpha > 0] = 255 - other[rows, columns][alpha > 0]
     crops = []
     for source in (pixels, other):  # differ in the hidden face alone
@@ -109,11 +110,12 @@ def test_a_filled_face_goes_with_all_of_its_box(pixels: Pixels, decided: Decided
 def test_batches_across_photos_change_nothing(decided: Decided, codec: FaceCodec) -> None:
     photos = [align_faces(decided("preserve")), align_faces(decided("keep", "realistic"))]
     handler = FaceCodecHandler(320, "fast", 1)
-    together = list(handler.run_inference(photos, codec))
-    alone = [photo for one in photos for photo in handler.run_inference([one], codec)]
+    models = FaceModels(codec, None, ())
+    together = list(handler.run_inference(photos, models))
+    alone = [photo for one in photos for photo in handler.run_inference([one], models)]
     assert [photo.coded for photo in together] == [photo.coded for photo in alone]
     assert together[1].coded[0].payload == b""
-    assert list(handler.run_inference([], codec)) == []
+    assert list(handler.run_inference([], models)) == []
 
 
 def test_a_codec_that_fails_on_one_face_loses_no_other(decided: Decided, codec: FaceCodec) -> None:
@@ -151,6 +153,6 @@ def test_the_background_keeps_only_what_may_stay(pixels: Pixels, decided: Decide
     assert (coded.width, coded.height, coded.background_codec, coded.policy) == (800, 400, "webp", "p:1")
     shown = decode_image(coded.background).astype(np.float32)
     for face, kept in zip(photo.coded, (False, True), strict=True):
-        (rows, columns), alpha = mask_of(face, (400, 800))
+        (rows, columns), alpha = face_mask(face.transform, (400, 800))
         error = np.abs(shown[rows, columns] - pixels[rows, columns])[alpha > 0.9].mean()
         assert (error < 6) == kept

@@ -7,7 +7,8 @@ from mien.models.detection import FaceDetector
 from mien.models.faces import Face
 from mien.models.image import decode_image
 from mien.models.landmarks import FaceLandmarker
-from mien.transforms.detect import find_faces, without_doubles
+from mien.models.located import without_doubles
+from mien.transforms.detect import find_faces
 from mien.transforms.elements import PhotoInWork
 
 DATA = Path(__file__).parent.parent / "data"

@@ -1,0 +1,215 @@
+"""A realistic different person in place of a face: another's, with the pose, expression, gaze and light of this one.
+
+The new face is a draw of the generator's own prior, on which nothing of the original has an influence but a short list
+of numbers, rounded coarsely: its looks (models/appearance.py), the colour of its skin and, where wanted, apparent age
+and sex. The original's latents are never computed. What was drawn is checked on the decoded picture.
+"""
+
+import functools
+import hashlib
+import pathlib
+import secrets
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from mien.models.allocation import BASE_BYTES
+from mien.models.appearance import NAMES, Looks
+from mien.models.codec import FaceCodec
+from mien.models.errors import PrivacyError, WeightsError
+from mien.models.recogniser import EMBEDDING, arcface_crop
+
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float64]
+
+# Cosine of two embeddings below which the recogniser takes two faces for two people: 96 of 100 pairs of different
+# people are below it (232,221 pairs of shared/faces; same person > 0.52).
+STRANGER = 0.3
+# The same for everybody else's faces: 998 of 1,000 pairs are below it. Lower, a gallery would leave nobody to draw.
+LOOKALIKE = 0.45
+TRIES, CORRECTIONS = 24, 2
+CANDIDATES = 8  # draws, of which the one is taken that has to be moved least to have the looks
+# Length of the recogniser's embedding before it is made 1: real faces in shared/faces/dev have at least 68; what is
+# blurred, behind sunglasses or no face any more has less than this. Looked at on 48 new faces.
+CLEAR = 56.0
+MAX_MOUTH = 0.12  # by which the mouth may be opened otherwise than the original's
+# With a seed: steps towards the person's own embedding before each correction, their length in deviations, and how much
+# further that embedding must be from the person's, so that the same draw is taken in each photo.
+LIKENING, LIKENING_STEP, MARGIN = 3, 0.4, 0.2
+TRUNCATION = 0.6  # of the prior, as StyleGAN's psi
+FARTHEST = 2.5  # deviations, of a latent
+MAX_TURN = 8.0  # degrees between the yaws and the pitches of the original and the new face
+# What is kept of the original is rounded to multiples of STEPS (units as in appearance.NAMES), within this range.
+STEPS = (4.0, 4.0, 0.06, 0.12, 0.06, 0.06, 0.06, 0.05, 0.2, 0.2, 0.1, 0.1, 0.1)
+LOWEST = (-44.0, -32.0, 0.0, 0.48, -0.12, 0.0, -0.18, -0.2, -0.8, -0.8, 3.5, 3.0, 2.5)
+HIGHEST = (44.0, 24.0, 0.48, 1.44, 0.24, 0.48, 0.18, 0.1, 0.8, 0.8, 5.5, 5.5, 5.5)
+SKIN, MOUTH = slice(10, 13), NAMES.index("mouth_opening")
+# Looks in which a person's own embedding is taken.
+PLAIN = np.array((0.0, -3.0, 0.05, 0.85, 0.08, 0.3, 0.0, -0.06, 0.0, 0.0, 5.25, 4.9, 4.75))
+FOLLOWED = slice(0, 3)  # what is corrected by measuring the drawn face: the rest comes with the latents well enough
+SEXES, AGES = (-0.7, 0.7), (0.5, 1.0, 1.5, 2.0)  # as the recogniser's embedding shows them, see training.person
+GAINS = 0.6  # the farthest that skin may be tinted, a logarithm
+SEED = 32  # bytes
+PACKAGED = pathlib.Path(__file__).parent / "weights" / "person.safetensors"
+
+
+class Deidentifier:
+    """Draws new people. Safe to share among threads; WeightsError where its tensors do not fit the codec."""
+
+    def __init__(self, codec: FaceCodec) -> None:
+        self._codec, self._looks = codec, Looks()
+        tensors = _tensors(codec.basis)
+        self._mean, self._deviation = tensors["prior.mean"], tensors["prior.deviation"]
+        self._looks_slope, self._looks_offset = tensors["looks.slope"], tensors["looks.offset"]
+        self._looks_direction = tensors["looks.direction"]
+        self._read, self._read_offset = tensors["traits.read"], tensors["traits.read_offset"]
+        self._traits_slope, self._traits_offset = tensors["traits.slope"], tensors["traits.offset"]
+        self._traits_direction = tensors["traits.direction"]
+        scaled = self._looks_slope / np.linalg.norm(self._looks_slope, axis=1, keepdims=True)
+        # onto what leaves the looks as they are
+        self._still = np.eye(scaled.shape[1]) - scaled.T @ np.linalg.solve(scaled @ scaled.T, scaled)
+
+    def embedding(self, face: Pixels) -> Floats:
+        """The recogniser's embedding, (192,) of length 1, of an aligned face (512, 512, 3) uint8 RGB."""
+        return self._seen(face)[0]
+
+    @torch.inference_mode()
+    def _seen(self, face: Pixels) -> tuple[Floats, float]:
+        """The embedding, and its length before it was made 1."""
+        picture = torch.from_numpy(np.ascontiguousarray(face)).permute(2, 0, 1)[None].float() / 127.5 - 1
+        recogniser = self._codec.recogniser
+        features = recogniser.features(arcface_crop(F.interpolate(picture, size=256, mode="area")))
+        found: Floats = recogniser.last(features).flatten().double().numpy()
+        length = float(np.linalg.norm(found))
+        return found / max(length, 1e-9), length
+
+    def new_face(
+        self,
+        face: Pixels,
+        avoid: Sequence[Floats] = (),
+        seed: bytes | None = None,
+        keep_traits: bool = True,
+        max_bytes: int = BASE_BYTES,
+    ) -> bytes:
+        """The payload, at most 64 bytes and max_bytes, of a person who does not exist, with the looks of the face.
+
+        face: (512, 512, 3) uint8 RGB, aligned. avoid: embeddings of people whom the new face may not resemble either
+        (others in the photo, a gallery). seed: the same seed draws the same person, with the looks of each face it is
+        given; None draws anew, from the system's randomness. A seed is SEED bytes; an embedding of the person, (192,)
+        float32, may stand behind them, the same for all photos: age and sex are then judged by it, for what is doubtful
+        in them would change from photo to photo. keep_traits: apparent age and sex stay.
+
+        PrivacyError where the face's looks cannot be measured, or none of TRIES draws was unlike all of them, with the
+        right pose: the face must then be hidden in another way. ValueError for another shape of seed.
+        """
+        if seed is not None and len(seed) not in (SEED, SEED + 4 * EMBEDDING):
+            raise ValueError(f"a seed is {SEED} bytes, or these and an embedding, not {len(seed)} bytes")
+        looks = self._looks.measure(face)
+        if looks is None:
+            raise PrivacyError("no landmarks were found in the face, so that no new one can be posed like it")
+        original, wanted = self.embedding(face), rounded(looks)
+        others = np.stack([original, *avoid])
+        limits = np.array([STRANGER, *(LOOKALIKE for _ in avoid)])
+        secret = secrets.token_bytes(SEED) if seed is None else seed[:SEED]
+        known = original if seed is None or len(seed) == SEED else np.frombuffer(seed[SEED:], "<f4").astype(np.float64)
+        traits = self.traits(known) if keep_traits else None
+        for attempt in range(TRIES):
+            person, own = self._person(secret, attempt, traits, wanted if seed is None else PLAIN), None
+            if seed is not None:
+                own, clear = self._seen(self._codec.draw_base(self._latents(self._towards(person, PLAIN)), 256))
+                if known @ own >= STRANGER - MARGIN or clear < CLEAR:
+                    continue
+            latents, drawn = self._pose(person, wanted, own)
+            if drawn is None:
+                continue
+            payload = self._codec.write_base(latents, np.clip(wanted[SKIN] - drawn[SKIN], -GAINS, GAINS), max_bytes)
+            new = self._codec.decode(payload)
+            seen = self._looks.measure(new)
+            if seen is None or np.abs(seen[:2] - looks[:2]).max() > MAX_TURN:
+                continue
+            embedding, clear = self._seen(new)
+            good = clear >= CLEAR and abs(seen[MOUTH] - looks[MOUTH]) < MAX_MOUTH
+            # another draw for its looks alone would be another person in this photo than in the others
+            if (others @ embedding < limits).all() and (good or seed is not None):
+                return payload
+        raise PrivacyError(f"none of {TRIES} new faces was unlike the original")
+
+    def traits(self, embedding: Floats) -> Floats:
+        """Apparent sex and age, (2,), rounded to SEXES and AGES."""
+        found = self._read @ embedding + self._read_offset
+        return np.array([min(scale, key=lambda v: abs(v - f)) for scale, f in zip((SEXES, AGES), found, strict=True)])
+
+    def _person(self, secret: bytes, attempt: int, traits: Floats | None, wanted: Floats) -> Floats:
+        """A draw of the prior, (drawn,) in deviations, of these traits, for the wanted looks.
+
+        The same for the same arguments. Of CANDIDATES the one that is moved least: the farther, the less it looks real.
+        """
+        seed = hashlib.sha256(b"mien person %d " % attempt + secret).digest()
+        random = np.random.Generator(np.random.PCG64(int.from_bytes(seed, "big")))
+        people = random.standard_normal((CANDIDATES, len(self._looks_direction))) * TRUNCATION
+        if traits is not None:
+            people += (traits - self._traits_offset - people @ self._traits_slope.T) @ self._traits_direction.T
+        moved = [float(np.linalg.norm(self._towards(person, wanted) - person)) for person in people]
+        chosen: Floats = people[int(np.argmin(moved))]
+        return chosen
+
+    def _towards(self, person: Floats, wanted: Floats) -> Floats:
+        """The person moved to where the wanted looks are to be expected."""
+        missing = wanted - self._looks_slope @ person - self._looks_offset
+        found: Floats = np.clip(person + self._looks_direction @ missing, -FARTHEST, FARTHEST)
+        return found
+
+    def _latents(self, place: Floats) -> NDArray[np.float32]:
+        latents = self._mean.astype(np.float32)
+        latents[: len(place)] += self._deviation[: len(place)] * place
+        return latents
+
+    def _pose(self, person: Floats, wanted: Floats, own: Floats | None) -> tuple[NDArray[np.float32], Floats | None]:
+        """Latents of a person with the wanted looks, and the looks that they were seen to have.
+
+        own: the embedding that the drawn face is to keep.
+        """
+        place = self._towards(person, wanted)
+        for correction in range(CORRECTIONS + 1):
+            if own is not None and correction < CORRECTIONS:
+                for _ in range(LIKENING):
+                    place = np.clip(place + LIKENING_STEP * self._likening(place, own), -FARTHEST, FARTHEST)
+            latents = self._latents(place)
+            seen = self._looks.measure(self._codec.draw_base(latents, 256))
+            if seen is None or correction == CORRECTIONS:
+                break
+            missing = np.zeros(len(NAMES))
+            missing[FOLLOWED] = (wanted - seen)[FOLLOWED]
+            place = np.clip(place + self._looks_direction @ missing, -FARTHEST, FARTHEST)
+        return latents, seen
+
+    def _likening(self, place: Floats, own: Floats) -> Floats:
+        """The direction, of length 1, in which the face becomes most like the embedding, its looks unchanged."""
+        with torch.inference_mode(False), torch.enable_grad():
+            moved = torch.from_numpy(self._latents(place)[None]).requires_grad_(True)
+            drawn = F.interpolate(self._codec.picture(moved, 128), size=146, mode="bilinear")  # what arcface_crop takes
+            likeness = (self._codec.recogniser(arcface_crop(drawn))[0] * torch.from_numpy(own).float()).sum()
+            (slope,) = torch.autograd.grad(likeness, moved)
+        found: Floats = self._still @ (slope[0, : len(place)].double().numpy() * self._deviation[: len(place)])
+        return found / max(float(np.linalg.norm(found)), 1e-9)
+
+
+def rounded(looks: Floats) -> Floats:
+    """Looks as they are kept: in steps, within limits."""
+    found: Floats = np.clip(np.rint(looks / STEPS) * STEPS, LOWEST, HIGHEST)
+    return found
+
+
+@functools.cache
+def _tensors(basis: str) -> dict[str, Floats]:
+    try:
+        with safe_open(PACKAGED, "np") as file:
+            if (file.metadata() or {}).get("basis") != basis:
+                raise WeightsError(f"{PACKAGED} was made for another codec than the one that is loaded")
+            return {name: file.get_tensor(name).astype(np.float64) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"cannot read {PACKAGED}: {error}") from error

@@ -1,0 +1,142 @@
+"""How well new faces hide who was there: re-identification of the faces of some folders after deidentify.
+
+    python -m mien.models.training.privacy ../shared/faces/dev ../shared/faces/wild_dev \
+        --others ../shared/faces/train --dlib face_recognition_models/models --parrot ../shared/faces/wild_train
+
+Each face is replaced, its payload decoded and compared, by the codec's recogniser and by dlib's, with all originals:
+rank-1 and rank-5 with the 95 % interval of Clopper and Pearson beside chance. Then what is stored is taken apart and
+mixed (prefixes of the latents, payloads of several faces, extrapolations), and last a `parrot` is trained: a ridge
+regression from the recogniser's embedding of new faces to that of their originals, on the faces of other folders.
+"""
+
+import argparse
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from mien.models.appearance import Looks
+from mien.models.bitstream import read_payload, write_payload
+from mien.models.codec import COLOURS, FaceCodec
+from mien.models.deidentify import Deidentifier
+from mien.models.errors import PrivacyError
+from mien.models.gallery import embed
+from mien.models.training.data import read_faces
+from mien.models.training.evaluate import Dlib
+
+Floats = NDArray[np.floating]
+PARROT_RIDGE = 3.0
+
+
+def interval(hits: int, tries: int) -> tuple[float, float]:
+    """The 95 % interval of Clopper and Pearson for a share."""
+    shares = np.linspace(0, 1, 20001)[1:-1]
+    below = np.array([_at_most(hits, tries, p) for p in shares])
+    above = 1 - np.array([_at_most(hits - 1, tries, p) for p in shares])
+    return (
+        0.0 if hits == 0 else float(shares[np.argmax(above >= 0.025)]),
+        1.0 if hits == tries else float(shares[len(shares) - 1 - np.argmax(below[::-1] >= 0.025)]),
+    )
+
+
+def _at_most(hits: int, tries: int, share: float) -> float:
+    """Binomial distribution function."""
+    if hits < 0:
+        return 0.0
+    k = np.arange(1, hits + 1)
+    terms = np.concatenate([[0.0], np.cumsum(np.log((tries - k + 1) / k) + np.log(share / (1 - share)))])
+    return float(np.exp(terms + tries * np.log1p(-share)).sum())
+
+
+def report(name: str, similarity: Floats, own: NDArray[np.intp]) -> None:
+    """similarity (N, gallery) of new faces; own (N,): the place of each one's original in the gallery."""
+    truth = similarity[np.arange(len(own)), own]
+    rank = (similarity > truth[:, None]).sum(1)
+    hits, chance = int((rank == 0).sum()), 1 / similarity.shape[1]
+    low, high = interval(hits, len(own))
+    print(
+        f"{name}: rank-1 {hits} of {len(own)} = {hits / len(own):.3f} [{low:.3f}, {high:.3f}], chance {chance:.4f}; "
+        f"rank-5 {(rank < 5).mean():.3f}, chance {5 * chance:.4f}; "
+        f"own {truth.mean():.3f}, others {similarity.mean():.3f}"
+    )
+
+
+def mixtures(codec: FaceCodec, payloads: list[bytes]) -> Iterator[tuple[str, list[bytes]]]:
+    """Names and payloads of what can be made of stored ones, each in the place of the first."""
+    read = [read_payload(payload, codec.tables, codec._number) for payload in payloads]
+    places = np.arange(len(read[0][0]))
+
+    def written(symbols: list[Floats]) -> list[bytes]:
+        parts = []
+        for (own, step), mixed in zip(read, symbols, strict=True):
+            whole = np.where(places < len(places) - COLOURS, np.rint(mixed), own).astype(np.int32)
+            parts.append(write_payload(codec.tables.clip(whole, step), step, codec.tables, codec._number))
+        return parts
+
+    plain: list[Floats] = [symbols.astype(np.float64) for symbols, _ in read]
+    for kept in (8, 16, 32):
+        yield f"the first {kept} latents", written([np.where(places < kept, s, 0) for s in plain])
+        yield f"all but the first {kept} latents", written([np.where(places < kept, 0, s) for s in plain])
+    for factor in (-1.0, 0.5, 1.5, 2.5):
+        yield f"latents times {factor}", written([s * factor for s in plain])
+    following = [*plain[1:], plain[0]]
+    yield "mean with the next face", written([(s + t) / 2 for s, t in zip(plain, following, strict=True)])
+    yield "less the next face", written([s - t for s, t in zip(plain, following, strict=True)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=pathlib.Path)
+    parser.add_argument("--others", nargs="*", type=pathlib.Path, default=[], help="more people for the gallery")
+    parser.add_argument("--dlib", type=pathlib.Path)
+    parser.add_argument("--parrot", nargs="*", type=pathlib.Path, default=[], help="folders to train the parrot on")
+    parser.add_argument("--change-traits", action="store_true", help="age and sex are not kept")
+    options = parser.parse_args()
+    codec = FaceCodec.load()
+    deidentifier, looks = Deidentifier(codec), Looks()
+    faces = read_faces(options.folders, 512)
+    gallery = np.concatenate([faces, *([read_faces(options.others, 512)] if options.others else [])])
+    known = embed(gallery, codec.recogniser)
+
+    def replace(faces: NDArray[np.uint8]) -> tuple[NDArray[np.intp], list[bytes]]:
+        own, payloads = [], []
+        for i, face in enumerate(tqdm(faces, mininterval=30)):
+            try:
+                payloads.append(deidentifier.new_face(face, keep_traits=not options.change_traits))
+                own.append(i)
+            except PrivacyError as error:
+                print(f"face {i}: {error}")
+        return np.array(own), payloads
+
+    own, payloads = replace(faces)
+    new = np.concatenate([codec.decode(payload)[None] for payload in payloads])
+    seen = embed(new, codec.recogniser)
+    report("recogniser", seen @ known.T, own)
+    turned = np.array(
+        [np.abs(looks.measure(n)[:2] - looks.measure(faces[i])[:2]) for i, n in zip(own, new, strict=True)]
+    )
+    print(f"yaw and pitch within 8 degrees: {(turned < 8).all(1).mean():.3f}; bytes at most {max(map(len, payloads))}")
+    if options.dlib:
+        dlib = Dlib(options.dlib)
+        ours, theirs = (np.array([dlib(face) for face in part]) for part in (new, gallery))
+        report("dlib", -np.linalg.norm(ours[:, None] - theirs[None], axis=-1), own)
+    for name, mixed in mixtures(codec, payloads):
+        report(
+            name, embed(np.concatenate([codec.decode(m, 256)[None] for m in mixed]), codec.recogniser) @ known.T, own
+        )
+    if options.parrot:
+        people = read_faces(options.parrot, 512)
+        there, made = replace(people)
+        inputs = embed(np.concatenate([codec.decode(payload)[None] for payload in made]), codec.recogniser)
+        outputs = embed(people[there], codec.recogniser)
+        slope = np.linalg.solve(
+            inputs.T @ inputs + PARROT_RIDGE * np.eye(inputs.shape[1]), inputs.T @ (outputs - outputs.mean(0))
+        )
+        guessed = seen @ slope
+        report(f"parrot trained on {len(there)} people", guessed @ (known - outputs.mean(0)).T, own)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""mien redact: photos in, safe photos out."""
+
+import argparse
+import functools
+from typing import Any
+
+import apache_beam as beam
+
+from mien.models.codec import FaceCodec
+from mien.models.gallery import gallery_digest
+from mien.pipelines.run import Job, Plan, warn_unmarked
+from mien.transforms.background import VERSION
+from mien.transforms.code_faces import GENERATED
+from mien.transforms.decide import same_decisions
+from mien.transforms.elements import PhotosAndFailures, SafePhoto
+from mien.transforms.people import FaceRows, gallery
+from mien.transforms.policy import SHOWN, Policy, load_policy
+from mien.transforms.preview import PreviewPhotos, WritePreview
+from mien.transforms.pseudonyms import read_key
+from mien.transforms.read import IMAGE_SUFFIXES, ReadFiles
+from mien.transforms.redact import RedactPhotos, uncoded_policy
+from mien.transforms.write_blobs import WritePhotos
+
+# what decides on faces, and on nothing else: a photo whose faces are decided on as before need not be done again
+_DECIDED = ("policy", "policy_hash", "galleries")
+
+
+def run(args: argparse.Namespace, beam_words: list[str]) -> int:
+    """Runs the job; the exit status. Raises MienError for a job that cannot start."""
+    policy = load_policy(args.policy)
+    policy = policy.with_mask(args.mask or policy.mask)
+    key_id = read_key(args.key_file).id if args.key_file else None
+    job = Job(args, beam_words)
+    for uri in policy.galleries:
+        gallery(uri)  # says now what is wrong with it
+    if args.no_synthesis_mark and policy.actions & GENERATED and not args.dry_run:
+        warn_unmarked()
+    settings = _settings(args, policy, key_id)
+    if args.dry_run:
+        preview = PreviewPhotos(policy, args.detector, args.max_pixels, job.threads)
+
+        def look(listed: PhotosAndFailures, _: beam.PCollection) -> PhotosAndFailures:
+            seen = listed | ReadFiles(args.max_bytes) | preview
+            told = PhotosAndFailures(photos=job.tell_done(seen.photos, SafePhoto), failures=seen.failures)
+            written: PhotosAndFailures = told | WritePreview(job.output)
+            return written
+
+        return job.run(Plan("redact", IMAGE_SUFFIXES, settings, look, dry=True))
+
+    def work(listed: PhotosAndFailures, everything: beam.PCollection) -> PhotosAndFailures:
+        rows = None
+        if key_id and "deidentify" in policy.actions:
+            rows = everything | FaceRows(args.detector, args.max_bytes, args.max_pixels, job.threads)
+        redact = RedactPhotos(
+            policy,
+            args.image_format,
+            args.quality,
+            args.keep,
+            args.detector,
+            not args.no_synthesis_mark,
+            args.visible_mark,
+            args.face_bytes,
+            args.effort,
+            args.max_pixels,
+            job.threads,
+            args.key_file or "",
+            rows,
+        )
+        safe = listed | ReadFiles(args.max_bytes) | redact
+        told = PhotosAndFailures(photos=job.tell_done(safe.photos, SafePhoto), failures=safe.failures)
+        written: PhotosAndFailures = told | WritePhotos(job.output, job.overwrite)
+        return written
+
+    same = functools.partial(same_decisions, uncoded_policy(policy))
+    return job.run(Plan("redact", IMAGE_SUFFIXES, settings, work, _DECIDED, same, withdraw=True))
+
+
+def _settings(args: argparse.Namespace, policy: Policy, key_id: str | None) -> dict[str, Any]:
+    """All that decides what a photo's output is. No secret and no name of a person is in it."""
+    return {
+        "policy": policy.id,
+        "policy_hash": policy.hash,
+        "galleries": [gallery_digest(uri) for uri in policy.galleries],
+        "hides": not policy.actions <= SHOWN,
+        "mask": policy.mask,
+        "key_id": key_id,
+        "model": FaceCodec.load().model,
+        "image_format": args.image_format,
+        "quality": args.quality,
+        "keep": list(args.keep),
+        "face_bytes": args.face_bytes,
+        "effort": args.effort,
+        "synthesis_mark": not args.no_synthesis_mark,
+        "visible_mark": args.visible_mark,
+        "detectors": list(args.detector),
+        "max_bytes": args.max_bytes,
+        "max_pixels": args.max_pixels,
+        "version": VERSION,
+    }

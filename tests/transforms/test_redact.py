@@ -1,0 +1,128 @@
+"""Safe photos, and the second look that they get: with real detectors, on a part of a photo with one face."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mien.models.errors import PrivacyError
+from mien.models.image import decode_image
+from mien.models.landmarks import FaceLandmarker
+from mien.models.metadata import has_mark
+from mien.models.redaction import redact_faces
+from mien.transforms import redact as module
+from mien.transforms.code_faces import align_faces, code_photos
+from mien.transforms.decide import decide_photo
+from mien.transforms.detect import find_faces
+from mien.transforms.elements import PhotoInWork, Pixels
+from mien.transforms.policy import load_policy
+from mien.transforms.preview import lines_of, preview, sheet
+from mien.transforms.redact import FOUND_LATER, Redactor, safe_pixels, uncoded_policy
+
+DATA = Path(__file__).parent.parent / "data" / "photos"
+
+
+@pytest.fixture(scope="module")
+def redactor() -> Iterator[Redactor]:
+    made = Redactor(load_policy("redact"), image_format="png")
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def found(redactor: Redactor) -> PhotoInWork:
+    pixels = np.ascontiguousarray(decode_image((DATA / "allhands.jpg").read_bytes())[430:750, 110:410])
+    with FaceLandmarker() as landmarker:
+        photo = find_faces(PhotoInWork("u", "n.jpg", None, 9, pixels), redactor._detector, landmarker)
+    assert [bool(face.transform) for face in photo.faces] == [True]
+    return photo
+
+
+def decided(photo: PhotoInWork, policy: str) -> PhotoInWork:
+    return decide_photo(uncoded_policy(load_policy(policy)), photo)
+
+
+def change(photo: PhotoInWork, data: bytes) -> float:
+    """Mean difference in the middle of the face."""
+    x, y, w, h = (round(side) for side in photo.faces[0].box)
+    place = np.s_[y + h // 4 : y + 3 * h // 4, x + w // 4 : x + 3 * w // 4]
+    return float(np.abs(decode_image(data)[place].astype(float) - photo.pixels[place]).mean())
+
+
+def test_a_face_goes_and_the_rest_stays(found: PhotoInWork, redactor: Redactor) -> None:
+    safe = redactor.redact(decided(found, "redact"))
+    assert (safe.uri, safe.name, safe.policy.split(":")[0]) == ("u", "n.jpg.png", "redact")
+    assert [(face.action, face.rule, face.decided) for face in safe.faces] == [("fill", "otherwise", "fill")]
+    assert safe.faces[0].rank == 1
+    assert change(found, safe.data) > 10
+    assert np.array_equal(decode_image(safe.data)[:20], found.pixels[:20])
+    assert not has_mark(safe.data)
+
+
+def test_a_face_that_was_missed_is_found_when_verified(found: PhotoInWork, redactor: Redactor) -> None:
+    missed = dataclasses.replace(found, faces=())
+    safe = redactor.redact(decided(missed, "redact"))
+    assert [(face.action, face.rule, face.decided) for face in safe.faces] == [("fill", FOUND_LATER, "")]
+    assert change(found, safe.data) > 10
+
+
+def test_a_face_that_stays_seen_keeps_the_photo_back(
+    found: PhotoInWork, redactor: Redactor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "redact_faces", lambda pixels, faces: pixels.copy())  # a redaction that does nothing
+    with pytest.raises(PrivacyError, match="withheld: in the redacted photo 1 hidden faces are still recognised"):
+        redactor.redact(decided(found, "redact"))
+
+
+def test_a_face_that_is_still_recognised_is_filled_in(
+    found: PhotoInWork, redactor: Redactor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled = lambda pixels, faces: redact_faces(pixels, [f for f in faces if f.how == "fill"])  # noqa: E731
+    monkeypatch.setattr(module, "redact_faces", filled)  # what should be blurred stays
+    photo = decided(found, "redact")
+    photo = dataclasses.replace(photo, decisions=(dataclasses.replace(photo.decisions[0], action="blur"),))
+    safe = redactor.redact(photo)
+    assert [(f.action, f.rule, f.decided) for f in safe.faces] == [("fill", "otherwise (recognised)", "blur")]
+    assert change(found, safe.data) > 10
+
+
+def test_another_face_takes_the_place(found: PhotoInWork) -> None:
+    photo = decided(found, "background-people")
+    photo = dataclasses.replace(photo, decisions=(dataclasses.replace(photo.decisions[0], action="realistic"),))
+    codec = Redactor(load_policy("redact"), ["mediapipe"])._codec
+    (photo,) = code_photos([align_faces(photo)], codec, 320, "fast")
+    assert photo.coded[0].payload
+
+    def only_egg(pixels: Pixels) -> float:
+        return float(np.abs(pixels.astype(float) - found.pixels)[:60].max())
+
+    shown = safe_pixels(photo, photo.coded, "face", codec)
+    assert only_egg(shown) == 0
+    head = safe_pixels(photo, photo.coded, "head", codec)
+    assert only_egg(head) > 0  # the hair is gone
+    assert np.abs(shown.astype(float) - redact_faces(found.pixels, [])).mean() > 0.5
+
+
+def test_preserve_is_keep_in_a_safe_photo() -> None:
+    policy = uncoded_policy(load_policy("background-people"))
+    assert [rule.do for rule in policy.rules] == ["keep", "realistic"]
+    assert uncoded_policy(load_policy("compress")).otherwise == "keep"
+
+
+def test_a_preview_shows_no_face(found: PhotoInWork) -> None:
+    policy = load_policy("compress")  # keeps everybody
+    photo = decide_photo(policy, dataclasses.replace(found, uri="<b>&.jpg"))
+    seen = preview(photo, policy)
+    other = photo.pixels.copy()
+    x, y, w, h = (round(side) for side in photo.faces[0].box)
+    other[y : y + h, x : x + w] = 255 - other[y : y + h, x : x + w]
+    assert preview(dataclasses.replace(photo, pixels=other), policy).data == seen.data
+    row = json.loads(lines_of(seen))
+    assert (row["uri"], row["action"], row["rule"], row["measures"]["rank"]) == ("<b>&.jpg", "preserve", "otherwise", 1)
+    page = sheet([seen], 1)
+    assert "&lt;b&gt;&amp;.jpg" in page
+    assert "<b>&" not in page
+    assert page.count("data:image/jpeg;base64,") == 1

@@ -1,0 +1,118 @@
+"""Who is who: faces compared with the galleries that a policy names, and pseudonyms that go with a photo's faces."""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+
+import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
+
+from mien.models.alignment import align_face, square
+from mien.models.codec import FaceCodec
+from mien.models.detection import FaceDetector
+from mien.models.faces import Face
+from mien.models.gallery import Gallery, embed, load_gallery
+from mien.models.landmarks import FaceLandmarker
+from mien.models.runtime import tune_process
+from mien.transforms.decode import MAX_PIXELS, decode_photo
+from mien.transforms.detect import find_faces
+from mien.transforms.elements import ListedFile, Photo, Pixels
+from mien.transforms.pseudonyms import FaceRow, NamePeople, face_row, seeds_of
+from mien.transforms.read import MAX_BYTES, read_file
+
+# photo pixels of the side of a face's square below which it is nobody's: what the recogniser sees is then the size
+MIN_SIDE = 64.0
+
+Embedding = npt.NDArray[np.float32]
+
+
+@functools.lru_cache(maxsize=16)
+def gallery(uri: str) -> Gallery:
+    """The people of a gallery, read once a process. GalleryError for one that cannot be used."""
+    return load_gallery(uri, FaceCodec.load().recogniser)
+
+
+def embeddings_of(pixels: Pixels, faces: Sequence[Face]) -> tuple[Embedding | None, ...]:
+    """The recogniser's embedding (192,) of each face; None for one that cannot be aligned or is under MIN_SIDE."""
+    crops: dict[int, Pixels] = {}
+    for i, face in enumerate(faces):
+        if face.transform and square(face.transform)[2] >= MIN_SIDE:
+            try:
+                crops[i] = align_face(pixels, face.transform)
+            except ValueError:  # a square far larger than the photo
+                continue
+    recogniser = FaceCodec.load().recogniser
+    return tuple(embed(crops[i][None], recogniser)[0] if i in crops else None for i in range(len(faces)))
+
+
+class _FaceRows(beam.DoFn):
+    """What grouping needs of each face. A photo that fails here fails on its way too, where it is told."""
+
+    def __init__(self, detectors: Sequence[str], max_bytes: int, max_pixels: int, threads: int) -> None:
+        self._settings = tuple(detectors), max_bytes, max_pixels, threads
+
+    def setup(self) -> None:
+        detectors, self._max_bytes, self._max_pixels, threads = self._settings
+        tune_process(threads)
+        self._detector, self._landmarker = FaceDetector(detectors), FaceLandmarker()
+
+    def teardown(self) -> None:
+        self._detector.close()
+        self._landmarker.close()
+
+    def process(self, element: ListedFile | Photo) -> Iterator[FaceRow]:
+        yield from self._rows(element)
+
+    def _rows(self, element: ListedFile | Photo) -> Iterable[FaceRow]:
+        try:
+            is_file = isinstance(element, ListedFile)
+            photo = (
+                Photo(element.uri, read_file(element, self._max_bytes), element.name, element) if is_file else element
+            )
+            work = find_faces(decode_photo(photo, self._max_pixels), self._detector, self._landmarker)
+            age = photo.origin.modified if photo.origin else 0.0
+            found = embeddings_of(work.pixels, work.faces)
+            return [face_row(photo.uri, i, age, photo.data, e) for i, e in enumerate(found) if e is not None]
+        except Exception:
+            return []
+
+    def _read(self, file: ListedFile) -> Photo:
+        return Photo(file.uri, read_file(file, self._max_bytes), file.name, file)
+
+
+class FaceRows(beam.PTransform):
+    """ListedFile or Photo -> FaceRow of every face that the recogniser can tell, for NamePeople."""
+
+    def __init__(
+        self,
+        detectors: Sequence[str],
+        max_bytes: int = MAX_BYTES,
+        max_pixels: int = MAX_PIXELS,
+        threads: int = 1,
+    ) -> None:
+        super().__init__()
+        self._rows = _FaceRows(detectors, max_bytes, max_pixels, threads)
+
+    def expand(self, photos: beam.PCollection) -> beam.PCollection:
+        return photos | beam.ParDo(self._rows).with_output_types(FaceRow)
+
+
+class _GiveSeeds(beam.DoFn):
+    def process(self, photo: Photo, names: dict[str, tuple[tuple[int, bytes], ...]]) -> Iterator[Photo]:
+        named = names.get(photo.uri) or ()
+        count = 1 + max((face for face, _ in named), default=-1)
+        yield dataclasses.replace(photo, seeds=tuple(seeds_of(named, i) or b"" for i in range(count)))
+
+
+class GiveSeeds(beam.PTransform):
+    """Photo -> the same with the seed of each face's person. rows: FaceRow of the whole collection. KeyFileError."""
+
+    def __init__(self, rows: beam.PCollection, key_uri: str) -> None:
+        super().__init__()
+        self._rows = rows
+        self._names = NamePeople(key_uri)
+
+    def expand(self, photos: beam.PCollection) -> beam.PCollection:
+        names = beam.pvalue.AsDict(self._rows | self._names)
+        return photos | beam.ParDo(_GiveSeeds(), names).with_output_types(Photo)

@@ -1,0 +1,210 @@
+"""What a policy would do, without doing it: a line for each face, and contact sheets for a person to look through.
+
+The sheets show no face at all, not even those that would be kept: each is filled in at full size before the photo is
+shrunk, and its place is ringed in the colour of its action.
+"""
+
+import base64
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import apache_beam as beam
+import cv2
+import jinja2
+import numpy as np
+from apache_beam.metrics import Metrics
+from PIL import Image
+
+from mien.models.image import encode_image
+from mien.models.redaction import Hidden, redact_faces
+from mien.transforms.background import VERSION
+from mien.transforms.decide import DecideFaces
+from mien.transforms.decode import MAX_PIXELS, DecodePhotos
+from mien.transforms.detect import DETECTORS, DetectFaces
+from mien.transforms.elements import HandledFace, PhotoInWork, PhotosAndFailures, SafePhoto, Written
+from mien.transforms.files import create, delete, files_named, write_whole
+from mien.transforms.names import join, normal_uri
+from mien.transforms.policy import Policy, load_policy
+from mien.transforms.stage import NAMESPACE, Input, Stage, StageTransform, as_outputs, join_failures, through
+
+LINES, SHEET = "dry-run.jsonl", "dry-run"
+THUMBNAIL = 480  # pixels of the longer side
+PHOTOS_A_SHEET = 100
+COLOURS = {
+    "keep": (230, 60, 50),
+    "preserve": (230, 60, 50),
+    "realistic": (250, 190, 40),
+    "deidentify": (80, 190, 90),
+    "fill": (70, 120, 230),
+    "pixelate": (70, 120, 230),
+    "blur": (70, 120, 230),
+}
+_PAGE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""\
+<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>mien redact --dry-run, sheet {{ number }}</title>
+<style>
+body { font: 14px/1.4 sans-serif; margin: 2em; color: #222 }
+section { display: inline-block; vertical-align: top; width: 480px; margin: 0 1.5em 2em 0 }
+h2 { font-size: 14px; overflow-wrap: anywhere } img { max-width: 100% }
+td, th { text-align: left; padding: 0 .8em 0 0; font-weight: normal } th { color: #777 }
+.dot { display: inline-block; width: .8em; height: .8em; border-radius: 50% }
+</style></head><body>
+<h1>What {{ policy }} would do, sheet {{ number }}</h1>
+<p>No face is shown, whatever would be done with it.
+{% for action, colour in colours.items() %}
+<span class="dot" style="background: rgb{{ colour }}"></span> {{ action }}
+{% endfor %}
+</p>
+{% for photo in photos %}
+<section><h2>{{ photo.uri }}</h2><img alt="" src="data:image/jpeg;base64,{{ photo.image }}">
+<table><tr><th></th><th>action</th><th>rule</th><th>area</th><th>yaw</th><th>score</th></tr>
+{% for face in photo.faces %}
+<tr><td>{{ loop.index }}</td><td>{{ face.action }}</td><td>{{ face.rule }}</td><td>{{ face.area }}</td>
+<td>{{ face.yaw }}</td><td>{{ face.score }}</td></tr>
+{% else %}
+<tr><td colspan="6">no face was found</td></tr>
+{% endfor %}
+</table></section>
+{% endfor %}
+</body></html>
+""")
+
+
+def preview(photo: PhotoInWork, policy: Policy) -> SafePhoto:
+    """The photo's faces with what was decided, and a small JPEG of it that shows none of them."""
+    hidden = redact_faces(photo.pixels, [Hidden(face.box, face.transform, "fill", policy.mask) for face in photo.faces])
+    height, width = hidden.shape[:2]
+    scale = min(1.0, THUMBNAIL / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = np.array(Image.fromarray(hidden).resize(size, Image.Resampling.LANCZOS))
+    for number, (face, decision) in enumerate(zip(photo.faces, photo.decisions, strict=True), 1):
+        x, y, w, h = (side * scale for side in face.box)
+        ring = ((x + w / 2, y + h / 2), (max(w, 6.0), max(h, 6.0)), 0.0)
+        cv2.ellipse(small, ring, COLOURS[decision.action], 2, cv2.LINE_AA)
+        place = round(x + w), round(y + h)
+        cv2.putText(small, str(number), place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 3, cv2.LINE_AA)
+        cv2.putText(small, str(number), place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
+    faces = tuple(
+        HandledFace(face.box, decision.action, decision.rule, decision.action, **measured)
+        for face, decision, measured in zip(photo.faces, photo.decisions, photo.measured, strict=True)
+    )
+    return SafePhoto(photo.uri, photo.name, encode_image(small, "jpeg", 80), faces, policy.id, VERSION, photo.origin)
+
+
+def lines_of(photo: SafePhoto) -> str:
+    """A JSON line for each face: uri, box, action, rule and measures; unknown ones are null."""
+    rows = []
+    for face in photo.faces:
+        measures = {
+            name: getattr(face, name) for name in ("area", "rank", "center", "yaw", "pitch", "score", "sharpness")
+        }
+        row = {"uri": photo.uri, "box": list(face.box), "action": face.action, "rule": face.rule, "measures": measures}
+        rows.append(json.dumps(row))
+    return "".join(f"{row}\n" for row in rows)
+
+
+def sheet(photos: Sequence[SafePhoto], number: int) -> str:
+    """One contact sheet as an HTML page that needs no other file."""
+    shown = [
+        {
+            "uri": photo.uri,
+            "image": base64.b64encode(photo.data).decode(),
+            "faces": [
+                {
+                    "action": face.action,
+                    "rule": face.rule,
+                    "area": f"{face.area:.4f}",
+                    "yaw": "" if face.yaw is None else f"{face.yaw:.0f}",
+                    "score": f"{face.score:.2f}",
+                }
+                for face in photo.faces
+            ],
+        }
+        for photo in sorted(photos, key=lambda photo: photo.uri)
+    ]
+    return _PAGE.render(number=number, policy=photos[0].policy, colours=COLOURS, photos=shown)
+
+
+class _Preview(Stage):
+    stage = "preview"
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+
+    def work(self, element: PhotoInWork) -> Iterable[SafePhoto]:
+        yield preview(element, self._policy)
+
+
+class PreviewPhotos(StageTransform):
+    """Photo -> SafePhoto with a small picture without any face, and what the policy decides on each."""
+
+    def __init__(
+        self,
+        policy: str | Policy,
+        detectors: Sequence[str] = DETECTORS,
+        max_pixels: int = MAX_PIXELS,
+        threads: int = 1,
+    ) -> None:
+        super().__init__()
+        policy = load_policy(policy) if isinstance(policy, str) else policy
+        self._stages = [DecodePhotos(max_pixels), DetectFaces(detectors, threads), DecideFaces(policy)]
+        self._preview = _Preview(policy)
+
+    def expand(self, photos: Input) -> PhotosAndFailures:
+        done, failures = as_outputs(photos)
+        for stage in self._stages:
+            result = done | stage
+            done = result.photos
+            failures.append(result.failures)
+        seen = through(done, self._preview, SafePhoto)
+        return PhotosAndFailures(photos=seen.photos, failures=(*failures, seen.failures) | beam.Flatten())
+
+
+class _WriteSheets(beam.DoFn):
+    """Writes photo after photo as they come, so that no more than one sheet is held."""
+
+    def __init__(self, output: str) -> None:
+        self._output = output
+
+    def process(self, group: tuple[None, Iterable[SafePhoto]]) -> Iterator[Written]:
+        for path in files_named(self._output, f"{SHEET}-", ".html"):
+            delete(path)
+        held: list[SafePhoto] = []
+        number = 1
+        with create(join(self._output, LINES)) as stream:
+            for photo in group[1]:
+                stream.write(lines_of(photo).encode())
+                held.append(photo)
+                if len(held) == PHOTOS_A_SHEET:
+                    self._write(held, number)
+                    held, number = [], number + 1
+                Metrics.counter(NAMESPACE, "photos_out").inc()
+                for face in photo.faces:
+                    Metrics.counter(NAMESPACE, f"action_{face.action}").inc()
+                yield Written(photo.uri, LINES, photo.origin)
+        if held:
+            self._write(held, number)
+
+    def _write(self, photos: Sequence[SafePhoto], number: int) -> None:
+        page = sheet(photos, number).encode()
+        Metrics.counter(NAMESPACE, "bytes_out").inc(len(page))
+        write_whole(join(self._output, f"{SHEET}-{number:04d}.html"), page)
+
+
+class WritePreview(StageTransform):
+    """What PreviewPhotos gives -> dry-run.jsonl and dry-run-*.html in the output folder, instead of those of before."""
+
+    def __init__(self, output: str) -> None:
+        super().__init__()
+        self._sheets = _WriteSheets(normal_uri(output))
+
+    def expand(self, photos: Input) -> PhotosAndFailures:
+        photos, failures = as_outputs(photos)
+        grouped = (
+            photos
+            | "OneGroup" >> beam.Map(lambda photo: (None, photo)).with_output_types(tuple[None, SafePhoto])
+            | beam.GroupByKey()
+        )
+        written: Any = through(grouped, self._sheets, Written)
+        return PhotosAndFailures(photos=written.photos, failures=join_failures(written.failures, failures))
