@@ -58,7 +58,9 @@ class FaceDecoder:
         )
         self.steps_1, self.centre_1 = tensors.pop("steps").numpy(), tensors.pop("basis.centre").float()
         self.mean, self.synthesis = (tensors.pop(f"basis.{name}").float() for name in ("mean", "synthesis"))
-        self.tables = tuple(_tables(more, name.replace(" ", ""), 0 if i else COLOURS) for i, name in enumerate(LAYERS))
+        self.tables = tuple(
+            read_tables(more, name.replace(" ", ""), 0 if i else COLOURS) for i, name in enumerate(LAYERS)
+        )
         self.steps, self.centre = more["steps"].numpy(), more["base.centre"]
         self.styles = more["style.styles"]
         self.style = more["style.basis"]
@@ -130,8 +132,9 @@ def _number(data: bytes) -> int:
     return int.from_bytes(hashlib.sha256(data).digest()[:2], "big")
 
 
-def _tables(tensors: Mapping[str, Tensor], name: str, colours: int) -> Tables:
-    """Tables of a layer. A symbol's class falls by one a step; the last class is for the colours, whatever the step."""
+def read_tables(tensors: Mapping[str, Tensor], name: str, colours: int) -> Tables:
+    """Tables of a layer by its name. A symbol's class falls by one a step; the last class is for the colours, whatever the step."""
+    name = name.replace(" ", "")
     counts, offsets = tensors[f"{name}.counts"].numpy().view(np.uint16), tensors[f"{name}.offsets"].numpy()
     rows = np.arange(-SPREAD, len(tensors["steps"]) + SPREAD)
     last = len(offsets) - 2

@@ -27,14 +27,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mien.models import refinement
-from mien.models.bitstream import PRECISION
+from mien.models.bitstream import PRECISION, SPREAD
 from mien.models.codec import FaceCodec
-from mien.models.decoder import BASE, GRIDS, LAYERS, STYLE
+from mien.models.decoder import BASE, GRIDS, LAYERS, STYLE, read_tables
 from mien.models.evaluation.lpips import Lpips
 from mien.models.recogniser import arcface_crop
 from mien.models.refinement import face_weight
 from mien.models.training.data import read_faces, to_tensor
-from mien.models.training.export import COLOUR_DEVIATION, COLOUR_SHAPE, fit_shape, table
+from mien.models.training.export import COLOUR_DEVIATION, COLOUR_SHAPE, table
 from mien.models.weight_files import pack_weights
 
 SETS = ("wild_train", "train", "train256")
@@ -45,6 +45,7 @@ CHANNELS, PLACES = {16: 32, 32: 16}, {16: 256, 32: 256}
 WINDOWS = ((0.5, 0.46, 0.26, 0.10), (0.5, 0.68, 0.2, 0.13), (0.5, 0.22, 0.4, 0.2))
 FINEST, AN_OCTAVE, STEPS = 0.004, 4, 32  # quantiser steps, and classes of deviation
 NARROWEST, CLASSES = 0.13, 36  # deviation in steps of the lowest class: narrower is never coded; the widest is 56
+SHAPES = (0.6, 0.8, 1.0, 1.2, 1.5)  # exponents of generalised normal distributions
 CEILINGS = (80, 320, 1200)  # of the faces refined for the statistics
 log = logging.getLogger(__name__)
 
@@ -167,7 +168,8 @@ def bases(options: argparse.Namespace) -> None:
         maps = torch.cat([p[str(px)] for p in parts if str(px) in p]).float() / 100
         channels, places = (torch.stack([p[f"{name}{px}"].float() for p in parts]).sum(0) for name in "cp")
         found[f"grid{px}.channels"], found[f"grid{px}.places"] = grid_basis(channels, places, maps, px, unit)
-    save_file(pack_weights(found, lambda name, _: name == "style.basis"), options.run / "bases.safetensors")
+    found = pack_weights(found, lambda _, value: value.dim() > 1)
+    save_file(found, options.run / "bases.safetensors")
 
 
 # Statistics
@@ -199,16 +201,35 @@ def levels(deviation: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def layer_tables(name: str, deviation: NDArray[np.float64], shape: float, colours: bool) -> dict[str, Tensor]:
-    """counts, offsets and levels of a layer."""
+    """counts, offsets and levels of a layer by its name."""
+    name = name.replace(" ", "")
     ratios = NARROWEST * 2 ** (np.arange(CLASSES) / AN_OCTAVE)
     found = [np.array([1 << PRECISION], np.uint16), *(table(ratio, shape) for ratio in ratios)]
     found += [table(COLOUR_DEVIATION, COLOUR_SHAPE)] if colours else []
-    log.info("%s: shape %.1f, deviations %s", name, shape, np.round(deviation[[0, 7, 31, 127, -1]], 4))
     return {
         f"{name}.counts": torch.from_numpy(np.concatenate(found).view(np.int16)),
         f"{name}.offsets": torch.from_numpy(np.cumsum([0, *map(len, found)])),
         f"{name}.levels": torch.from_numpy(levels(deviation)),
     }
+
+
+def best_shape(name: str, latents: Tensor, deviation: NDArray[np.float64], steps: Tensor) -> float:
+    """The shape of distribution with which the symbols of (N, K) latents, multiples of their steps, cost least."""
+    rows = []
+    for one in latents.numpy():
+        smallest = np.abs(one[np.abs(one) > FINEST / 2]).min(initial=np.inf)
+        if np.isfinite(smallest):
+            step = int(np.abs(steps.numpy() - smallest).argmin())
+            rows.append((np.rint(one / float(steps[step])).astype(np.int32), step))
+    bits = {}
+    for shape in SHAPES:
+        coder = read_tables({**layer_tables(name, deviation, shape, False), "steps": steps}, name, 0)
+        bits[shape] = sum(
+            min(coder.best_row(symbols, step)[1], coder.estimate(coder.clip(symbols, step + SPREAD), step + SPREAD))
+            for symbols, step in rows
+        )
+    log.info("%s: bits a face by shape %s", name, {k: round(v / len(rows)) for k, v in bits.items()})
+    return min(bits, key=lambda shape: bits[shape])
 
 
 def deviations(latents: Tensor, width: int) -> NDArray[np.float64]:
@@ -238,9 +259,8 @@ def tables(options: argparse.Namespace) -> None:
         if latents is not None:
             latents = latents - centre if layer == BASE else latents
             deviation = deviations(latents, 5 if layer in (BASE, STYLE) else 33)
-            spread = latents.square().mean(1, keepdim=True).sqrt() + 1e-6  # of one face: its row of tables follows it
-            shape = fit_shape((latents / spread * spread.mean() / torch.from_numpy(deviation)).double().numpy())
-        found |= layer_tables(name.replace(" ", ""), deviation, shape, layer == BASE)
+            shape = best_shape(LAYERS[layer], latents, deviation, found["steps"])
+        found |= layer_tables(name, deviation, shape, layer == BASE)
     save_file({k: v.contiguous() for k, v in found.items()}, options.target / "layers.safetensors")
     log.info("%.2f MB", (options.target / "layers.safetensors").stat().st_size / 1e6)
 
