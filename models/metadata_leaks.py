@@ -167,7 +167,7 @@ def traces(original: bytes) -> dict[bytes, str]:
         if segment.kind == "xmp":
             texts = [text for value in _xmp_texts(segment.data) for text in _texts(value)]
         else:
-            texts = _texts(segment.data)
+            texts = list(_texts(segment.data))
         for text in texts:
             found.setdefault(text, segment.kind)
         if segment.kind in ("trailer", "mpf") or segment.kind.startswith("other"):

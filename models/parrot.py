@@ -1,8 +1,8 @@
-"""A recogniser retrained on the outputs: an attacker who has some originals and what became of them, and wants the rest.
+"""A recogniser retrained on the outputs: an attacker who has some originals and what became of them wants the rest.
 
-After the parrot recognition of Newton, Sweeney and Malin (2005) and McPherson, Shokri and Shmatikov (2016): what a fixed
-recogniser cannot see may be there to be learned. On frozen features of MobileFaceNet a ridge regression learns the way
-from an output's features to its original's; the people it learns from are never those it is tried on.
+After the parrot recognition of Newton, Sweeney and Malin (2005) and McPherson, Shokri and Shmatikov (2016): what a
+fixed recogniser cannot see may be there to be learned. On frozen features of MobileFaceNet a ridge regression learns
+the way from an output's features to its original's; the people it learns from are never those it is tried on.
 """
 
 from collections.abc import Sequence

@@ -41,7 +41,8 @@ def kept_pixels(original: Pixels, output: Pixels, box: Sequence[float], cell: fl
     right, bottom = min(original.shape[1], round(x + width) + pad), min(original.shape[0], round(y + height) + pad)
     if right - left < 2 or bottom - top < 2:
         return Kept(0.0, 0.0, float("inf"))
-    was, shown = (cv2.cvtColor(p[top:bottom, left:right], cv2.COLOR_RGB2GRAY).astype(np.float32) for p in (original, output))
+    grey = (cv2.cvtColor(photo[top:bottom, left:right], cv2.COLOR_RGB2GRAY) for photo in (original, output))
+    was, shown = (part.astype(np.float32) for part in grey)
     side = float(np.sqrt(width * height))
     sigma = max(0.8, side * _DETAIL)
     was_detail, shown_detail = (part - cv2.GaussianBlur(part, (0, 0), sigma) for part in (was, shown))

@@ -140,7 +140,7 @@ def same_people(similarities: Array, threshold: float) -> Numbers:
 def kid(
     a: Array, b: Array, subsets: int = 50, size: int = 1000, seed: int = 0, paired: bool = False
 ) -> tuple[float, float]:
-    """Kernel inception distance (Binkowski et al., 2018) of features (N, D) and (M, D): mean and deviation over subsets.
+    """Kernel inception distance (Binkowski et al., 2018) of features (N, D) and (M, D): mean, deviation over subsets.
 
     The unbiased MMD^2 with the kernel (x . y / D + 1)^3, over random subsets of `size` rows, or 3/4 of what there are.
     paired: row i of both is of one photo; then a subset has rows of different photos from a and from b, since pairs
