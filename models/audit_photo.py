@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from mien.models.alignment import SIZE, align_face
+from mien.models.alignment import align_face
 from mien.models.detection import FaceDetector
 from mien.models.expression import Look, LookReader
 from mien.models.faces import Face
@@ -29,9 +29,8 @@ DETECTORS = ("mediapipe", "centerface")
 CELL = 0.5  # of a cell's detail that must be there for it to count as the original's
 ALIGNED_BOX: Box = (112.0, 140.0, 288.0, 330.0)  # of the face in an FFHQ-aligned 512 px picture
 ALLOWED = ("keep", "preserve")  # actions by which a rule lets a person stay recognisable
-_WHOLE: Box = (0.0, 0.0, float(SIZE), float(SIZE))
 _IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-_THUMBNAIL = 96
+_SMALL, _THUMBNAIL = 128, 96
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ class PhotoAuditor:
     def originals(self, pixels: Pixels) -> list[OriginalFace]:
         """The faces of an original, (H, W, 3) uint8 RGB, that either detector finds; the largest first."""
         if self._aligned:
-            found = [(ALIGNED_BOX, tuple(name for name, boxes in self._found(pixels).items() if boxes))]
+            found = [(ALIGNED_BOX, DETECTORS)]  # that it is a face is said
             transforms: list[tuple[float, ...]] = [_IDENTITY]
         else:
             found = joined(self._found(pixels))
@@ -124,16 +123,12 @@ class PhotoAuditor:
         if original.shape != output.shape:
             raise ValueError(f"the output is {output.shape[1::-1]}, the original {original.shape[1::-1]}")
         seen = self._found(output)
-        if self._aligned:
-            seen = {name: [_WHOLE] for name, boxes in seen.items() if boxes}
         crops = [self._crop(output, face.transform) for face in faces]
         measured = self._measure([crop for crop in crops if crop is not None])
         places = []
         for face, crop in zip(faces, crops, strict=True):
             there = next(measured) if crop is not None else Seen()
             names = tuple(name for name, boxes in seen.items() if any(same_face(face.box, box) for box in boxes))
-            if self._aligned:
-                names = tuple(seen)
             action = next((action for box, action in record or () if same_face(face.box, box)), "")
             picture = crop if crop is not None else _square(output, face.box)
             small = np.asarray(cv2.resize(picture, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA), np.uint8)
@@ -151,6 +146,9 @@ class PhotoAuditor:
         return Compared(tuple(places), undecided, invented)
 
     def _found(self, pixels: Pixels) -> dict[str, list[Box]]:
+        if self._aligned:  # one large face: small is enough
+            small = np.asarray(cv2.resize(pixels, (_SMALL, _SMALL), interpolation=cv2.INTER_AREA), np.uint8)
+            return {name: [ALIGNED_BOX] if one.detect(small) else [] for name, one in self._detectors.items()}
         return {name: [face.box for face in one.detect(pixels)] for name, one in self._detectors.items()}
 
     def _crop(self, pixels: Pixels, transform: Sequence[float]) -> Pixels | None:
