@@ -45,12 +45,14 @@ _SAME_SHAPE = 0.01  # by which the sides' ratio of a scaled output may differ
 
 @dataclass(frozen=True)
 class Output:
-    """A photo of the output. record: box and action of each face, where it has one; coded: what restore would read."""
+    """A photo of the output. record: box and action of each face, where it has one; coded: what restore would read.
+    uri: of its original, where a table says it."""
 
     name: str
     data: bytes
     record: tuple[tuple[Box, str], ...] | None = None
     coded: CodedPhoto | None = None
+    uri: str = ""
 
 
 @dataclass
@@ -102,13 +104,16 @@ class Originals:
     def __init__(self, files: Sequence[ListedFile]) -> None:
         self.by_name = {file.name: file for file in files}
         self.seen: set[str] = set()
+        self._by_uri = {file.uri: file.name for file in files}
         self._by_stem: dict[str, list[str]] = {}
         for name in self.by_name:
             self._by_stem.setdefault(posixpath.splitext(name)[0], []).append(name)
 
-    def match(self, name: str) -> ListedFile | None:
-        """The original of an output: the same path, or that less one or two suffixes (team.jpg.avif), or another suffix
-        (team.png of team.jpg), from whatever folder both are told. None where there is none, or several."""
+    def match(self, name: str, uri: str = "") -> ListedFile | None:
+        """The original of an output: the one it says it is made from, by its URI; the same path, or that less one or two suffixes (team.jpg.avif), or another suffix
+        (team.png of team.jpg). None where there is none, or several."""
+        if uri in self._by_uri:
+            return self._take(self._by_uri[uri])
         stems = [name]
         while posixpath.splitext(stems[-1])[1].lower() in IMAGE_SUFFIXES and len(stems) < 3:
             stems.append(posixpath.splitext(stems[-1])[0])
@@ -118,8 +123,10 @@ class Originals:
         for stem in stems[1:]:
             if len(found := self._by_stem.get(stem, [])) == 1:
                 return self._take(found[0])
-        for stem in stems:  # the folder that was given lies higher or deeper than the job's
-            found = [name for name in self.by_name if _ends_with(name, stem) or _ends_with(stem, name)]
+        for (
+            stem
+        ) in stems:  # OUTPUT is a folder below the job's; not the other way, where b/x.jpg would be taken for x.jpg
+            found = [original for original in self.by_name if original.endswith(f"/{stem}")]
             if len(found) == 1:
                 return self._take(found[0])
         return None
@@ -127,10 +134,6 @@ class Originals:
     def _take(self, name: str) -> ListedFile:
         self.seen.add(name)
         return self.by_name[name]
-
-
-def _ends_with(path: str, end: str) -> bool:
-    return f"/{path}".endswith(f"/{end}")
 
 
 def _listed(uri: str, suffixes: frozenset[str], exclude: str) -> list[ListedFile]:
@@ -164,7 +167,8 @@ def _outputs(file: ListedFile) -> Iterator[Output | tuple[str, Exception]]:
 def _of_coded(photo: CodedPhoto, data: bytes, name: str = "") -> Output:
     record = tuple((face.box, face.action) for face in photo.faces)
     restorable = any(face.payload for face in photo.faces)
-    return Output(name or photo.name or photo.uri, data, record, photo if restorable else None)
+    coded = photo if restorable else None
+    return Output(name or photo.name or photo.uri, data, record, coded, "" if name else photo.uri)
 
 
 def _look(
@@ -179,7 +183,7 @@ def _look(
     try:
         if not isinstance(photo, Output):
             raise photo[1]
-        file = originals.match(name)
+        file = originals.match(name, photo.uri)
         if file is None:
             raise ImageError("no original of that name, or several")
         source = read_file(file)

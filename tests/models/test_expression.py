@@ -7,7 +7,8 @@ from mien.models.expression import LookReader, distortion
 from mien.models.image import decode_image
 
 SAMPLES = [
-    decode_image(path.read_bytes()) for path in sorted((Path(__file__).parent.parent / "data" / "samples").glob("*.jpg"))
+    decode_image(path.read_bytes())
+    for path in sorted((Path(__file__).parent.parent / "data" / "samples").glob("*.jpg"))
 ]
 
 
