@@ -133,7 +133,10 @@ def _number(data: bytes) -> int:
 
 
 def read_tables(tensors: Mapping[str, Tensor], name: str, colours: int) -> Tables:
-    """Tables of a layer by its name. A symbol's class falls by one a step; the last class is for the colours, whatever the step."""
+    """Tables of a layer by its name.
+
+    A symbol's class falls by one a step; the last class is for the colours, whatever the step.
+    """
     name = name.replace(" ", "")
     counts, offsets = tensors[f"{name}.counts"].numpy().view(np.uint16), tensors[f"{name}.offsets"].numpy()
     rows = np.arange(-SPREAD, len(tensors["steps"]) + SPREAD)

@@ -87,7 +87,9 @@ def open_face_detector(min_score: float) -> vision.FaceDetector:
     )
 
 
-def open_face_landmarker(faces: int, min_detection: float, min_presence: float) -> vision.FaceLandmarker:
+def open_face_landmarker(
+    faces: int, min_detection: float, min_presence: float, blendshapes: bool = False
+) -> vision.FaceLandmarker:
     """The landmarker with head pose, for single pictures with at most so many faces. WeightsError as above."""
     return _opened(
         lambda: vision.FaceLandmarker.create_from_options(
@@ -97,6 +99,7 @@ def open_face_landmarker(faces: int, min_detection: float, min_presence: float) 
                 min_face_detection_confidence=min_detection,
                 min_face_presence_confidence=min_presence,
                 output_facial_transformation_matrixes=True,
+                output_face_blendshapes=blendshapes,
             )
         )
     )

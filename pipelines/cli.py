@@ -209,6 +209,25 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--dlib", metavar="DIR", help="the .dat files of the PyPI package face_recognition_models")
     evaluate.add_argument("--overwrite", action="store_true", help="replace what is there")
     _verbosity(evaluate)
+    audit = commands.add_parser(
+        "audit",
+        help="who is still recognisable in an output, and what leaked",
+        epilog="Exit status: 0 nothing found; 2 bad command line; 3 a recognisable face or a leak was found, or a photo"
+        " could not be audited.",
+    )
+    audit.set_defaults(module="audit", beam=False)
+    audit.add_argument(
+        "audited", metavar="OUTPUT", help="safe photos, coded photos or tables: file, folder, glob or URI"
+    )
+    audit.add_argument("--originals", required=True, metavar="DIR", help="the photos that OUTPUT was made from")
+    audit.add_argument("--output", required=True, metavar="DIR", help="folder for audit.json and audit.html")
+    audit.add_argument("--aligned", action="store_true", help="each picture is one FFHQ-aligned face")
+    audit.add_argument(
+        "--dlib-models",
+        metavar="DIR",
+        help="dlib's .dat files (default: of face_recognition_models, if installed)",
+    )
+    _verbosity(audit)
     return top
 
 
