@@ -52,6 +52,7 @@ SKIN, MOUTH = slice(10, 13), NAMES.index("mouth_opening")
 PLAIN = np.array((0.0, -3.0, 0.05, 0.85, 0.08, 0.3, 0.0, -0.06, 0.0, 0.0, 5.25, 4.9, 4.75))
 FOLLOWED = slice(0, 3)  # what is corrected by measuring the drawn face: the rest comes with the latents well enough
 SEXES, AGES = (-0.7, 0.7), (0.5, 1.0, 1.5, 2.0)  # as the recogniser's embedding shows them, see training.person
+MAX_TRAITS = (1.0, 0.8)  # by which the new face's may be judged otherwise
 GAINS = 0.6  # the farthest that skin may be tinted, a logarithm
 SEED = 32  # bytes
 PACKAGED = pathlib.Path(__file__).parent / "weights" / "person.safetensors"
@@ -134,6 +135,8 @@ class Deidentifier:
                     continue
                 embedding, clear = self._seen(new)
                 good = clear >= CLEAR and abs(seen[MOUTH] - looks[MOUTH]) < MAX_MOUTH
+                if traits is not None:
+                    good = good and bool((np.abs(self._judged(embedding) - traits) < MAX_TRAITS).all())
                 # another draw for its looks alone would be another person in this photo than in the others
                 if (others @ embedding < limits).all() and (good or seed is not None):
                     return payload
@@ -142,8 +145,12 @@ class Deidentifier:
 
     def traits(self, embedding: Floats) -> Floats:
         """Apparent sex and age, (2,), rounded to SEXES and AGES."""
-        found = self._read @ embedding + self._read_offset
-        return np.array([min(scale, key=lambda v: abs(v - f)) for scale, f in zip((SEXES, AGES), found, strict=True)])
+        found = zip((SEXES, AGES), self._judged(embedding), strict=True)
+        return np.array([min(scale, key=lambda value: abs(value - judged)) for scale, judged in found])
+
+    def _judged(self, embedding: Floats) -> Floats:
+        found: Floats = self._read @ embedding + self._read_offset
+        return found
 
     def _person(self, secret: bytes, attempt: int, traits: Floats | None, wanted: Floats) -> Floats:
         """A draw of the prior, (drawn,) in deviations, of these traits, for the wanted looks.
