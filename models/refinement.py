@@ -20,13 +20,16 @@ from mien.models.encoder import Encoder
 from mien.models.recogniser import arcface_crop
 
 SIZE = 256  # px of the generator's way and of the distance
+# The head for 256 px shows colours a little different from those of the 512 px picture. How different is measured now and
+# then, and taken as constant until the next time.
+OFTEN = 8
 STEPS = {"good": 4, "best": 48}
 FREE = 0.5  # share of the steps that go without the quantiser
 # Adam's rates, falling to a fiftieth along a half cosine: of the base layer in units of each latent's deviation, of the
 # others in the latents' own units (tried on faces/dev: three times as much diverges, a third converges too slowly)
 RATES = {BASE: 0.08, STYLE: 0.01, GRID_16: 0.002, GRID_32: 0.002}
 COLOUR_RATE = 0.01
-# the grids cost many bytes for what they bring: from this ceiling on they are tried
+# the grids cost many bytes for what they bring, and many steps: from this ceiling on they are tried, by best alone
 LEAST = {BASE: 0, STYLE: 0, GRID_16: 400, GRID_32: 600}
 LAGRANGE = 0.12  # loss a bit, in squared quantiser steps: where distortion and rate of a uniform quantiser balance
 # the quantiser step that a ceiling leads to, measured on refined faces: STEP_AT_100 * (100 / ceiling) ** FALL
@@ -97,7 +100,7 @@ def refine(
     scales = {
         i: RATES[i] * (unit.clone() if i == BASE else torch.ones(tables.symbols))
         for i, tables in enumerate(decoder.tables)
-        if ceiling >= LEAST[i]
+        if ceiling >= LEAST[i] and (effort == "best" or i <= STYLE)
     }
     moved: list[Tensor] = []
     for i, scale in scales.items():
@@ -109,7 +112,7 @@ def refine(
     expected = int(np.abs(np.log(decoder.steps / width)).argmin())
     steps = dict.fromkeys(scales, expected)
     rows = dict.fromkeys(scales, expected + SPREAD)
-    best, lowest = start, math.inf
+    best, lowest, missing = start, math.inf, torch.zeros(())
     for step in range(STEPS[effort] + 1):
         values = dict(zip(scales, (m * s for m, s in zip(moved, scales.values(), strict=True)), strict=True))
         current = Latents(tuple(values.get(i) for i in range(len(start.layers))), colours * COLOUR_RATE)
@@ -120,7 +123,11 @@ def refine(
         if step and chosen:
             steps = {i: chosen.steps[i] for i in scales if chosen.symbols[i] is not None}
             rows = {i: chosen.rows[i] for i in steps}
-        found = measure(decoder.draw([drawn], SIZE))
+        seen = decoder.draw([drawn], SIZE)
+        if step % OFTEN == 0 or step == STEPS[effort]:
+            with torch.no_grad():
+                missing = F.interpolate(decoder.draw([drawn], 512), size=SIZE, mode="area") - seen
+        found = measure(seen + missing)
         if chosen and float(found.detach()) < lowest:
             best, lowest = current, float(found.detach())
         if step == STEPS[effort]:

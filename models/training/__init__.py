@@ -1,4 +1,4 @@
-"""How the face models are trained; imports neither Beam nor MediaPipe, so that it runs on a bare GPU machine too.
+"""How the face models are trained; never imports Beam, and MediaPipe only in 9 and 10: it runs on a bare GPU machine.
 
 In order, each a `python -m mien.models.training.NAME --help`:
 
@@ -9,6 +9,10 @@ In order, each a `python -m mien.models.training.NAME --help`:
 5. basis: the coordinates in which styles are coded
 6. train: the encoder
 7. export: the package's weights, static tables included
+8. layers: directions and tables of the layers beyond the base
+9. style: the encoder for the style layer
+10. person: what new people are drawn with by models/deidentify.py
+11. privacy: re-identification of faces after that
 
 What came out is measured by `mien evaluate FOLDER... --weights WEIGHTS --output OUT`.
 

@@ -38,7 +38,9 @@ from mien.models.training.export import COLOUR_DEVIATION, COLOUR_SHAPE, table
 from mien.models.weight_files import pack_weights
 
 SETS = ("wild_train", "train", "train256")
-KEPT = [*range(16), 22]  # styles that gain from a direction of their own; 16 to 21 add nothing (TRAINING.md)
+# Styles that gain from a direction of their own: 16 to 21 add nothing (TRAINING.md), and 22, the head's, would change the
+# colours of the three sizes apart.
+KEPT = [*range(16)]
 DIRECTIONS = 768
 CHANNELS, PLACES = {16: 32, 32: 16}, {16: 256, 32: 256}
 # centre and radii of Gaussian windows on eyes, mouth, forehead and hair, as shares of the aligned square
@@ -138,7 +140,7 @@ def smooth(values: Tensor, width: int) -> Tensor:
 
 
 def style_basis(rows: Tensor, visible: Tensor, unit: float) -> Tensor:
-    """(DIRECTIONS, 17, 512) from gradients (N, 23, 512) and projections of what is seen (M, 23, 512)."""
+    """(DIRECTIONS, 16, 512) from gradients (N, 23, 512) and projections of what is seen (M, 23, 512)."""
     kept = [(part[:, KEPT] - part[:, KEPT].mean(1, keepdim=True)).flatten(1) for part in (rows, visible)]
     even = [part / part.norm(dim=1, keepdim=True) for part in kept]
     directions = torch.linalg.svd(torch.cat([even[0], 0.5 * even[1]]), full_matrices=False).Vh[:DIRECTIONS]

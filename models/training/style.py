@@ -4,7 +4,7 @@
     python -m mien.models.training.style export RUN models/weights
 
 `train` starts from the present encoder; outputs that it does not have yet, those for the style layer, start at 0. It
-learns from what the generator draws at 256 px of real faces, through the quantiser at steps drawn by chance, and now
+learns from what the generator draws at 512 px of real faces, through the quantiser at steps drawn by chance, and now
 and then without the style layer. It goes on from RUN/style.pt, whichever machine made it. `export` writes
 encoder.safetensors with the averaged weights.
 
@@ -149,11 +149,11 @@ class Trainer:
         self.look(dev)
 
     def draw(self, latents: Tensor) -> Tensor:
-        """(N, base + style) to (N, 3, 256, 256), not clipped, so that no gradient is lost."""
+        """(N, base + style) to (N, 3, 512, 512), not clipped, so that no gradient is lost."""
         decoder = self.decoder
         w = (decoder.mean + latents[:, : self.base] @ decoder.synthesis)[:, None].repeat(1, 23, 1)
         style = (latents[:, self.base :] @ decoder.style).view(len(w), len(decoder.styles), -1)
-        face: Tensor = decoder.generator(w.index_add(1, decoder.styles, style), SIZE)
+        face: Tensor = decoder.generator(w.index_add(1, decoder.styles, style))
         return face
 
     @torch.inference_mode()
@@ -164,6 +164,7 @@ class Trainer:
         for name, faces in dev.items():
             target = to_tensor(faces[:12]).to(self.device)
             ours = torch.cat([self.draw(encoder(part) * self.unit) for part in target.split(4)])
+            ours = F.interpolate(ours, size=SIZE, mode="area")
             lpips = self.loss.lpips(ours, target).mean()
             ids = [self.loss.recogniser(arcface_crop(t)) for t in (ours, target)]
             self.record(set=name, lpips=round(float(lpips), 4), cosine=round(float((ids[0] * ids[1]).sum(1).mean()), 4))
