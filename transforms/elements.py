@@ -56,8 +56,8 @@ class Photo(_Row):
     """An image file's bytes.
 
     name: what the output is named after; empty: the whole uri without its scheme. origin: the file it was read from.
-    seeds: of the pseudonyms of its faces, in the order in which they are found, empty for one that has none; as secret as
-    the key (mien.transforms.pseudonyms).
+    seeds: of the pseudonyms of its faces, in the order in which they are found, empty for one that has none; as secret
+    as the key (mien.transforms.pseudonyms).
     """
 
     uri: str
