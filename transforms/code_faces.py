@@ -65,7 +65,7 @@ def align_faces(photo: PhotoInWork) -> PhotoInWork:
     }
     aligned: list[Pixels | None] = []
     for i, (face, decision) in enumerate(zip(photo.faces, photo.decisions, strict=True)):
-        if decision.action not in FALLBACK or not face.transform or _turned_away(face, decision.action):
+        if decision.action not in FALLBACK or refusal(face, decision.action):
             aligned.append(None)
             continue
         others = [mask for j in hidden if j != i for mask in masks[j] if _touches(face.transform, mask[0])]
@@ -78,6 +78,13 @@ def _crop(pixels: Pixels, face: Face) -> Pixels | None:
         return align_face(pixels, face.transform)
     except ValueError:  # a square far larger than the photo
         return None
+
+
+def refusal(face: Face, action: str) -> str:
+    """Why a face cannot be coded as the action asks, told before it is tried; empty where nothing is against it."""
+    if action not in FALLBACK:
+        return ""
+    return "turned away" if _turned_away(face, action) else "" if face.transform else "not aligned"
 
 
 def _turned_away(face: Face, action: str) -> bool:
@@ -184,9 +191,8 @@ def _coded(face: Face, decision: Decision, coded: tuple[bytes, float] | None, al
     action, rule = decision.action, decision.rule
     payload, score = coded or (b"", 0.0)
     if action in FALLBACK:
-        without = "turned away" if _turned_away(face, action) else "not aligned"
         failed = "no new face" if action == DEIDENTIFY else "not coded"
-        reason = without if not aligned else ""
+        reason = "" if aligned else refusal(face, action) or "not aligned"
         if aligned and score < FaceCodec.MIN_SCORE and (payload or score):
             reason = "not understood"
         elif aligned and not payload:

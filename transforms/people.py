@@ -66,10 +66,7 @@ class _FaceRows(beam.DoFn):
 
     def _rows(self, element: ListedFile | Photo) -> Iterable[FaceRow]:
         try:
-            is_file = isinstance(element, ListedFile)
-            photo = (
-                Photo(element.uri, read_file(element, self._max_bytes), element.name, element) if is_file else element
-            )
+            photo = self._read(element) if isinstance(element, ListedFile) else element
             work = find_faces(decode_photo(photo, self._max_pixels), self._detector, self._landmarker)
             age = photo.origin.modified if photo.origin else 0.0
             found = embeddings_of(work.pixels, work.faces)

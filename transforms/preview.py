@@ -16,13 +16,15 @@ import numpy as np
 from apache_beam.metrics import Metrics
 from PIL import Image
 
+from mien.models.faces import Face
 from mien.models.image import encode_image
 from mien.models.redaction import Hidden, redact_faces
 from mien.transforms.background import VERSION
+from mien.transforms.code_faces import FALLBACK, refusal
 from mien.transforms.decide import DecideFaces
 from mien.transforms.decode import MAX_PIXELS, DecodePhotos
 from mien.transforms.detect import DETECTORS, DetectFaces
-from mien.transforms.elements import HandledFace, PhotoInWork, PhotosAndFailures, SafePhoto, Written
+from mien.transforms.elements import Decision, HandledFace, PhotoInWork, PhotosAndFailures, SafePhoto, Written
 from mien.transforms.files import create, delete, files_named, write_whole
 from mien.transforms.names import join, normal_uri
 from mien.transforms.policy import Policy, load_policy
@@ -78,7 +80,8 @@ def preview(photo: PhotoInWork, policy: Policy) -> SafePhoto:
     scale = min(1.0, THUMBNAIL / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     small = np.array(Image.fromarray(hidden).resize(size, Image.Resampling.LANCZOS))
-    for number, (face, decision) in enumerate(zip(photo.faces, photo.decisions, strict=True), 1):
+    done = [would_be(face, decision) for face, decision in zip(photo.faces, photo.decisions, strict=True)]
+    for number, (face, decision) in enumerate(zip(photo.faces, done, strict=True), 1):
         x, y, w, h = (side * scale for side in face.box)
         ring = ((x + w / 2, y + h / 2), (max(w, 6.0), max(h, 6.0)), 0.0)
         cv2.ellipse(small, ring, COLOURS[decision.action], 2, cv2.LINE_AA)
@@ -86,10 +89,16 @@ def preview(photo: PhotoInWork, policy: Policy) -> SafePhoto:
         cv2.putText(small, str(number), place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 3, cv2.LINE_AA)
         cv2.putText(small, str(number), place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
     faces = tuple(
-        HandledFace(face.box, decision.action, decision.rule, decision.action, **measured)
-        for face, decision, measured in zip(photo.faces, photo.decisions, photo.measured, strict=True)
+        HandledFace(face.box, shown.action, shown.rule, decision.action, **measured)
+        for face, shown, decision, measured in zip(photo.faces, done, photo.decisions, photo.measured, strict=True)
     )
     return SafePhoto(photo.uri, photo.name, encode_image(small, "jpeg", 80), faces, policy.id, VERSION, photo.origin)
+
+
+def would_be(face: Face, decision: Decision) -> Decision:
+    """What would be done, as far as can be told without coding the face: what is not understood shows only then."""
+    reason = refusal(face, decision.action)
+    return Decision(FALLBACK[decision.action], f"{decision.rule} ({reason})") if reason else decision
 
 
 def lines_of(photo: SafePhoto) -> str:
