@@ -20,8 +20,8 @@ from mien.models.encoder import Encoder
 from mien.models.recogniser import arcface_crop
 
 SIZE = 256  # px of the generator's way and of the distance
-# The head for 256 px shows colours a little different from those of the 512 px picture. How different is measured now and
-# then, and taken as constant until the next time.
+# Steps after which is measured anew how the head for 256 px differs from the 512 px picture (in colours, most of all);
+# until the next time the difference is taken as constant.
 OFTEN = 8
 STEPS = {"good": 4, "best": 48}
 FREE = 0.5  # share of the steps that go without the quantiser

@@ -38,8 +38,8 @@ from mien.models.training.export import COLOUR_DEVIATION, COLOUR_SHAPE, table
 from mien.models.weight_files import pack_weights
 
 SETS = ("wild_train", "train", "train256")
-# Styles that gain from a direction of their own: 16 to 21 add nothing (TRAINING.md), and 22, the head's, would change the
-# colours of the three sizes apart.
+# Styles that gain from a direction of their own: 16 to 21 add nothing (TRAINING.md), and 22, the head's, would change
+# the colours of the three sizes apart.
 KEPT = [*range(16)]
 DIRECTIONS = 768
 CHANNELS, PLACES = {16: 32, 32: 16}, {16: 256, 32: 256}
