@@ -26,7 +26,7 @@ from mien.models.decoder import COLOURS, GAIN_STEP, SATURATIONS, FaceDecoder, La
 from mien.models.encoder import INPUT, Encoder
 from mien.models.errors import WeightsError
 from mien.models.recogniser import Recogniser, arcface_crop
-from mien.models.refinement import refine
+from mien.models.refinement import features, refine
 from mien.models.runtime import one_thread
 from mien.models.weight_files import read_weights
 
@@ -39,6 +39,7 @@ Images = NDArray[np.uint8]
 
 SIZE = 512
 FACE = (slice(int(0.30 * 128), int(0.86 * 128)), slice(int(0.24 * 128), int(0.76 * 128)))  # skin, in a 128 px face
+INNER = ((0.25, 0.9), (0.2, 0.8))  # rows and columns of the face, as shares of the aligned square
 SEEN = (slice(8, 29), slice(6, 26))  # the face, in a 32 px one
 REALISTIC = 0.85  # truncation towards the mean face, as StyleGAN's psi
 _AT_ONCE = 4  # faces drawn in one batch
@@ -60,7 +61,7 @@ class FaceCodec:
     whatever the batch and the number of threads.
     """
 
-    MIN_SCORE = 0.4  # below it a face was not understood; see the model card for what was measured
+    MIN_SCORE = 0.46  # below it a face was not understood; see the model card for what was measured
 
     def __init__(self, decoder: bytes, layers: bytes, encoder: bytes) -> None:
         self.decoder = FaceDecoder(decoder, layers)
@@ -140,7 +141,7 @@ class FaceCodec:
     def scores(self, faces: Images, payloads: Sequence[bytes]) -> NDArray[np.float32]:
         """How well each payload stands for its face, (N,) float32, 0 to 1.
 
-        Same person, and light and dark in the same places.
+        Same person, light and dark and features in the same places.
 
         Below MIN_SCORE the face was not understood (not a face, or hidden, or turned away), and the caller falls back.
         """
@@ -192,9 +193,18 @@ class FaceCodec:
         return found
 
     def _score(self, face: Tensor, person: Tensor, drawn: Tensor) -> float:
-        """Geometric mean of the recogniser's cosine and the correlation of light and dark, each 0 where negative."""
-        cosine = float((self._person_of(drawn) * person).sum())
-        return (max(cosine, 0.0) * max(_correlation(face, drawn), 0.0)) ** 0.5
+        """How well drawn (1, 3, 128, 128) stands for face (3, 256, 256), whose embedding is person.
+
+        Geometric mean of three likenesses, each 0 where negative: the recogniser's cosine, the correlation of light and
+        dark, and the mean cosine of the trunk's features over the face.
+        """
+        small = F.interpolate(face[None], size=128, mode="area")
+        likenesses = [
+            float((self._person_of(drawn) * person).sum()),
+            _correlation(face, drawn),
+            _feature_cosine(features(self._encoder, drawn), features(self._encoder, small)),
+        ]
+        return float(np.prod(np.maximum(likenesses, 0.0)) ** (1 / len(likenesses)))
 
     def _code(self, face: Tensor, ceiling: int, objective: Objective, effort: Effort) -> Coded:
         """One face (3, 256, 256) in -1..1."""
@@ -247,6 +257,15 @@ def _correlation(face: Tensor, drawn: Tensor) -> float:
     grey = [F.interpolate(t.mean(1, keepdim=True), size=32, mode="area")[0, 0][SEEN] for t in (drawn, face[None])]
     a, b = (g - g.mean() for g in grey)
     return float((a * b).sum() / ((a * a).sum() * (b * b).sum() + 1e-6).sqrt())
+
+
+def _feature_cosine(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
+    """Of maps (1, C, S, S) whose places have length 1, within the face; the first, finest map is left out."""
+    found = []
+    for a, b in zip(ours[1:], theirs[1:], strict=True):
+        rows, columns = (slice(round(low * a.shape[-1]), round(high * a.shape[-1])) for low, high in INNER)
+        found.append(float((a * b).sum(1)[:, rows, columns].mean()))
+    return float(np.mean(found))
 
 
 _NO_COLOURS = colour_values(np.zeros(COLOURS, np.int32))

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mien.models.appearance import Looks
-from mien.models.bitstream import read_payload, write_payload
-from mien.models.codec import COLOURS, FaceCodec
+from mien.models.bitstream import SPREAD, decode_section, read_header, write_base
+from mien.models.codec import FaceCodec
+from mien.models.decoder import BASE, COLOURS, Symbols
 from mien.models.deidentify import Deidentifier
 from mien.models.errors import PrivacyError
+from mien.models.evaluation.descriptors import DlibDescriptor
 from mien.models.gallery import embed
 from mien.models.training.data import read_faces
-from mien.models.training.evaluate import Dlib
 
 Floats = NDArray[np.floating]
 PARROT_RIDGE = 3.0
@@ -63,16 +64,28 @@ def report(name: str, similarity: Floats, own: NDArray[np.intp]) -> None:
     )
 
 
+def read_base(codec: FaceCodec, payload: bytes) -> tuple[Symbols, int]:
+    """Symbols and step of a payload's base layer."""
+    section = read_header(payload).sections[BASE]
+    return decode_section(section, codec.decoder.tables[BASE]), section.step
+
+
+def base_payload(codec: FaceCodec, symbols: NDArray[np.integer], step: int) -> bytes:
+    """The payload of any symbols of a base layer, as near to them as its tables reach."""
+    tables, row = codec.decoder.tables[BASE], step + SPREAD
+    return write_base(tables.code(tables.clip(symbols.astype(np.int32), row), row), step, 0, codec.decoder.number)
+
+
 def mixtures(codec: FaceCodec, payloads: list[bytes]) -> Iterator[tuple[str, list[bytes]]]:
     """Names and payloads of what can be made of stored ones, each in the place of the first."""
-    read = [read_payload(payload, codec.tables, codec._number) for payload in payloads]
+    read = [read_base(codec, payload) for payload in payloads]
     places = np.arange(len(read[0][0]))
 
     def written(symbols: list[Floats]) -> list[bytes]:
         parts = []
         for (own, step), mixed in zip(read, symbols, strict=True):
             whole = np.where(places < len(places) - COLOURS, np.rint(mixed), own).astype(np.int32)
-            parts.append(write_payload(codec.tables.clip(whole, step), step, codec.tables, codec._number))
+            parts.append(base_payload(codec, whole, step))
         return parts
 
     plain: list[Floats] = [symbols.astype(np.float64) for symbols, _ in read]
@@ -119,7 +132,7 @@ def main() -> None:
     )
     print(f"yaw and pitch within 8 degrees: {(turned < 8).all(1).mean():.3f}; bytes at most {max(map(len, payloads))}")
     if options.dlib:
-        dlib = Dlib(options.dlib)
+        dlib = DlibDescriptor(options.dlib)
         ours, theirs = (np.array([dlib(face) for face in part]) for part in (new, gallery))
         report("dlib", -np.linalg.norm(ours[:, None] - theirs[None], axis=-1), own)
     for name, mixed in mixtures(codec, payloads):
