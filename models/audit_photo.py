@@ -25,7 +25,7 @@ Pixels = npt.NDArray[np.uint8]
 Array = npt.NDArray[np.float64]
 Box = tuple[float, float, float, float]
 
-DETECTORS = ("mediapipe", "centerface")
+DETECTORS: tuple[str, ...] = ("mediapipe", "centerface")
 CELL = 0.5  # of a cell's detail that must be there for it to count as the original's
 ALIGNED_BOX: Box = (112.0, 140.0, 288.0, 330.0)  # of the face in an FFHQ-aligned 512 px picture
 ALLOWED = ("keep", "preserve")  # actions by which a rule lets a person stay recognisable

@@ -110,8 +110,9 @@ class Originals:
             self._by_stem.setdefault(posixpath.splitext(name)[0], []).append(name)
 
     def match(self, name: str, uri: str = "") -> ListedFile | None:
-        """The original of an output: the one it says it is made from, by its URI; the same path, or that less one or two suffixes (team.jpg.avif), or another suffix
-        (team.png of team.jpg). None where there is none, or several."""
+        """The original of an output: the one that it says it is made from, by its URI; the same path, or that less one
+        or two suffixes (team.jpg.avif), or another suffix (team.png of team.jpg). None where there is none, or several.
+        """
         if uri in self._by_uri:
             return self._take(self._by_uri[uri])
         stems = [name]
@@ -123,9 +124,8 @@ class Originals:
         for stem in stems[1:]:
             if len(found := self._by_stem.get(stem, [])) == 1:
                 return self._take(found[0])
-        for (
-            stem
-        ) in stems:  # OUTPUT is a folder below the job's; not the other way, where b/x.jpg would be taken for x.jpg
+        # OUTPUT may be a folder below the job's; the other way round b/x.jpg would be taken for x.jpg
+        for stem in stems:
             found = [original for original in self.by_name if original.endswith(f"/{stem}")]
             if len(found) == 1:
                 return self._take(found[0])
