@@ -30,8 +30,8 @@ Floats = NDArray[np.float64]
 STRANGER = 0.3
 # The same for everybody else's faces: 998 of 1,000 pairs are below it. Lower, a gallery would leave nobody to draw.
 LOOKALIKE = 0.45
-TRIES, CORRECTIONS = 24, 2
-CANDIDATES = 8  # draws, of which the one is taken that has to be moved least to have the looks
+TRIES, CORRECTIONS, WRITINGS = 24, 2, 3  # people; measured moves of each; writings of it, until the pose is right
+CANDIDATES = 4  # draws, of which the one is taken that has to be moved least to have the looks
 # Length of the recogniser's embedding before it is made 1: real faces in shared/faces/dev have at least 68; what is
 # blurred, behind sunglasses or no face any more has less than this. Looked at on 48 new faces.
 CLEAR = 56.0
@@ -39,7 +39,8 @@ MAX_MOUTH = 0.12  # by which the mouth may be opened otherwise than the original
 # With a seed: steps towards the person's own embedding before each correction, their length in deviations, and how much
 # further that embedding must be from the person's, so that the same draw is taken in each photo.
 LIKENING, LIKENING_STEP, MARGIN = 3, 0.4, 0.2
-TRUNCATION = 0.6  # of the prior, as StyleGAN's psi
+# Of the prior, as StyleGAN's psi; PERSON of it in the directions that change the person most, so that people differ.
+TRUNCATION, PERSON = 0.55, 0.85
 FARTHEST = 2.5  # deviations, of a latent
 MAX_TURN = 8.0  # degrees between the yaws and the pitches of the original and the new face
 # What is kept of the original is rounded to multiples of STEPS (units as in appearance.NAMES), within this range.
@@ -51,6 +52,7 @@ SKIN, MOUTH = slice(10, 13), NAMES.index("mouth_opening")
 PLAIN = np.array((0.0, -3.0, 0.05, 0.85, 0.08, 0.3, 0.0, -0.06, 0.0, 0.0, 5.25, 4.9, 4.75))
 FOLLOWED = slice(0, 3)  # what is corrected by measuring the drawn face: the rest comes with the latents well enough
 SEXES, AGES = (-0.7, 0.7), (0.5, 1.0, 1.5, 2.0)  # as the recogniser's embedding shows them, see training.person
+MAX_TRAITS = (1.0, 0.8)  # by which the new face's may be judged otherwise
 GAINS = 0.6  # the farthest that skin may be tinted, a logarithm
 SEED = 32  # bytes
 PACKAGED = pathlib.Path(__file__).parent / "weights" / "person.safetensors"
@@ -64,6 +66,7 @@ class Deidentifier:
         tensors = _tensors(codec.basis)
         self._mean, self._deviation = tensors["prior.mean"], tensors["prior.deviation"]
         self._looks_slope, self._looks_offset = tensors["looks.slope"], tensors["looks.offset"]
+        self._directions = tensors["person.directions"]
         self._looks_direction = tensors["looks.direction"]
         self._read, self._read_offset = tensors["traits.read"], tensors["traits.read_offset"]
         self._traits_slope, self._traits_offset = tensors["traits.slope"], tensors["traits.offset"]
@@ -117,25 +120,37 @@ class Deidentifier:
                 own, clear = self._seen(self._codec.draw_base(self._latents(self._towards(person, PLAIN)), 256))
                 if known @ own >= STRANGER - MARGIN or clear < CLEAR:
                     continue
-            latents, drawn = self._pose(person, wanted, own)
+            place, drawn = self._pose(person, wanted, own)
             if drawn is None:
                 continue
-            payload = self._codec.write_base(latents, np.clip(wanted[SKIN] - drawn[SKIN], -GAINS, GAINS), BASE_BYTES)
-            new = self._codec.decode(payload)
-            seen = self._looks.measure(new)
-            if seen is None or np.abs(seen[:2] - looks[:2]).max() > MAX_TURN:
-                continue
-            embedding, clear = self._seen(new)
-            good = clear >= CLEAR and abs(seen[MOUTH] - looks[MOUTH]) < MAX_MOUTH
-            # another draw for its looks alone would be another person in this photo than in the others
-            if (others @ embedding < limits).all() and (good or seed is not None):
-                return payload
+            for _ in range(WRITINGS):
+                gains = np.clip(wanted[SKIN] - drawn[SKIN], -GAINS, GAINS)
+                payload = self._codec.write_base(self._latents(place), gains, BASE_BYTES)
+                new = self._codec.decode(payload)
+                seen = self._looks.measure(new)
+                if seen is None:
+                    break
+                if np.abs(seen[:2] - looks[:2]).max() > MAX_TURN:  # the quantiser turned the head
+                    place = self._corrected(place, wanted, seen)
+                    continue
+                embedding, clear = self._seen(new)
+                good = clear >= CLEAR and abs(seen[MOUTH] - looks[MOUTH]) < MAX_MOUTH
+                if traits is not None:
+                    good = good and bool((np.abs(self._judged(embedding) - traits) < MAX_TRAITS).all())
+                # another draw for its looks alone would be another person in this photo than in the others
+                if (others @ embedding < limits).all() and (good or seed is not None):
+                    return payload
+                break
         raise PrivacyError(f"none of {TRIES} new faces was unlike the original")
 
     def traits(self, embedding: Floats) -> Floats:
         """Apparent sex and age, (2,), rounded to SEXES and AGES."""
-        found = self._read @ embedding + self._read_offset
-        return np.array([min(scale, key=lambda v: abs(v - f)) for scale, f in zip((SEXES, AGES), found, strict=True)])
+        found = zip((SEXES, AGES), self._judged(embedding), strict=True)
+        return np.array([min(scale, key=lambda value: abs(value - judged)) for scale, judged in found])
+
+    def _judged(self, embedding: Floats) -> Floats:
+        found: Floats = self._read @ embedding + self._read_offset
+        return found
 
     def _person(self, secret: bytes, attempt: int, traits: Floats | None, wanted: Floats) -> Floats:
         """A draw of the prior, (drawn,) in deviations, of these traits, for the wanted looks.
@@ -145,6 +160,7 @@ class Deidentifier:
         seed = hashlib.sha256(b"mien person %d " % attempt + secret).digest()
         random = np.random.Generator(np.random.PCG64(int.from_bytes(seed, "big")))
         people = random.standard_normal((CANDIDATES, len(self._looks_direction))) * TRUNCATION
+        people += people @ self._directions @ self._directions.T * (PERSON / TRUNCATION - 1)
         if traits is not None:
             people += (traits - self._traits_offset - people @ self._traits_slope.T) @ self._traits_direction.T
         moved = [float(np.linalg.norm(self._towards(person, wanted) - person)) for person in people]
@@ -162,8 +178,15 @@ class Deidentifier:
         latents[: len(place)] += self._deviation[: len(place)] * place
         return latents
 
-    def _pose(self, person: Floats, wanted: Floats, own: Floats | None) -> tuple[NDArray[np.float32], Floats | None]:
-        """Latents of a person with the wanted looks, and the looks that they were seen to have.
+    def _corrected(self, place: Floats, wanted: Floats, seen: Floats) -> Floats:
+        """The place moved by what the looks that were seen there miss."""
+        missing = np.zeros(len(NAMES))
+        missing[FOLLOWED] = (wanted - seen)[FOLLOWED]
+        found: Floats = np.clip(place + self._looks_direction @ missing, -FARTHEST, FARTHEST)
+        return found
+
+    def _pose(self, person: Floats, wanted: Floats, own: Floats | None) -> tuple[Floats, Floats | None]:
+        """Where, in deviations, a person has the wanted looks, and the looks that were seen there.
 
         own: the embedding that the drawn face is to keep.
         """
@@ -172,14 +195,11 @@ class Deidentifier:
             if own is not None and correction < CORRECTIONS:
                 for _ in range(LIKENING):
                     place = np.clip(place + LIKENING_STEP * self._likening(place, own), -FARTHEST, FARTHEST)
-            latents = self._latents(place)
-            seen = self._looks.measure(self._codec.draw_base(latents, 256))
+            seen = self._looks.measure(self._codec.draw_base(self._latents(place), 256))
             if seen is None or correction == CORRECTIONS:
                 break
-            missing = np.zeros(len(NAMES))
-            missing[FOLLOWED] = (wanted - seen)[FOLLOWED]
-            place = np.clip(place + self._looks_direction @ missing, -FARTHEST, FARTHEST)
-        return latents, seen
+            place = self._corrected(place, wanted, seen)
+        return place, seen
 
     def _likening(self, place: Floats, own: Floats) -> Floats:
         """The direction, of length 1, in which the face becomes most like the embedding, its looks unchanged."""

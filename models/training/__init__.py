@@ -1,4 +1,4 @@
-"""How the face models are trained; imports neither Beam nor MediaPipe, so that it runs on a bare GPU machine too.
+"""How the face models are trained; never imports Beam, and MediaPipe only in 9 and 10: it runs on a bare GPU machine.
 
 In order, each a `python -m mien.models.training.NAME --help`:
 
@@ -10,6 +10,8 @@ In order, each a `python -m mien.models.training.NAME --help`:
 6. train: the encoder
 7. export: the package's weights, static tables included
 8. evaluate: bytes, LPIPS, two recognisers, milliseconds
+9. person: what new people are drawn with by models/deidentify.py
+10. privacy: re-identification of faces after that
 
 On a busy machine with two cores set first (2 to 5 times):
 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=20000000000 MALLOC_TOP_PAD_=268435456 MALLOC_ARENA_MAX=1

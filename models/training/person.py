@@ -32,6 +32,7 @@ from mien.models.training.samples import sample_w
 SIZE, PRIOR, SEED = 256, 20000, 1
 RIDGE, TRAIT_RIDGE = 60.0, 2.0
 PERSON_COST = 300.0  # k
+PERSON = 16  # directions that move the embedding most
 DRAWN = 64  # latents that are drawn and moved: finer ones stay at their mean, and leave the bytes to these
 OUTLIER = 3.5  # deviations
 # Sample, m or f (- where unclear), and c(hild), y(oung), m(iddle-aged), o(ld).
@@ -47,7 +48,7 @@ LABELS = """
 214mo 215mm 216mm 217fm 218fy 220fm 221mo 222-c 223fy 224-c 226my 228mm 230my 231fy 232fm 233-c 234fy 237mm 238my 239my
 """
 log = logging.getLogger(__name__)
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating]
 
 
 def ridge(inputs: Floats, outputs: Floats, penalty: float) -> Floats:
@@ -122,6 +123,7 @@ def fit(latents: Floats, looks: Floats, embeddings: Floats) -> dict[str, NDArray
     tensors = {
         "prior.mean": mean.astype(np.float32),
         "prior.deviation": deviation.astype(np.float32),
+        "person.directions": np.linalg.svd(person).Vh[:PERSON].T.astype(np.float16),
         "looks.slope": slope.astype(np.float16),
         "looks.offset": offset.astype(np.float32),
         "looks.direction": right_inverse(slope, metric, 0.02 * spread**2).astype(np.float16),
