@@ -22,6 +22,9 @@ from mien.models.decoder import BASE, FaceDecoder, Latents, Symbols
 # The share of a step from which on a value is rounded up, less 1: small symbols cost more bits than they are worth. The
 # others let a payload fill its ceiling, where the next finer step does not fit.
 ROUND_UP, ROUNDINGS = 0.4, (0.4, 0.34, 0.28, 0.46)
+# What an error counts, by layer: the grids' coordinates are less visible than their scales say (by 0.25 the style layer
+# gets its share of 1,200 bytes, by 1 the grids take them all and the person is less alike).
+WEIGHTS = (1.0, 1.0, 0.25, 0.25)
 BASE_BYTES = 64  # of the base section at most, so that it stands alone in as many
 
 
@@ -76,6 +79,7 @@ def _curve(
     steps: NDArray[np.float32],
     colours: Symbols | None,
     roundings: Sequence[float],
+    weight: float,
 ) -> _Curve:
     """colours: behind the symbols of the base layer, whose tables are always those of its step; None elsewhere."""
     lengths, errors, chosen, rows = [], [], [], []
@@ -91,13 +95,13 @@ def _curve(
             bits = tables.estimate(symbols, row)
         length = bits / 8 + (HEADER.size if colours is not None else SECTION)
         lengths.append(length if colours is None or length < BASE_BYTES else math.inf)
-        errors.append(float(np.square(values - symbols[: len(values)] * steps[step]).sum()))
+        errors.append(weight * float(np.square(values - symbols[: len(values)] * steps[step]).sum()))
         found.append(symbols)
         chosen.append(step)
         rows.append(row)
     if colours is None:
         lengths.append(0.0)
-        errors.append(float(np.square(values).sum()))
+        errors.append(weight * float(np.square(values).sum()))
         found.append(None)
         chosen.append(0)
         rows.append(0)
@@ -116,7 +120,7 @@ def allocate(decoder: FaceDecoder, latents: Latents, colours: Symbols, ceiling: 
     values[BASE] = (base.detach() - decoder.centre).numpy()
     roundings = ROUNDINGS if exact else (ROUND_UP,)
     curves = {
-        i: _curve(v, decoder.tables[i], decoder.steps, colours if i == BASE else None, roundings)
+        i: _curve(v, decoder.tables[i], decoder.steps, colours if i == BASE else None, roundings, WEIGHTS[i])
         for i, v in enumerate(values)
         if v is not None
     }

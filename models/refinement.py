@@ -26,8 +26,8 @@ OFTEN = 8
 STEPS = {"good": 4, "best": 48}
 FREE = 0.5  # share of the steps that go without the quantiser
 # Adam's rates, falling to a fiftieth along a half cosine: of the base layer in units of each latent's deviation, of the
-# others in the latents' own units (tried on faces/dev: three times as much diverges, a third converges too slowly)
-RATES = {BASE: 0.08, STYLE: 0.01, GRID_16: 0.002, GRID_32: 0.002}
+# others in the latents' own units (style: three times as much diverges, a third converges too slowly)
+RATES = {BASE: 0.08, STYLE: 0.01, GRID_16: 0.0007, GRID_32: 0.0007}
 COLOUR_RATE = 0.01
 # the grids cost many bytes for what they bring, and many steps: from this ceiling on they are tried, by best alone
 LEAST = {BASE: 0, STYLE: 0, GRID_16: 400, GRID_32: 600}
