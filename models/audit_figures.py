@@ -37,6 +37,9 @@ TELLING_SIDE = 32  # pixels below which two originals are not taken for one pers
 MAX_FACES = 2000  # originals that are compared all with all; of more so many are drawn
 PARROT_LIMIT = 3.0  # times chance
 LEFT = ("as it was", "partly as it was", "recognisable")
+# Of a false find of one detector nothing can be told, and of what is no face any more a parrot learns only the colours
+# of a photo: what the whole of an output gives away is judged by these.
+AGREED, SEEN = "no rule, found by both detectors", "of these, a face is seen"
 VERDICTS = ("kept by a rule", *LEFT, "changed", "gone")
 
 
@@ -131,21 +134,21 @@ def verdict(face: OutputFace, linked: Sequence[str]) -> str:
 
 def figures(faces: Sequence[tuple[int, OutputFace]], rows: Sequence[Json], gallery: Gallery) -> Json:
     """All figures of one view of the outputs: what a viewer shows, or what restore brings back."""
-    groups = {"every place": list(range(len(faces)))}
-    actions = sorted({face.action for _, face in faces})
-    if actions not in ([], [""]):
-        groups["not kept by a rule"] = [i for i, (_, face) in enumerate(faces) if face.action not in ALLOWED]
-        for action in actions:
-            groups[f"action {action}" if action else "no record"] = [
-                i for i, (_, face) in enumerate(faces) if face.action == action
-            ]
+    hidden = [i for i, (_, face) in enumerate(faces) if face.action not in ALLOWED]
+    agreed = [i for i in hidden if len(faces[i][1].original.found_by) == len(DETECTORS)]
+    groups = {"every place": list(range(len(faces))), AGREED: agreed, SEEN: [i for i in agreed if faces[i][1].seen_by]}
+    for action in sorted({face.action for _, face in faces if face.action}):
+        groups[f"action {action}"] = [i for i, (_, face) in enumerate(faces) if face.action == action]
+    named: dict[tuple[int, ...], list[str]] = {}
+    for name, members in groups.items():
+        named.setdefault(tuple(members), []).append(name)
     return {
         "faces": len(faces),
         "verdicts": {name: sum(row["verdict"] == name for row in rows) for name in VERDICTS},
         "sizes": _sizes(faces, rows),
         "reidentification": [
-            {"group": name, **found}
-            for name, members in groups.items()
+            {"group": "; ".join(names), **found}
+            for members, names in named.items()
             if (found := _group([faces[i][1] for i in members], gallery))
         ],
         "distortion": _distortion([face for _, face in faces]),
@@ -282,21 +285,24 @@ def findings(view: str, found: Json, undecided: int) -> list[Json]:
     """What of a view's figures is a reason to worry: kind, view, count and detail."""
     told: list[Json] = []
     for name in LEFT:
-        if count := found["verdicts"][name]:
-            told.append({"kind": f"face {name}", "view": view, "count": count, "detail": "allowed by no rule"})
+        both = sum(size["agreed"][name] for size in found["sizes"])
+        alone = sum(size["one_only"][name] for size in found["sizes"])
+        for kind, count in ((f"face {name}", both), (f"place {name}, found by one detector", alone)):
+            if count:
+                told.append({"kind": kind, "view": view, "count": count, "detail": "allowed by no rule"})
     if undecided:
         detail = "both detectors see a face where the output's record has none"
         told.append({"kind": "face without a decision", "view": view, "count": undecided, "detail": detail})
-    groups = {group["group"]: group for group in found["reidentification"]}
-    group = groups.get("not kept by a rule" if len(groups) > 1 else "every place")  # of a record, only what it hides
-    if group is None:
-        return told
+    named = {name: group for group in found["reidentification"] for name in group["group"].split("; ")}
+    nothing: Json = {"recognisers": [], "parrots": [], "faces": 0}
+    group = named.get(AGREED, nothing)
     for one in group["recognisers"]:
         if one["above_chance"]:
             detail = f"rank-1 {one['rank1'][0]:.1%}, chance {one['chance1']:.1%}"
             told.append(
                 {"kind": f"linked by {one['recogniser']}", "view": view, "count": group["faces"], "detail": detail}
             )
+    group = named.get(SEEN, nothing)
     for one in group["parrots"]:
         # the parrot that learns from appearance finds pose and light too, which a new face keeps: told, but no finding
         if one["level"] == "identity" and one.get("above_limit"):

@@ -27,7 +27,8 @@ _KEPT_TAGS = {"DateTime", "DateTimeOriginal", "DateTimeDigitized", "OffsetTime",
 # XMP that mien writes itself: the mark of synthesis and what says that it is XMP.
 _PLAIN_XMP = re.compile(
     rb"http://(ns\.adobe\.com|www\.w3\.org|purl\.org|iptc\.org|cv\.iptc\.org|ns\.useplus\.org)[^\s\"'<>]*"
-    rb"|W5M0MpCehiHzreSzNTczkc9d|compositeWithTrainedAlgorithmicMedia|trainedAlgorithmicMedia|mien[ /0-9.a-z+]*"
+    rb"|adobe:ns:meta/|W5M0MpCehiHzreSzNTczkc9d|compositeWithTrainedAlgorithmicMedia|trainedAlgorithmicMedia"
+    rb"|\bmien [0-9][0-9.a-z+]*"
 )
 _GENERIC = re.compile(
     rb"^(https?://\S*|ICC_PROFILE|Photoshop 3\.0|8BIM.*|Adobe_?\w*|JFIF|[A-Za-z]+:[A-Za-z]+|xpacket.*|[0\s.,:/-]+"
