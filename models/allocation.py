@@ -80,11 +80,12 @@ def _curve(
     colours: Symbols | None,
     roundings: Sequence[float],
     weight: float,
+    finest: int,
 ) -> _Curve:
     """colours: behind the symbols of the base layer, whose tables are always those of its step; None elsewhere."""
     lengths, errors, chosen, rows = [], [], [], []
     found: list[Symbols | None] = []
-    for step, round_up in itertools.product(range(len(steps)), roundings):
+    for step, round_up in itertools.product(range(finest, len(steps)), roundings):
         symbols = _quantise(values, steps[step], round_up)
         if colours is None:
             row, bits = tables.best_row(symbols, step)
@@ -108,11 +109,14 @@ def _curve(
     return _Curve(np.array(lengths), np.array(errors), found, chosen, rows)
 
 
-def allocate(decoder: FaceDecoder, latents: Latents, colours: Symbols, ceiling: int, exact: bool = True) -> Allocation:
+def allocate(
+    decoder: FaceDecoder, latents: Latents, colours: Symbols, ceiling: int, exact: bool = True, finest: int = 0
+) -> Allocation:
     """The layers and steps with the least error of the latents whose payload has at most `ceiling` bytes.
 
     colours: (4,) the base layer's last symbols. exact: by the real coder, else by the tables' estimate alone, which is
-    quicker and a byte or two off. ValueError where not even the coarsest base layer fits.
+    quicker and a byte or two off. finest: step of the enhancement layers, for latents that are not known any better.
+    ValueError where not even the coarsest base layer fits.
     """
     values = [None if layer is None else layer.detach().numpy() for layer in latents.layers]
     base = latents.layers[BASE]
@@ -120,7 +124,15 @@ def allocate(decoder: FaceDecoder, latents: Latents, colours: Symbols, ceiling: 
     values[BASE] = (base.detach() - decoder.centre).numpy()
     roundings = ROUNDINGS if exact else (ROUND_UP,)
     curves = {
-        i: _curve(v, decoder.tables[i], decoder.steps, colours if i == BASE else None, roundings, WEIGHTS[i])
+        i: _curve(
+            v,
+            decoder.tables[i],
+            decoder.steps,
+            colours if i == BASE else None,
+            roundings,
+            WEIGHTS[i],
+            0 if i == BASE else finest,
+        )
         for i, v in enumerate(values)
         if v is not None
     }
