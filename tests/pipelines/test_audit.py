@@ -168,7 +168,8 @@ def test_coded_photos_are_seen_as_shown_and_as_restored(compressed: Compressed, 
     coded = [i for i, row in enumerate(shown) if row["action"] == "preserve"]
     assert len(shown) == len(restored) > len(coded) > 0
     assert {shown[i]["verdict"] for i in coded} <= {"gone", "changed"}
-    assert sum(bool(restored[i]["seen_by"]) for i in coded) > sum(bool(shown[i]["seen_by"]) for i in coded)
+    # a detector alone may take what is filled in for a face
+    assert sum(len(restored[i]["seen_by"]) for i in coded) > sum(len(shown[i]["seen_by"]) for i in coded)
     likeness = [[rows[i]["similarity"]["mobilefacenet"] for i in coded] for rows in (shown, restored)]
     assert np.mean(likeness[1]) > np.mean(likeness[0]) + 0.1
     kept = [row for row in shown if row["action"] == "keep"]
