@@ -45,7 +45,6 @@ REALISTIC = 0.85  # truncation towards the mean face, as StyleGAN's psi
 # Step of the style layer under effort fast: the encoder does not know it any better, and finer steps cost bytes for
 # nothing (measured on faces/dev and wild_dev, see the model card).
 FAST_FINEST = 12
-_AT_ONCE = 4  # faces drawn in one batch
 PACKAGED = pathlib.Path(__file__).parent / "weights"
 
 
@@ -136,8 +135,10 @@ class FaceCodec:
         """N payloads to (N, size, size, 3) uint8 RGB, as decode() does."""
         read = [self.decoder.read(payload)[1] for payload in payloads]
         faces = np.empty((len(read), size, size, 3), np.uint8)
-        for begin in range(0, len(read), _AT_ONCE):
-            faces[begin : begin + _AT_ONCE] = _to_uint8(self.decoder.draw(read[begin : begin + _AT_ONCE], size))
+        for i, latents in enumerate(
+            read
+        ):  # four in one batch took 1.4 times as long a face: their features leave the cache
+            faces[i] = _to_uint8(self.decoder.draw([latents], size))[0]
         return faces
 
     @torch.inference_mode()
