@@ -88,4 +88,5 @@ def test_a_disk_that_fills_up(photos: Path, tmp_path: Path) -> None:
     assert result.stderr.count("0 of 2 photos") == 2
     for kind in ("blobs", "parquet"):
         left = [path for path in (tmp_path / kind).rglob("*") if path.is_file()]
-        assert {path.name.split("-")[0] for path in left} == {"failures", "run", "run.json"}  # run-RUN.json: its history
+        # run-RUN.json is the run's record as it is kept
+        assert {path.name.split("-")[0] for path in left} == {"failures", "run", "run.json"}
