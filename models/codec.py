@@ -135,9 +135,7 @@ class FaceCodec:
         """N payloads to (N, size, size, 3) uint8 RGB, as decode() does."""
         read = [self.decoder.read(payload)[1] for payload in payloads]
         faces = np.empty((len(read), size, size, 3), np.uint8)
-        for i, latents in enumerate(
-            read
-        ):  # four in one batch took 1.4 times as long a face: their features leave the cache
+        for i, latents in enumerate(read):  # a batch of four took 1.4 times as long a face: features leave the cache
             faces[i] = _to_uint8(self.decoder.draw([latents], size))[0]
         return faces
 

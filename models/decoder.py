@@ -58,9 +58,7 @@ class FaceDecoder:
         )
         self.steps_1, self.centre_1 = tensors.pop("steps").numpy(), tensors.pop("basis.centre").float()
         self.mean, self.synthesis = (tensors.pop(f"basis.{name}").float() for name in ("mean", "synthesis"))
-        self.tables = tuple(
-            read_tables(more, name.replace(" ", ""), 0 if i else COLOURS) for i, name in enumerate(LAYERS)
-        )
+        self.tables = tuple(read_tables(more, name, 0 if i else COLOURS) for i, name in enumerate(LAYERS))
         self.steps, self.centre = more["steps"].numpy(), more["base.centre"]
         self.styles = more["style.styles"]
         self.style = more["style.basis"]

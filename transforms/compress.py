@@ -11,7 +11,7 @@ from mien.transforms.decode import MAX_PIXELS, DecodePhotos
 from mien.transforms.detect import DETECTORS, DetectFaces
 from mien.transforms.elements import PhotosAndFailures
 from mien.transforms.policy import Policy, load_policy
-from mien.transforms.stage import Input, StageTransform, as_outputs
+from mien.transforms.stage import Input, StageTransform, as_outputs, one_after_another
 
 
 class CompressPhotos(StageTransform):
@@ -49,8 +49,5 @@ class CompressPhotos(StageTransform):
 
     def expand(self, photos: Input) -> PhotosAndFailures:
         done, failures = as_outputs(photos)
-        for stage in self._stages:
-            result = done | stage
-            done = result.photos
-            failures.append(result.failures)
-        return PhotosAndFailures(photos=done, failures=failures | beam.Flatten())
+        done, lost = one_after_another(done, self._stages)
+        return PhotosAndFailures(photos=done, failures=(*failures, *lost) | beam.Flatten())

@@ -28,7 +28,16 @@ from mien.transforms.elements import Decision, HandledFace, PhotoInWork, PhotosA
 from mien.transforms.files import create, delete, files_named, write_whole
 from mien.transforms.names import join, normal_uri
 from mien.transforms.policy import Policy, load_policy
-from mien.transforms.stage import NAMESPACE, Input, Stage, StageTransform, as_outputs, join_failures, through
+from mien.transforms.stage import (
+    NAMESPACE,
+    Input,
+    Stage,
+    StageTransform,
+    as_outputs,
+    join_failures,
+    one_after_another,
+    through,
+)
 
 LINES, SHEET = "dry-run.jsonl", "dry-run"
 THUMBNAIL = 480  # pixels of the longer side
@@ -162,12 +171,9 @@ class PreviewPhotos(StageTransform):
 
     def expand(self, photos: Input) -> PhotosAndFailures:
         done, failures = as_outputs(photos)
-        for stage in self._stages:
-            result = done | stage
-            done = result.photos
-            failures.append(result.failures)
+        done, lost = one_after_another(done, self._stages)
         seen = through(done, self._preview, SafePhoto)
-        return PhotosAndFailures(photos=seen.photos, failures=(*failures, seen.failures) | beam.Flatten())
+        return PhotosAndFailures(photos=seen.photos, failures=(*failures, *lost, seen.failures) | beam.Flatten())
 
 
 class _WriteSheets(beam.DoFn):

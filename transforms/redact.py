@@ -35,7 +35,7 @@ from mien.transforms.elements import (
 from mien.transforms.people import FaceRows, GiveSeeds
 from mien.transforms.policy import SHOWN, Policy, load_policy
 from mien.transforms.restore import ImageFormat, paste_coded
-from mien.transforms.stage import NAMESPACE, Input, Stage, StageTransform, as_outputs, through
+from mien.transforms.stage import NAMESPACE, Input, Stage, StageTransform, as_outputs, one_after_another, through
 from mien.transforms.verify import SURE, Leaks, leaks
 
 QUALITY = 90
@@ -222,9 +222,6 @@ class RedactPhotos(StageTransform):
         if self._key_file:
             rows = done | self._face_rows if self._rows is None else self._rows
             done = done | GiveSeeds(rows, self._key_file)
-        for stage in self._stages:
-            result = done | stage
-            done = result.photos
-            failures.append(result.failures)
+        done, lost = one_after_another(done, self._stages)
         safe = through(done, self._redact, SafePhoto)
-        return PhotosAndFailures(photos=safe.photos, failures=(*failures, safe.failures) | beam.Flatten())
+        return PhotosAndFailures(photos=safe.photos, failures=(*failures, *lost, safe.failures) | beam.Flatten())

@@ -29,6 +29,7 @@ from mien.models.bitstream import SPREAD
 from mien.models.codec import PACKAGED, FaceCodec
 from mien.models.decoder import STYLE, FaceDecoder
 from mien.models.encoder import Encoder
+from mien.models.generator import STYLES
 from mien.models.recogniser import arcface_crop
 from mien.models.training.data import SIZE, read_faces, to_tensor, to_uint8, vary, worsen
 from mien.models.training.layers import AN_OCTAVE, FINEST, NARROWEST
@@ -59,8 +60,7 @@ class Trainer:
         self.decoder, self.base = decoder, len(decoder.centre)
         deviation = style_deviation(decoder)
         start = read_weights((pathlib.Path(options.weights or PACKAGED) / "encoder.safetensors").read_bytes())
-        self.extra = {name: start.pop(name) for name in list(start) if name.startswith("latents.")}
-        self.unit = torch.cat([self.extra["latents.deviation"][: self.base].float(), deviation])
+        self.unit = torch.cat([start.pop("latents.deviation")[: self.base].float(), deviation])
         self.encoder = Encoder(len(self.unit)).eval()
         widened(start, len(self.unit))
         self.encoder.load_state_dict({name: value.float() for name, value in start.items()})
@@ -151,7 +151,7 @@ class Trainer:
     def draw(self, latents: Tensor) -> Tensor:
         """(N, base + style) to (N, 3, 512, 512), not clipped, so that no gradient is lost."""
         decoder = self.decoder
-        w = (decoder.mean + latents[:, : self.base] @ decoder.synthesis)[:, None].repeat(1, 23, 1)
+        w = (decoder.mean + latents[:, : self.base] @ decoder.synthesis)[:, None].repeat(1, STYLES, 1)
         style = (latents[:, self.base :] @ decoder.style).view(len(w), len(decoder.styles), -1)
         face: Tensor = decoder.generator(w.index_add(1, decoder.styles, style))
         return face
