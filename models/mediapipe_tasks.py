@@ -6,7 +6,6 @@ import os
 import re
 import tempfile
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,7 +20,9 @@ from mien.models.third_party import third_party_file
 # environment variable stops it: absl writes all to stderr until an initialisation that MediaPipe 1.2 never does.
 _NOISE = re.compile(rb"WARNING: Logging before |INFO: |[IW]\d{4} \d\d:")
 _stderr_lock = threading.Lock()
-_open_tasks: "weakref.WeakSet[Any]" = weakref.WeakSet()
+# Held until they are closed: a task that the garbage collector finds in a cycle waits in its __del__ for a thread that
+# the collector has ended already, for ever.
+_open_tasks: set[Any] = set()
 _opened_any = threading.Event()
 
 
