@@ -70,7 +70,9 @@ def _job(parser: argparse.ArgumentParser, module: str) -> None:
     parser.set_defaults(module=module, beam=True)
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder, glob or gs://, s3:// URI")
     parser.add_argument("--output", required=True, metavar="URI", help="folder for the results")
-    parser.add_argument("--overwrite", action="store_true", help="do everything again, and replace what is there")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--overwrite", action="store_true", help="do everything again, and replace what is there")
+    again.add_argument("--only-failed", action="store_true", help="do only what failed or was withheld before")
     parser.add_argument(
         "--workers", type=_number(1, 1024), metavar="N", help="processes on this machine (default: the cores)"
     )
