@@ -76,6 +76,19 @@ def _job(parser: argparse.ArgumentParser, module: str) -> None:
     parser.add_argument(
         "--workers", type=_number(1, 1024), metavar="N", help="processes on this machine (default: the cores)"
     )
+    parser.add_argument(
+        "--photo-seconds",
+        type=_number(1, 10**6),
+        metavar="N",
+        help="a photo at most, then it is given up (600; with --effort good 3600, best 36000)",
+    )
+    parser.add_argument(
+        "--photo-memory",
+        type=_number(500, 10**6),
+        default=8000,
+        metavar="MB",
+        help="a photo's process at most, models included (8000)",
+    )
     _verbosity(parser)
 
 

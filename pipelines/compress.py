@@ -7,6 +7,7 @@ import apache_beam as beam
 from mien.models.codec import FaceCodec
 from mien.pipelines.run import Job, Plan
 from mien.transforms.background import VERSION
+from mien.transforms.code_faces import SECONDS
 from mien.transforms.compress import CompressPhotos
 from mien.transforms.elements import CodedPhoto, PhotosAndFailures
 from mien.transforms.policy import load_policy
@@ -34,7 +35,15 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         "version": VERSION,
     }
     compress = CompressPhotos(
-        policy, args.face_bytes, args.effort, args.background, args.quality, args.detector, args.max_pixels, job.threads
+        policy,
+        args.face_bytes,
+        args.effort,
+        args.background,
+        args.quality,
+        args.detector,
+        args.max_pixels,
+        job.threads,
+        job.limits(SECONDS[args.effort]),
     )
 
     def work(listed: PhotosAndFailures, _: beam.PCollection) -> PhotosAndFailures:

@@ -14,7 +14,6 @@ import os
 import socket
 import threading
 import time
-from types import TracebackType
 from typing import Any
 
 from apache_beam.io.filesystems import FileSystems
@@ -49,7 +48,7 @@ class Lock:
             self._take_object()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self._ended.set()
         if self._file >= 0:
             delete(self._path)

@@ -12,7 +12,6 @@ import uuid
 from collections.abc import Iterator
 
 import apache_beam as beam
-from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from mien.pipelines.resume import INDEX, Wanted, index_row

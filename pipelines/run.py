@@ -19,7 +19,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics, MetricsFilter
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.runner import PipelineResult, create_runner
 
 from mien.models.runtime import cores
@@ -41,6 +41,7 @@ from mien.pipelines.resume import (
 )
 from mien.transforms.elements import CodedPhoto, Failure, ListedFile, Photo, PhotosAndFailures, SafePhoto, Written
 from mien.transforms.files import delete, files_named, read_bytes, write_whole
+from mien.transforms.isolate import LIMITS, Limits
 from mien.transforms.manifest import commit, hidden_folder
 from mien.transforms.names import common_root, is_local, join, normal_uri
 from mien.transforms.read import ListFiles, folder_of, list_files
@@ -97,7 +98,14 @@ class Job:
         self.options = _engine(beam_words, self.workers, args.workers is not None)
         # what runs elsewhere starts one process for each core
         self.threads = max(1, cores() // self.workers) if self._local else 1
+        self._seconds: int | None = args.photo_seconds
+        self._megabytes: int = args.photo_memory
         self._address: tuple[str, int] | None = None
+
+    def limits(self, seconds: float = LIMITS.seconds) -> Limits:
+        """What a photo may take; seconds: if nothing is said about it."""
+        threads = self._local and self.options.view_as(DirectOptions).direct_running_mode == "multi_threading"
+        return Limits(self._seconds or seconds, self._megabytes, self.workers if threads else 1)
 
     @property
     def _local(self) -> bool:
