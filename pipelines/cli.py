@@ -70,9 +70,24 @@ def _job(parser: argparse.ArgumentParser, module: str) -> None:
     parser.set_defaults(module=module, beam=True)
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder, glob or gs://, s3:// URI")
     parser.add_argument("--output", required=True, metavar="URI", help="folder for the results")
-    parser.add_argument("--overwrite", action="store_true", help="do everything again, and replace what is there")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--overwrite", action="store_true", help="do everything again, and replace what is there")
+    again.add_argument("--only-failed", action="store_true", help="do only what failed or was withheld before")
     parser.add_argument(
         "--workers", type=_number(1, 1024), metavar="N", help="processes on this machine (default: the cores)"
+    )
+    parser.add_argument(
+        "--photo-seconds",
+        type=_number(1, 10**6),
+        metavar="N",
+        help="a photo at most, then it is given up (600; with --effort good 3600, best 36000)",
+    )
+    parser.add_argument(
+        "--photo-memory",
+        type=_number(500, 10**6),
+        default=8000,
+        metavar="MB",
+        help="a photo's process at most, models included (8000)",
     )
     _verbosity(parser)
 

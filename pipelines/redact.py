@@ -10,7 +10,7 @@ from mien.models.codec import FaceCodec
 from mien.models.gallery import gallery_digest
 from mien.pipelines.run import Job, Plan, warn_unmarked
 from mien.transforms.background import VERSION
-from mien.transforms.code_faces import GENERATED
+from mien.transforms.code_faces import GENERATED, SECONDS
 from mien.transforms.decide import same_decisions
 from mien.transforms.elements import PhotosAndFailures, SafePhoto
 from mien.transforms.people import FaceRows, gallery
@@ -36,8 +36,9 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
     if args.no_synthesis_mark and policy.actions & GENERATED and not args.dry_run:
         warn_unmarked()
     settings = _settings(args, policy, key_id)
+    limits = job.limits(SECONDS[args.effort])
     if args.dry_run:
-        preview = PreviewPhotos(policy, args.detector, args.max_pixels, job.threads)
+        preview = PreviewPhotos(policy, args.detector, args.max_pixels, job.threads, limits)
 
         def look(listed: PhotosAndFailures, _: beam.PCollection) -> PhotosAndFailures:
             seen = listed | ReadFiles(args.max_bytes) | preview
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
     def work(listed: PhotosAndFailures, everything: beam.PCollection) -> PhotosAndFailures:
         rows = None
         if key_id and "deidentify" in policy.actions:
-            rows = everything | FaceRows(args.detector, args.max_bytes, args.max_pixels, job.threads)
+            rows = everything | FaceRows(args.detector, args.max_bytes, args.max_pixels, job.threads, limits)
         redact = RedactPhotos(
             policy,
             args.image_format,
@@ -65,6 +66,7 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
             job.threads,
             args.key_file or "",
             rows,
+            limits,
         )
         safe = listed | ReadFiles(args.max_bytes) | redact
         told = PhotosAndFailures(photos=job.tell_done(safe.photos, SafePhoto), failures=safe.failures)

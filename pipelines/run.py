@@ -1,6 +1,7 @@
 """What every job does around its pipeline: checks, the engine, the failures file, run.json, the exit status."""
 
 import argparse
+import contextlib
 import datetime
 import hashlib
 import importlib.metadata
@@ -18,14 +19,17 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics, MetricsFilter
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.runner import PipelineResult, create_runner
 
 from mien.models.runtime import cores
 from mien.models.third_party import weights_digests
 from mien.pipelines import JobError
+from mien.pipelines.lock import Lock
 from mien.pipelines.progress import DONE, FAILED, LISTED, Progress, Tell
+from mien.pipelines.recover import WriteJournal, recover
 from mien.pipelines.resume import (
+    FAILED_FILES,
     INDEX,
     NOT_READ,
     OnlyLeft,
@@ -35,12 +39,13 @@ from mien.pipelines.resume import (
     WriteLines,
     fingerprint,
 )
-from mien.transforms.elements import CodedPhoto, Failure, ListedFile, Photo, PhotosAndFailures, SafePhoto
+from mien.transforms.elements import CodedPhoto, Failure, ListedFile, Photo, PhotosAndFailures, SafePhoto, Written
 from mien.transforms.files import delete, files_named, read_bytes, write_whole
+from mien.transforms.isolate import LIMITS, Limits
+from mien.transforms.manifest import commit, hidden_folder
 from mien.transforms.names import common_root, is_local, join, normal_uri
 from mien.transforms.read import ListFiles, folder_of, list_files
 from mien.transforms.stage import NAMESPACE
-from mien.transforms.write_parquet import hidden_folder
 
 LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 OK, BAD_COMMAND, SOME_FAILED = 0, 2, 3
@@ -83,6 +88,7 @@ class Job:
         self.inputs = [normal_uri(uri) for uri in args.inputs]
         self.output = normal_uri(args.output)
         self.overwrite: bool = args.overwrite
+        self.only_failed: bool = args.only_failed
         self.quiet: bool = args.quiet
         # of two runs the later one sorts last, however soon it follows
         self.run_id = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S.%f}-{uuid.uuid4().hex[:4]}"
@@ -92,7 +98,14 @@ class Job:
         self.options = _engine(beam_words, self.workers, args.workers is not None)
         # what runs elsewhere starts one process for each core
         self.threads = max(1, cores() // self.workers) if self._local else 1
+        self._seconds: int | None = args.photo_seconds
+        self._megabytes: int = args.photo_memory
         self._address: tuple[str, int] | None = None
+
+    def limits(self, seconds: float = LIMITS.seconds) -> Limits:
+        """What a photo may take; seconds: if nothing is said about it."""
+        threads = self._local and self.options.view_as(DirectOptions).direct_running_mode == "multi_threading"
+        return Limits(self._seconds or seconds, self._megabytes, self.workers if threads else 1)
 
     @property
     def _local(self) -> bool:
@@ -113,17 +126,34 @@ class Job:
         """Runs the plan; the exit status. Raises JobError for what keeps it from starting or stops it."""
         FileSystems.set_options(self.options)
         self._check(plan)
+        with contextlib.ExitStack() as stack:
+            try:
+                files_named(self.output, INDEX, "")  # says at once that there is no bucket; an upload tries for minutes
+                lock = stack.enter_context(Lock(self.output, self.run_id))
+                recover(self.output, lock.killed)
+                earlier = any(files_named(self.output, *kind) for kind in ((INDEX, ".jsonl"), ("run-", ".json")))
+                if self.only_failed and not earlier:
+                    raise JobError(f"{self.output}: --only-failed, and no earlier run is there")
+            except JobError:
+                raise
+            except Exception as error:
+                raise JobError(f"{self.output}: cannot be written: {_reason(error)}") from error
+            return self._run(plan)
+
+    def _run(self, plan: Plan) -> int:
         started = time.time()
         progress = Progress(self.quiet)
         self._address = progress.address if self._local else None
         try:
             result = self._execute(plan)
+            commit(self.output, self.run_id)
+            delete(join(join(self.output, hidden_folder(self.run_id)), ""))
         except Exception as error:
             logging.getLogger(__name__).info("the job stopped", exc_info=True)
             raise JobError(f"the job stopped: {_reason(error)}") from error
         finally:
             progress.close()
-            delete(join(join(self.output, hidden_folder(self.run_id)), ""))
+            recover(self.output, killed=False)  # after an error or Ctrl-C: what is done stays done
         record = self._record(plan, result, started)
         self._write(record, "dry-run" if plan.dry else "run")
         if not self.quiet:
@@ -131,6 +161,8 @@ class Job:
         return SOME_FAILED if record["counts"]["withheld"] or record["counts"]["failed"] else OK
 
     def _check(self, plan: Plan) -> None:
+        if self.only_failed and plan.dry:
+            raise JobError("--only-failed does photos again, --dry-run does none")
         if self.output in self.inputs:
             raise JobError(f"{self.output} is both input and output")
         root = common_root(folder_of(uri, plan.suffixes) for uri in self.inputs)
@@ -140,23 +172,17 @@ class Job:
             except Exception as error:
                 message = str(error) if isinstance(error, FileNotFoundError) else f"{uri}: {_reason(error)}"
                 raise JobError(message) from error
-        probe = join(self.output, f".mien-probe-{self.run_id}")
-        try:
-            files_named(self.output, INDEX, "")  # says at once that there is no bucket; an upload tries for two minutes
-            write_whole(probe, b"")
-        except Exception as error:
-            raise JobError(f"{self.output}: cannot be written: {_reason(error)}") from error
-        finally:
-            delete(probe)
 
     def _execute(self, plan: Plan) -> PipelineResult:
         pipeline = beam.Pipeline(options=self.options)
         listed = pipeline | ListFiles(self.inputs, plan.suffixes, self.exclude)
         told = listed.photos | "TellListed" >> beam.ParDo(Tell(self._address, LISTED)).with_output_types(ListedFile)
-        left = told | OnlyLeft(self.output, plan.wanted, self.overwrite or plan.dry, self._address)
+        anew = self.overwrite or plan.dry
+        left = told | OnlyLeft(self.output, plan.wanted, anew, self._address, self.only_failed)
         written = plan.work(PhotosAndFailures(photos=left, failures=listed.failures), listed.photos)
         if not plan.dry:
-            _ = written.photos | WriteIndex(self.output, self.run_id, plan.wanted)
+            journal = beam.ParDo(WriteJournal(self.output, self.run_id, plan.wanted)).with_output_types(Written)
+            _ = written.photos | journal | WriteIndex(self.output, self.run_id, plan.wanted)
             if plan.withdraw and files_named(self.output, INDEX, ".jsonl"):
                 _ = written.failures | WithdrawWithheld(self.output)
         _ = (
@@ -171,7 +197,7 @@ class Job:
 
     @property
     def _failures_file(self) -> str:
-        return f"failures-{self.run_id}.jsonl"
+        return f"{FAILED_FILES}{self.run_id}.jsonl"
 
     def _record(self, plan: Plan, result: PipelineResult, started: float) -> dict[str, Any]:
         """What run.json says: the run's settings and what became of the photos. No names of photos, no pixels.
@@ -190,6 +216,7 @@ class Job:
             "settings": plan.settings,
             "fingerprint": fingerprint(plan.settings),
             "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+            "only_failed": self.only_failed,
             "engine": {"runner": self.options.view_as(StandardOptions).runner, "workers": self.workers},
             "counts": {
                 "in": counters.get("photos_in", 0),
@@ -305,7 +332,8 @@ def _reason(error: BaseException) -> str:
 
 def _summary(record: dict[str, Any]) -> str:
     counts, size = record["counts"], record["bytes"]
-    skipped = f", {counts['skipped']} done before" if counts["skipped"] else ""
+    passed = "passed over" if record["only_failed"] else "done before"
+    skipped = f", {counts['skipped']} {passed}" if counts["skipped"] else ""
     lost = counts["withheld"] + counts["failed"]
     failed = f"; {lost} not: see {record['failures']}" if lost else ""
     return (

@@ -26,18 +26,10 @@ from mien.transforms.decode import MAX_PIXELS, DecodePhotos
 from mien.transforms.detect import DETECTORS, DetectFaces
 from mien.transforms.elements import Decision, HandledFace, PhotoInWork, PhotosAndFailures, SafePhoto, Written
 from mien.transforms.files import create, delete, files_named, write_whole
+from mien.transforms.isolate import LIMITS, IsolatedStages, Limits, stages_of
 from mien.transforms.names import join, normal_uri
 from mien.transforms.policy import Policy, load_policy
-from mien.transforms.stage import (
-    NAMESPACE,
-    Input,
-    Stage,
-    StageTransform,
-    as_outputs,
-    join_failures,
-    one_after_another,
-    through,
-)
+from mien.transforms.stage import NAMESPACE, Input, Stage, StageTransform, as_outputs, join_failures, through
 
 LINES, SHEET = "dry-run.jsonl", "dry-run"
 THUMBNAIL = 480  # pixels of the longer side
@@ -154,7 +146,7 @@ class _Preview(Stage):
         yield preview(element, self._policy)
 
 
-class PreviewPhotos(StageTransform):
+class PreviewPhotos(IsolatedStages):
     """Photo -> SafePhoto with a small picture without any face, and what the policy decides on each."""
 
     def __init__(
@@ -163,17 +155,11 @@ class PreviewPhotos(StageTransform):
         detectors: Sequence[str] = DETECTORS,
         max_pixels: int = MAX_PIXELS,
         threads: int = 1,
+        limits: Limits = LIMITS,
     ) -> None:
-        super().__init__()
         policy = load_policy(policy) if isinstance(policy, str) else policy
-        self._stages = [DecodePhotos(max_pixels), DetectFaces(detectors, threads), DecideFaces(policy)]
-        self._preview = _Preview(policy)
-
-    def expand(self, photos: Input) -> PhotosAndFailures:
-        done, failures = as_outputs(photos)
-        done, lost = one_after_another(done, self._stages)
-        seen = through(done, self._preview, SafePhoto)
-        return PhotosAndFailures(photos=seen.photos, failures=(*failures, *lost, seen.failures) | beam.Flatten())
+        before = (DecodePhotos(max_pixels), DetectFaces(detectors, threads), DecideFaces(policy))
+        super().__init__([*stages_of(before), _Preview(policy)], SafePhoto, limits)
 
 
 class _WriteSheets(beam.DoFn):

@@ -26,7 +26,7 @@ from mien.models.outline import outline_of, paste_within
 from mien.models.redaction import Hidden, MaskKind, redact_faces
 from mien.models.runtime import tune_process
 from mien.transforms.background import SUFFIXES, VERSION
-from mien.transforms.code_faces import FACE_BYTES, GENERATED, CodeFaces, Effort, hidden_of
+from mien.transforms.code_faces import FACE_BYTES, GENERATED, SECONDS, CodeFaces, Effort, hidden_of
 from mien.transforms.decide import DecideFaces
 from mien.transforms.decode import MAX_PIXELS, DecodePhotos
 from mien.transforms.detect import DETECTORS, DetectFaces
@@ -39,10 +39,11 @@ from mien.transforms.elements import (
     Pixels,
     SafePhoto,
 )
+from mien.transforms.isolate import IsolatedStages, Limits, stages_of
 from mien.transforms.people import FaceRows, GiveSeeds
 from mien.transforms.policy import SHOWN, Policy, load_policy
 from mien.transforms.restore import ImageFormat, paste_coded
-from mien.transforms.stage import NAMESPACE, Input, Stage, StageTransform, as_outputs, one_after_another, through
+from mien.transforms.stage import NAMESPACE, Input, Stage
 from mien.transforms.verify import SURE, Leaks, leaks
 
 QUALITY = 90
@@ -228,7 +229,7 @@ class _Redact(Stage):
         yield self._redactor.redact(element)
 
 
-class RedactPhotos(StageTransform):
+class RedactPhotos(IsolatedStages):
     """Photo -> SafePhoto: an ordinary image file with nothing hidden in it; the policy says whose face is seen.
 
     Takes a PCollection of Photo or what ReadPhotos gives, whose failures it hands on. The result has .photos
@@ -238,7 +239,7 @@ class RedactPhotos(StageTransform):
     `preserve` leaves a face as it is, as `keep` does. keep: metadata that is written anew, see mien.models.metadata.
     key_file: a key's path or URI (mien.transforms.pseudonyms): with it one person gets the same new face in every photo
     under `deidentify`; rows: FaceRow of the whole collection, by default of these photos, then searched twice.
-    The others as in Redactor and CompressPhotos.
+    limits: of a photo, by default of time as the effort asks. The others as in Redactor and CompressPhotos.
     """
 
     def __init__(
@@ -256,27 +257,27 @@ class RedactPhotos(StageTransform):
         threads: int = 1,
         key_file: str = "",
         rows: beam.PCollection | None = None,
+        limits: Limits | None = None,
     ) -> None:
-        super().__init__()
         policy = load_policy(policy) if isinstance(policy, str) else policy
-        self._stages: list[beam.PTransform] = [
+        limits = limits or Limits(SECONDS[effort])
+        parts: list[IsolatedStages] = [
             DecodePhotos(max_pixels, keep),
             DetectFaces(detectors, threads),
             DecideFaces(uncoded_policy(policy)),
         ]
         if policy.actions & GENERATED:
-            self._stages.append(CodeFaces(policy, face_bytes, effort, threads))
+            parts.append(CodeFaces(policy, face_bytes, effort, threads))
         settings = (policy, tuple(detectors), image_format, quality, synthesis_mark, visible_mark)
-        self._redact = _Redact(threads, *settings)
+        super().__init__([*stages_of(parts), _Redact(threads, *settings)], SafePhoto, limits)
         self._key_file = key_file if "deidentify" in policy.actions else ""
         self._rows = rows
-        self._face_rows = FaceRows(detectors, max_pixels=max_pixels, threads=threads)
+        self._face_rows = FaceRows(detectors, max_pixels=max_pixels, threads=threads, limits=limits)
 
     def expand(self, photos: Input) -> PhotosAndFailures:
-        done, failures = as_outputs(photos)
         if self._key_file:
-            rows = done | self._face_rows if self._rows is None else self._rows
-            done = done | GiveSeeds(rows, self._key_file)
-        done, lost = one_after_another(done, self._stages)
-        safe = through(done, self._redact, SafePhoto)
-        return PhotosAndFailures(photos=safe.photos, failures=(*failures, *lost, safe.failures) | beam.Flatten())
+            named = photos["photos"] if isinstance(photos, dict) else photos
+            rows = named | self._face_rows if self._rows is None else self._rows
+            named = named | GiveSeeds(rows, self._key_file)
+            photos = {**photos, "photos": named} if isinstance(photos, dict) else named
+        return super().expand(photos)

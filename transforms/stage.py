@@ -68,18 +68,6 @@ def as_outputs(photos: Input) -> tuple[beam.PCollection, list[beam.PCollection]]
     return photos, []
 
 
-def one_after_another(
-    photos: beam.PCollection, stages: Iterable[beam.PTransform]
-) -> tuple[beam.PCollection, list[beam.PCollection]]:
-    """The photos that come through all the stages, and the failures of each."""
-    failures = []
-    for stage in stages:
-        result = photos | stage
-        photos = result.photos
-        failures.append(result.failures)
-    return photos, failures
-
-
 def join_failures(failures: beam.PCollection, before: list[beam.PCollection]) -> beam.PCollection:
     """One PCollection of a stage's failures and those from before it."""
     if not before:
