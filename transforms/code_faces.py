@@ -22,7 +22,7 @@ from mien.models.runtime import tune_process
 from mien.transforms.elements import CodedFace, Decision, PhotoInWork, PhotosAndFailures, Pixels
 from mien.transforms.people import gallery
 from mien.transforms.policy import Policy
-from mien.transforms.stage import NAMESPACE, Stage, StageTransform, through
+from mien.transforms.stage import NAMESPACE, Stage, StageTransform, through, with_time
 
 FACE_BYTES = 320
 Effort = Literal["fast", "good", "best"]
@@ -248,8 +248,14 @@ class FaceCodecHandler(ModelHandler[PhotoInWork, PhotoInWork, FaceModels]):
         """The batch's photos with coded faces."""
         started = time.monotonic()
         coded = code_photos(batch, model.codec, self._max_bytes, self._effort, model.deidentifier, model.avoid)
-        Metrics.distribution(NAMESPACE, "code_ms").update(round(1000 * (time.monotonic() - started)))
-        yield from coded
+        milliseconds = 1000 * (time.monotonic() - started)
+        Metrics.distribution(NAMESPACE, "code_ms").update(round(milliseconds))
+        crops = [sum(face is not None for face in photo.aligned) for photo in batch]
+        for photo, faces in zip(coded, crops, strict=True):
+            for face in photo.coded:
+                if face.payload:
+                    Metrics.distribution(NAMESPACE, "face_bytes").update(len(face.payload))
+            yield with_time(photo, photo.spent, "code", milliseconds * faces / max(1, sum(crops)))
 
     def get_num_bytes(self, batch: Sequence[PhotoInWork]) -> int:
         """Bytes of pixels. Beam's own way is to pickle the batch."""
