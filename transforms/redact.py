@@ -36,7 +36,7 @@ from mien.transforms.people import FaceRows, GiveSeeds
 from mien.transforms.policy import SHOWN, Policy, load_policy
 from mien.transforms.restore import ImageFormat, paste_coded
 from mien.transforms.stage import NAMESPACE, Input, Stage, StageTransform, as_outputs, one_after_another, through
-from mien.transforms.verify import SURE, Leaks, leaks
+from mien.transforms.verify import SURE, Leaks, leaks, painted_places
 
 QUALITY = 90
 FOUND_LATER = "found when verified"
@@ -99,7 +99,7 @@ class Redactor:
     def _leaks(self, photo: PhotoInWork, faces: Sequence[CodedFace], data: bytes) -> Leaks:
         """What is wrong with the bytes that are to be written."""
         written = decode_image(data, photo.pixels.shape[0] * photo.pixels.shape[1])
-        found = self._detector.detect(written)
+        found = self._detector.detect(written, painted_places(faces, self._policy.mask, written.shape[:2]))
         return leaks(photo.pixels, written, faces, found, self._policy.mask, self._codec.recogniser)
 
     def _escalate(self, photo: PhotoInWork, faces: list[CodedFace], seen: Leaks) -> bytes:
