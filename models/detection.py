@@ -5,7 +5,7 @@ Measured by `python -m mien.models.benchmark_detection`, on 14 group photos with
 
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import cv2
 import numpy as np
@@ -14,16 +14,18 @@ import numpy.typing as npt
 from mien.models.faces import Face
 from mien.models.mediapipe_tasks import close_task, mediapipe_image, open_face_detector
 from mien.models.third_party import third_party_file
-from mien.models.tiles import Found, Level, Tile, enlarged, located, merge, pyramid, tiles
+from mien.models.tiles import Found, Level, Tile, enlarged, located, merge, pyramid, tiles, windows
 
 Pixels = npt.NDArray[np.uint8]
+Boxes = npt.NDArray[np.float64]
+Box: TypeAlias = tuple[float, float, float, float]
 
 
 class Detector(Protocol):
     """One way of finding faces. Not to be shared by threads."""
 
-    def find(self, pixels: Pixels) -> Found:
-        """(H, W, 3) uint8 RGB to boxes in its pixels, not merged."""
+    def find(self, pixels: Pixels, places: Boxes | None = None) -> Found:
+        """(H, W, 3) uint8 RGB to boxes in its pixels, not merged. places: (N, 4) boxes; it need not look elsewhere."""
 
     def close(self) -> None:
         """Frees what it holds; a second time does nothing."""
@@ -42,7 +44,8 @@ class MediaPipeDetector:
         self.finest = finest
         self._task = open_face_detector(min_score)
 
-    def find(self, pixels: Pixels) -> Found:
+    def find(self, pixels: Pixels, places: Boxes | None = None) -> Found:
+        """It looks everywhere, whatever the places: it is quick."""
         parts = []
         for level in pyramid(pixels, self.TILE):
             height, width = level.pixels.shape[:2]
@@ -96,11 +99,10 @@ class CenterFaceDetector:
     def __init__(self) -> None:
         self._net = cv2.dnn.readNetFromONNX(str(third_party_file("centerface.onnx")))
 
-    def find(self, pixels: Pixels) -> Found:
+    def find(self, pixels: Pixels, places: Boxes | None = None) -> Found:
         parts = []
         for number, level in enumerate(pyramid(pixels, self.WHOLE)):
-            height, width = level.pixels.shape[:2]
-            for tile in tiles(width, height, self.TILE, self.OVERLAP):
+            for tile in self._tiles(level, places):
                 part = level.pixels[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
                 boxes, scores = self._detect(part, self.MIN_SCORE if number == 0 else self.MIN_SCORE_SMALLER)
                 if number > 0:
@@ -108,6 +110,14 @@ class CenterFaceDetector:
                     boxes, scores = boxes[large], scores[large]
                 parts.append(located(level, tile, self.OVERLAP, boxes, scores))
         return Found.joined(parts)
+
+    def _tiles(self, level: Level, places: Boxes | None) -> list[Tile]:
+        height, width = level.pixels.shape[:2]
+        cut = list(tiles(width, height, self.TILE, self.OVERLAP))
+        if places is None:
+            return cut
+        few = windows(level, places, self.TILE, self.OVERLAP // 2)
+        return few if _pixels(few) < _pixels(cut) else cut
 
     def _detect(self, pixels: Pixels, min_score: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         height, width = pixels.shape[:2]
@@ -126,6 +136,10 @@ class CenterFaceDetector:
 
     def close(self) -> None:
         self._net = cv2.dnn.Net()
+
+
+def _pixels(parts: Sequence[Tile]) -> int:
+    return sum(tile.width * tile.height for tile in parts)
 
 
 # A name, and how it is made: alone, or beside another that already searches the full-size photo for small faces.
@@ -150,17 +164,21 @@ class FaceDetector:
             )
         self._detectors = [DETECTORS[name](len(detectors) == 1) for name in detectors]
 
-    def detect(self, pixels: Pixels) -> list[Face]:
+    def detect(self, pixels: Pixels, places: Sequence[Box] | None = None) -> list[Face]:
         """(H, W, 3) uint8 RGB to its faces with box and score, the largest first; the same for the same pixels.
 
-        ValueError for another shape or dtype.
+        places: boxes (x, y, width, height), for a photo that was searched before it was changed there: one detector
+        of several looks everywhere, MediaPipe where it is among them, the others in and beside those places. A detector
+        that is alone looks everywhere. ValueError for another shape or dtype.
         """
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or 0 in pixels.shape:
             raise ValueError(f"(H, W, 3) uint8 wanted, {pixels.shape} {pixels.dtype} given")
         height, width = pixels.shape[:2]
         pixels = enlarged(pixels)
-        found = merge(Found.joined([detector.find(pixels) for detector in self._detectors]))
         scale = np.array([width / pixels.shape[1], height / pixels.shape[0]] * 2)
+        several = len(self._detectors) > 1
+        chosen = np.array(places, np.float64).reshape(-1, 4) / scale if places is not None and several else None
+        found = merge(Found.joined([detector.find(pixels, chosen) for detector in self._detectors]))
         faces = [
             Face(box=(x, y, w, h), score=min(1.0, score))
             for (x, y, w, h), score in zip((found.boxes * scale).tolist(), found.scores.tolist(), strict=True)

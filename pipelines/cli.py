@@ -243,6 +243,12 @@ def parser() -> argparse.ArgumentParser:
         help="dlib's .dat files (default: of face_recognition_models, if installed)",
     )
     _verbosity(audit)
+
+    report = commands.add_parser("report", help="what became of the photos of one or several runs, as one page")
+    report.set_defaults(module="report", beam=False)
+    report.add_argument("runs", nargs="+", metavar="RUN", help="output folder or URI of compress, redact or restore")
+    report.add_argument("--output", required=True, metavar="FILE", help="the page, .html; an older report is replaced")
+    _verbosity(report)
     return top
 
 

@@ -41,7 +41,7 @@ class WriteJournal(beam.DoFn):
 
     def process(self, written: Written) -> Iterator[Written]:
         if written.origin is not None and written.origin.photos == 1 and not is_part(written.output):
-            self._lines.append(index_row(written, written.origin, self._wanted))
+            self._lines.append(index_row([written], written.origin, self._wanted))
         if len(self._lines) >= _ROWS or time.monotonic() - self._since >= self._seconds:
             self._write()
             self._seconds = min(2 * self._seconds, _SECONDS)

@@ -8,7 +8,8 @@ about one file the latest run's counts.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -234,18 +235,28 @@ class _Done(beam.DoFn):
         if file is None:
             return
         Metrics.counter(NAMESPACE, "photos_out").inc(len(written))
-        yield index_row(written[0], file, self._wanted, len(written) >= file.photos)
+        yield index_row(written, file, self._wanted)
 
 
-def index_row(written: Written, file: ListedFile, wanted: Wanted, complete: bool = True) -> str:
-    """A line of the index. complete: whether all photos of the file are written."""
-    row: dict[str, Any] = {"uri": file.uri, "size": file.size, "modified": file.modified, "output": written.output}
-    if written.sha256:
-        row["sha256"] = written.sha256
-    row["fingerprint"] = wanted.settings if complete else ""
+def index_row(written: Sequence[Written], file: ListedFile, wanted: Wanted) -> str:
+    """A line of the index: about the photos of one file that are written."""
+    first = written[0]
+    row: dict[str, Any] = {"uri": file.uri, "size": file.size, "modified": file.modified, "output": first.output}
+    if first.sha256:
+        row["sha256"] = first.sha256
+    row["fingerprint"] = wanted.settings if len(written) >= file.photos else ""
     if wanted.base:
-        row |= {"base": wanted.base, "faces": [dataclasses.asdict(face) for face in written.faces]}
-    return json.dumps(row)
+        row |= {"base": wanted.base, "faces": [dataclasses.asdict(face) for face in first.faces]}
+    return json.dumps(row | figures(written))
+
+
+def figures(written: Sequence[Written]) -> dict[str, Any]:
+    """What the index tells about the photos of a file beside what resuming needs: bytes, faces by action, time."""
+    actions, spent = Counter[str](), Counter[str]()
+    for one in written:
+        actions.update(one.actions)
+        spent.update(one.spent)
+    return {"bytes": sum(one.bytes for one in written), "actions": dict(actions), "milliseconds": dict(spent)}
 
 
 class WriteIndex(beam.PTransform):

@@ -49,6 +49,7 @@ from mien.transforms.stage import NAMESPACE
 
 LOCAL_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 OK, BAD_COMMAND, SOME_FAILED = 0, 2, 3
+_SPREAD = ("photo_bytes", "photo_faces", "face_bytes")  # of the outputs; Beam adds figures of its own
 _PACKAGES = ("mien", "apache-beam", "torch", "mediapipe", "numpy", "pillow", "opencv-contrib-python")
 
 
@@ -205,7 +206,7 @@ class Job:
         It is an audit record: the digests of the weights, of the index (which has those of all outputs) and of the
         failures, and of the run.json before it.
         """
-        counters, times = _metrics(result)
+        counters, spread = _metrics(result)
         failed = {name.removeprefix("failed_"): n for name, n in counters.items() if name.startswith("failed_")}
         not_understood = sum(n for stage, n in failed.items() if stage not in NOT_READ)
         return {
@@ -231,7 +232,8 @@ class Job:
             "actions": {name.removeprefix("action_"): n for name, n in counters.items() if name.startswith("action_")},
             "failed_in": failed,
             "bytes": {"in": counters.get("bytes_in", 0), "out": counters.get("bytes_out", 0)},
-            "milliseconds": times,
+            "milliseconds": {name.removesuffix("_ms"): of for name, of in spread.items() if name.endswith("_ms")},
+            "spread": {name: of for name, of in spread.items() if name in _SPREAD},
             "failures": self._failures_file if failed else None,
             "sha256": {
                 "weights": weights_digests(),
@@ -297,17 +299,22 @@ def _engine(beam_words: list[str], workers: int, workers_given: bool) -> Pipelin
 
 
 def _metrics(result: PipelineResult) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
-    """Counters by name, and milliseconds by stage, summed over the pipeline's steps."""
+    """Counters by name, summed over the pipeline's steps, and distributions by name."""
     found = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))
     counters: dict[str, int] = {}
     for counter in found["counters"]:
         counters[counter.key.metric.name] = counters.get(counter.key.metric.name, 0) + (counter.result or 0)
-    times = {
-        entry.key.metric.name.removesuffix("_ms"): {"sum": entry.result.sum, "max": entry.result.max}
-        for entry in found["distributions"]
-        if entry.key.metric.name.endswith("_ms") and entry.result is not None
-    }
-    return counters, times
+    spread: dict[str, dict[str, int]] = {}
+    for entry in found["distributions"]:
+        if (of := entry.result) is not None and of.count:
+            so_far = spread.get(entry.key.metric.name, {"count": 0, "sum": 0, "min": of.min, "max": of.max})
+            spread[entry.key.metric.name] = {
+                "count": so_far["count"] + of.count,
+                "sum": so_far["sum"] + of.sum,
+                "min": min(so_far["min"], of.min),
+                "max": max(so_far["max"], of.max),
+            }
+    return counters, spread
 
 
 def _version(package: str) -> str | None:

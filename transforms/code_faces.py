@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from apache_beam.metrics import Metrics
 
 from mien.models.alignment import align_face
 from mien.models.background import Mask, fill_faces
@@ -19,7 +20,7 @@ from mien.transforms.elements import CodedFace, Decision, PhotoInWork, Pixels
 from mien.transforms.isolate import IsolatedStages, Limits
 from mien.transforms.people import gallery
 from mien.transforms.policy import Policy
-from mien.transforms.stage import Stage
+from mien.transforms.stage import NAMESPACE, Stage
 
 FACE_BYTES = 320
 Effort = Literal["fast", "good", "best"]
@@ -237,7 +238,12 @@ class _Code(Stage):
         self._avoid = [embedding for uri in galleries for embedding in gallery(uri).embeddings.astype(np.float64)]
 
     def work(self, element: PhotoInWork) -> Iterable[PhotoInWork]:
-        yield from code_photos([element], self._codec, self._max_bytes, self._effort, self._deidentifier, self._avoid)
+        coded = code_photos([element], self._codec, self._max_bytes, self._effort, self._deidentifier, self._avoid)
+        for photo in coded:
+            for face in photo.coded:
+                if face.payload:
+                    Metrics.distribution(NAMESPACE, "face_bytes").update(len(face.payload))
+        yield from coded
 
 
 class CodeFaces(IsolatedStages):

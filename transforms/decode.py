@@ -20,7 +20,9 @@ def decode_photo(photo: Photo, max_pixels: int = MAX_PIXELS, keep: Sequence[str]
     pixels = decode_image(photo.data, max_pixels)
     name = photo.name or name_under("", photo.uri)
     exif = kept_exif(photo.data, keep)
-    return PhotoInWork(photo.uri, name, photo.origin, len(photo.data), pixels, exif=exif, seeds=photo.seeds)
+    return PhotoInWork(
+        photo.uri, name, photo.origin, len(photo.data), pixels, exif=exif, seeds=photo.seeds, spent=photo.spent
+    )
 
 
 class _Decode(Stage):

@@ -6,7 +6,7 @@ worker equals the one that did not.
 
 import dataclasses
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -57,7 +57,8 @@ class Photo(_Row):
 
     name: what the output is named after; empty: the whole uri without its scheme. origin: the file it was read from.
     seeds: of the pseudonyms of its faces, in the order in which they are found, empty for one that has none; as secret
-    as the key (mien.transforms.pseudonyms).
+    as the key (mien.transforms.pseudonyms). spent: milliseconds that each stage took for it so far, by the stage's
+    name.
     """
 
     uri: str
@@ -65,6 +66,7 @@ class Photo(_Row):
     name: str = ""
     origin: ListedFile | None = None
     seeds: tuple[bytes, ...] = field(default=(), repr=False)
+    spent: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class CodedFace(_Row):
 class CodedPhoto(_Row):
     """A photo as it is stored: the background with its faces filled in, as an image file, and the faces.
 
-    name and origin: as in Photo.
+    name, origin, spent: as in Photo.
     """
 
     uri: str
@@ -106,6 +108,7 @@ class CodedPhoto(_Row):
     version: str
     name: str = ""
     origin: ListedFile | None = None
+    spent: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ class HandledFace(_Row):
 class SafePhoto(_Row):
     """A photo that may be shown: an image file's bytes, and what was done with its faces.
 
-    name: of its file, relative to the output folder. policy: the id of the policy. origin: as in Photo.
+    name: of its file, relative to the output folder. policy: the id of the policy. origin, spent: as in Photo.
     """
 
     uri: str
@@ -144,6 +147,7 @@ class SafePhoto(_Row):
     policy: str
     version: str
     origin: ListedFile | None = None
+    spent: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,8 @@ class Written(_Row):
     """A photo that is safe in the output.
 
     output: the file that holds it, relative to the output folder. sha256: of that file, where it is the photo's alone.
-    faces: of a safe photo.
+    faces: of a safe photo. bytes: of the output, in a table about so many. actions: faces by what was done with them.
+    spent: as in Photo.
     """
 
     uri: str
@@ -169,6 +174,9 @@ class Written(_Row):
     origin: ListedFile | None
     sha256: str = ""
     faces: tuple[HandledFace, ...] = ()
+    bytes: int = 0
+    actions: Mapping[str, int] = field(default_factory=dict)
+    spent: Mapping[str, int] = field(default_factory=dict)
 
 
 for _element in (ListedFile, Photo, Decision, CodedFace, CodedPhoto, HandledFace, SafePhoto, Failure, Written):
@@ -187,7 +195,8 @@ class PhotoInWork:
     pixels: (H, W, 3) uint8 RGB. faces, decisions, aligned and coded are of one length once their stage is through;
     aligned holds a (512, 512, 3) uint8 face where one is to be coded and None elsewhere. measured: of each face, see
     mien.transforms.decide.measures. embeddings: (192,) float32 of the recogniser, where a policy asks for them; they
-    live here and in galleries alone. exif: what of the file's own metadata is to be written anew. seeds: as in Photo.
+    live here and in galleries alone. exif: what of the file's own metadata is to be written anew. seeds, spent: as in
+    Photo.
     """
 
     uri: str
@@ -203,6 +212,7 @@ class PhotoInWork:
     exif: bytes = b""
     seeds: tuple[bytes, ...] = field(default=(), repr=False)
     embeddings: tuple[npt.NDArray[np.float32] | None, ...] = field(default=(), repr=False)
+    spent: Mapping[str, int] = field(default_factory=dict)
 
 
 class PhotosAndFailures(dict[str, PCollection]):

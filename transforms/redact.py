@@ -44,7 +44,7 @@ from mien.transforms.people import FaceRows, GiveSeeds
 from mien.transforms.policy import SHOWN, Policy, load_policy
 from mien.transforms.restore import ImageFormat, paste_coded
 from mien.transforms.stage import NAMESPACE, Input, Stage
-from mien.transforms.verify import SURE, Leaks, leaks
+from mien.transforms.verify import SURE, Leaks, leaks, painted_places
 
 QUALITY = 90
 FOUND_LATER = "found when verified"
@@ -154,8 +154,8 @@ class Redactor:
     def _leaks(self, photo: PhotoInWork, faces: Sequence[CodedFace], new: Mapping[int, NewFace], data: bytes) -> Leaks:
         """What is wrong with the bytes that are to be written."""
         written = decode_image(data, photo.pixels.shape[0] * photo.pixels.shape[1])
-        found = self._detector.detect(written)
         hidden = hidden_faces(faces, self._policy.mask, new)
+        found = self._detector.detect(written, painted_places(hidden.values(), written.shape[:2]))
         return leaks(photo.pixels, written, faces, hidden, found, self._codec.recogniser)
 
     def _escalate(self, photo: PhotoInWork, faces: list[CodedFace], new: Mapping[int, NewFace], seen: Leaks) -> bytes:

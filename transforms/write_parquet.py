@@ -1,5 +1,7 @@
 """Coded photos as Parquet tables, a row each, that count for no reader before all of a run are whole."""
 
+import dataclasses
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -19,7 +21,18 @@ from mien.transforms.files import create, delete, write_whole
 from mien.transforms.manifest import MANIFEST, Manifest, commit, copy_name, hidden_folder, parts_of, pending, roll_back
 from mien.transforms.names import join, normal_uri
 from mien.transforms.parquet import OPTIONS, ROOT_KEY, SCHEMA, row_of
-from mien.transforms.stage import NAMESPACE, Input, StageTransform, as_outputs, failure_of, join_failures, through
+from mien.transforms.stage import (
+    NAMESPACE,
+    Input,
+    StageTransform,
+    as_outputs,
+    by_action,
+    failure_of,
+    join_failures,
+    tell_written,
+    through,
+    with_time,
+)
 
 ROW_GROUP_BYTES = 64_000_000
 PART_BYTES = 1_000_000_000
@@ -91,7 +104,13 @@ class _WriteParts(beam.DoFn):
                 self._name = f"photos-{self._run_id}-{uuid.uuid4().hex[:12]}.parquet"
                 self._writer = PartWriter(self._path, self._row_group_bytes)
             self._photos.append(Written(photo.uri, self._name, photo.origin))
+            started = time.monotonic()
             self._writer.add(photo)
+            milliseconds = 1000 * (time.monotonic() - started)
+            Metrics.distribution(NAMESPACE, "write_ms").update(round(milliseconds))
+            size = len(photo.background) + sum(len(face.payload) for face in photo.faces)
+            written = dataclasses.replace(self._photos[-1], bytes=size, actions=by_action(photo.faces))
+            self._photos[-1] = tell_written(with_time(written, photo.spent, "write", milliseconds))
         except Exception as error:
             if not self._photos:
                 self._photos.append(Written(photo.uri, "", photo.origin))
