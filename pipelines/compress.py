@@ -45,4 +45,4 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         written: PhotosAndFailures = told | write
         return written
 
-    return job.run(Plan("compress", IMAGE_SUFFIXES, settings, work))
+    return job.run(Plan("compress", IMAGE_SUFFIXES, settings, work, reads=tuple(policy.galleries)))
