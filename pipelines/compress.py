@@ -50,8 +50,12 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         coded = listed | ReadFiles(args.max_bytes) | compress
         told = PhotosAndFailures(photos=job.tell_done(coded.photos, CodedPhoto), failures=coded.failures)
         blobs = args.format == "blobs"
-        write = WriteBlobs(job.output, job.overwrite) if blobs else WriteParquet(job.output, job.run_id, commits=False)
+        write = (
+            WriteBlobs(job.output, job.overwrite)
+            if blobs
+            else WriteParquet(job.output, job.run_id, commits=bool(job.engine.template))
+        )
         written: PhotosAndFailures = told | write
         return written
 
-    return job.run(Plan("compress", IMAGE_SUFFIXES, settings, work))
+    return job.run(Plan("compress", IMAGE_SUFFIXES, settings, work, reads=tuple(policy.galleries)))

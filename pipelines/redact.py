@@ -37,6 +37,7 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         warn_unmarked()
     settings = _settings(args, policy, key_id)
     limits = job.limits(SECONDS[args.effort])
+    reads = (*policy.galleries, *([args.key_file] if args.key_file else []))
     if args.dry_run:
         preview = PreviewPhotos(policy, args.detector, args.max_pixels, job.threads, limits)
 
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
             written: PhotosAndFailures = told | WritePreview(job.output)
             return written
 
-        return job.run(Plan("redact", IMAGE_SUFFIXES, settings, look, dry=True))
+        return job.run(Plan("redact", IMAGE_SUFFIXES, settings, look, dry=True, reads=reads))
 
     def work(listed: PhotosAndFailures, everything: beam.PCollection) -> PhotosAndFailures:
         rows = None
@@ -74,7 +75,7 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         return written
 
     same = functools.partial(same_decisions, uncoded_policy(policy))
-    return job.run(Plan("redact", IMAGE_SUFFIXES, settings, work, _DECIDED, same, withdraw=True))
+    return job.run(Plan("redact", IMAGE_SUFFIXES, settings, work, _DECIDED, same, withdraw=True, reads=reads))
 
 
 def _settings(args: argparse.Namespace, policy: Policy, key_id: str | None) -> dict[str, Any]:

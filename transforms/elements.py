@@ -1,4 +1,4 @@
-"""What travels between the stages: frozen dataclasses with a Beam schema, so that they cross workers and languages.
+"""What travels between the stages: frozen dataclasses with a Beam schema, so that they cross workers.
 
 Beam's row coder gives sequences back as lists; each class turns them into tuples again, so that a value that crossed a
 worker equals the one that did not.
@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from apache_beam import PCollection, coders
-from apache_beam.typehints import row_type
+from apache_beam.typehints import row_type, schemas
 
 from mien.models.faces import Face
 
@@ -179,6 +179,50 @@ class Written(_Row):
     spent: Mapping[str, int] = field(default_factory=dict)
 
 
+class _EqualsRowCoder(type):
+    """Beam takes a frozen dataclass for a row where its coder's class equals RowCoder, and looks no further."""
+
+    def __eq__(cls, other: object) -> bool:
+        return other is coders.RowCoder or other is cls
+
+    __hash__ = type.__hash__
+
+
+class ElementCoder(coders.RowCoder, metaclass=_EqualsRowCoder):
+    """Beam's row coder for one of these classes, which names the class.
+
+    A worker that meets a plain row coder before it has met this module makes up a named tuple, and would go on with it
+    (seen with the second process of a local job and with a worker pool, as soon as one photo failed). This coder
+    travels as a reference to the class, so that whoever reads it imports the class first.
+    """
+
+    def __init__(self, element: type) -> None:
+        super().__init__(schemas.schema_from_element_type(element))
+        self._element = element
+
+    def as_deterministic_coder(self, step_label: str, error_message: str | None = None) -> coders.Coder:
+        """As the row coder does, which is only asked for keys."""
+        return coders.RowCoder(self.schema).as_deterministic_coder(step_label, error_message)
+
+    def to_runner_api_parameter(self, context: Any) -> Any:
+        """Pickled, by __reduce__."""
+        return coders.Coder.to_runner_api_parameter(self, context)
+
+    @classmethod
+    def from_type_hint(cls, element: type, registry: Any) -> Any:
+        """The coder of a PCollection's element type."""
+        return cls(element)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ElementCoder, (self._element,)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ElementCoder) and self._element is other._element
+
+    def __hash__(self) -> int:
+        return hash(self._element)
+
+
 for _element in (ListedFile, Photo, Decision, CodedFace, CodedPhoto, HandledFace, SafePhoto, Failure, Written):
     # Beam draws a schema's id at random in each process, so that a worker would not know these classes again and would
     # make named tuples of them; an id that follows from the fields is the same everywhere.
@@ -186,6 +230,7 @@ for _element in (ListedFile, Photo, Decision, CodedFace, CodedPhoto, HandledFace
     _id = uuid.uuid5(uuid.NAMESPACE_URL, f"mien/{_element.__name__}?{_fields}")
     setattr(_element, row_type._BEAM_SCHEMA_ID, str(_id))
     coders.registry.register_row(_element)
+    coders.registry.register_coder(_element, ElementCoder)
 
 
 @dataclass(frozen=True)
