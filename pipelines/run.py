@@ -35,7 +35,15 @@ from mien.pipelines.resume import (
     WriteLines,
     fingerprint,
 )
-from mien.transforms.elements import CodedPhoto, Failure, ListedFile, Photo, PhotosAndFailures, SafePhoto
+from mien.transforms.elements import (
+    CodedPhoto,
+    Failure,
+    ListedFile,
+    MagnifiedPhoto,
+    Photo,
+    PhotosAndFailures,
+    SafePhoto,
+)
 from mien.transforms.files import delete, files_named, read_bytes, write_whole
 from mien.transforms.names import common_root, is_local, join, normal_uri
 from mien.transforms.read import ListFiles, folder_of, list_files
@@ -104,7 +112,9 @@ class Job:
         return self.output if any(self.output.startswith(f"{uri}/") for uri in self.inputs) else ""
 
     def tell_done(
-        self, photos: beam.PCollection, element: type[CodedPhoto] | type[Photo] | type[SafePhoto]
+        self,
+        photos: beam.PCollection,
+        element: type[CodedPhoto] | type[Photo] | type[SafePhoto] | type[MagnifiedPhoto],
     ) -> beam.PCollection:
         """Counts the photos in the progress display as they come through this place."""
         return photos | "TellDone" >> beam.ParDo(Tell(self._address, DONE)).with_output_types(element)
@@ -200,6 +210,7 @@ class Job:
                 "withdrawn": counters.get("withdrawn", 0),
                 "escalated": counters.get("escalated", 0),
                 "faces": counters.get("faces", 0),
+                **{name: counters.get(name, 0) for name in ("magnified", "flagged", "identity_not_preserved")},
             },
             "actions": {name.removeprefix("action_"): n for name, n in counters.items() if name.startswith("action_")},
             "failed_in": failed,

@@ -57,7 +57,7 @@ def test_the_first_block_has_the_two_commands() -> None:
     assert check.endswith("pytest")
 
 
-@pytest.mark.parametrize("code", blocks("python"), ids=["face", "beam"])
+@pytest.mark.parametrize("code", blocks("python"), ids=["face", "magnify", "beam"])
 def test_a_python_example_runs(code: str, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     for name in ("portrait.jpg", "photos/a.jpg"):
