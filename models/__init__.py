@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mien.models.codec import FaceCodec
+    from mien.models.magnify import FaceMagnifier
 
-__all__ = ["FaceCodec"]
+__all__ = ["FaceCodec", "FaceMagnifier"]
 
 
 def __getattr__(name: str) -> Any:
@@ -14,4 +15,8 @@ def __getattr__(name: str) -> Any:
         from mien.models.codec import FaceCodec
 
         return FaceCodec
+    if name == "FaceMagnifier":
+        from mien.models.magnify import FaceMagnifier
+
+        return FaceMagnifier
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,7 @@ Bits come from static integer tables (models/bitstream.py); models/FORMAT.md has
 import functools
 import hashlib
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -172,9 +172,14 @@ class FaceCodec:
         parts = (self.decoder.mean, self.decoder.synthesis, self.decoder.centre)
         return hashlib.sha256(b"".join(part.numpy().tobytes() for part in parts)).hexdigest()[:16]
 
+    @property
+    def base_deviation(self) -> Tensor:
+        """(K,) the deviation of each of the base layer's latents over the generator's faces."""
+        return self._unit[: len(self.decoder.centre)]
+
     def base_latents(self, face: Tensor) -> Tensor:
         """What the encoder makes of a face (3, 256, 256) in -1..1 for the base layer, (K,)."""
-        return self._look(face)[0][: len(self.decoder.centre)]
+        return self.look(face)[0][: len(self.decoder.centre)]
 
     def picture(self, latents: Tensor, size: int = SIZE) -> Tensor:
         """Latents (B, K) of the base layer, not quantised, to faces (B, 3, size, size) in -1..1; differentiable."""
@@ -194,7 +199,18 @@ class FaceCodec:
         found = allocate(self.decoder, _base(torch.from_numpy(latents)), colours, min(max_bytes, BASE_BYTES))
         return found.payload(self.decoder, 255)
 
-    def _look(self, face: Tensor) -> tuple[Tensor, Tensor]:
+    @torch.inference_mode()
+    def code_latents(self, face: Tensor, latents: Tensor, score: Callable[[Tensor], float]) -> Coded:
+        """The payload, at most 64 bytes, of latents (K,) of the base layer, with the colours of the face's skin.
+
+        face: (3, 256, 256) in -1..1 that they are to stand for. score: of what they show, (1, 3, 128, 128) in -1..1,
+        how well they do, 0 to 1.
+        """
+        chosen, drawn = self._allocate(face, _base(latents), BASE_BYTES)
+        found = score(drawn)
+        return Coded(chosen.payload(self.decoder, round(255 * found)), found)
+
+    def look(self, face: Tensor) -> tuple[Tensor, Tensor]:
         """Of a face (3, 256, 256) in -1..1 the latents of base and style, and the recogniser's embedding (1, 192)."""
         with one_thread():
             maps = self._encoder.maps(face[None])
@@ -221,7 +237,7 @@ class FaceCodec:
 
     def _code(self, face: Tensor, ceiling: int, objective: Objective, effort: Effort) -> Coded:
         """One face (3, 256, 256) in -1..1."""
-        found, person = self._look(face)
+        found, person = self.look(face)
         base, style = found[: len(self.decoder.centre)], found[len(self.decoder.centre) :]
         if objective == "realistic":
             base = self.decoder.centre + REALISTIC * (base - self.decoder.centre)

@@ -176,6 +176,10 @@ class Deidentifier:
         found = zip((SEXES, AGES), self._judged(embedding), strict=True)
         return np.array([min(scale, key=lambda value: abs(value - judged)) for scale, judged in found])
 
+    def apparent(self, embedding: Floats) -> Floats:
+        """Apparent sex and age, (2,), not rounded: -1 female to 1 male, and 0 child, 1 young, 2 middle-aged, 3 old."""
+        return self._judged(embedding)
+
     def _judged(self, embedding: Floats) -> Floats:
         found: Floats = self._read @ embedding + self._read_offset
         return found

@@ -67,3 +67,23 @@ class PhotoTimeoutError(MienError):
 
 class PhotoMemoryError(MienError):
     """A photo that took more memory than one may."""
+
+
+class MagnifyError(MienError):
+    """A picture that cannot be magnified."""
+
+
+class FaceTooSmallError(MagnifyError):
+    """A face of too few pixels to say anything of it."""
+
+
+class FaceTooLargeError(MagnifyError):
+    """A face of more pixels than magnifying is for, or than were asked for."""
+
+
+class FaceShapeError(MagnifyError):
+    """A picture that is no square of colours in bytes."""
+
+
+class NoFaceError(MagnifyError):
+    """No face was found that can be aligned and magnified."""

@@ -29,6 +29,13 @@ def _number(low: int, high: int) -> "type[int]":
     return parse  # type: ignore[return-value]
 
 
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{value:g} is not between 0 and 1")
+    return value
+
+
 def _detectors(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(text.split(",")))
     if unknown := [name for name in names if name not in _DETECTORS]:
@@ -168,6 +175,28 @@ def parser() -> argparse.ArgumentParser:
     restore.add_argument("--image-format", choices=_IMAGE_FORMATS, default="png")
     _marks(restore)
 
+    magnify = commands.add_parser(
+        "magnify", help="photos enlarged, with their small faces magnified", epilog="Beam's options are taken too."
+    )
+    _job(magnify, "magnify")
+    magnify.add_argument("--factor", type=_number(2, 64), default=4, metavar="N", help="how much larger, 2 to 64 (4)")
+    magnify.add_argument("--aligned", action="store_true", help="each picture is one FFHQ-aligned face, 8 to 256 px")
+    magnify.add_argument(
+        "--size", type=int, choices=(128, 256, 512), default=512, help="px of a magnified aligned face (512)"
+    )
+    magnify.add_argument(
+        "--strength", type=_share, default=0.0, metavar="X", help="from 0, faithful, to 1, realistic (0)"
+    )
+    magnify.add_argument(
+        "--samples", type=_number(1, 64), default=1, metavar="N", help="different plausible results of each (1)"
+    )
+    magnify.add_argument(
+        "--seed", type=_number(0, 2**31), default=0, metavar="N", help="of the samples after the first"
+    )
+    magnify.add_argument("--payload", action="store_true", help="write the faces as payloads of the codec too, .mien")
+    magnify.add_argument("--image-format", choices=_IMAGE_FORMATS, default="png")
+    _finding(magnify)
+
     face = commands.add_parser("face", help="single aligned faces").add_subparsers(metavar="COMMAND", required=True)
     encode = face.add_parser("encode", help="pictures to payloads, NAME.mien")
     encode.add_argument(
@@ -217,6 +246,12 @@ def parser() -> argparse.ArgumentParser:
         default=_CODECS,
         metavar="NAME[,NAME]",
         help="to compare with: jpeg, jpeg2000, webp, avif, jpegxl (all), or none",
+    )
+    evaluate.add_argument(
+        "--magnify", action="store_true", help="measure mien magnify at 16x and 64x instead, beside bicubic and Lanczos"
+    )
+    evaluate.add_argument(
+        "--strength", type=_share, default=0.0, metavar="X", help="of --magnify, from 0, faithful, to 1 (0)"
     )
     evaluate.add_argument("--weights", metavar="URI", help="folder with other weights than the package's")
     evaluate.add_argument("--lpips-backbone", metavar="FILE", help="SqueezeNet 1.1: ncnn's .bin or torchvision's .pth")

@@ -40,19 +40,17 @@ BACKBONE, HEADS, DLIB = "MIEN_LPIPS_BACKBONE", "MIEN_LPIPS_HEADS", "MIEN_DLIB"
 
 def run(args: argparse.Namespace) -> int:
     """Measures and writes; 0, or 3 where a picture could not be measured. MienError for what keeps it from starting."""
-    output = Path(args.output)
-    if (output / "evaluate.json").exists() and not args.overwrite:
-        raise JobError(f"{output / 'evaluate.json'} exists; --overwrite replaces it")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise JobError(f"{output}: cannot be written: {error.strerror}") from error
-    names = _set_names([normal_uri(folder) for folder in args.folders])
-    listed = {name: _list(folder, str(output.absolute())) for name, folder in names.items()}
+    if args.magnify:
+        from mien.pipelines import evaluate_magnify
+
+        return evaluate_magnify.run(args)
+    output = make_output(args)
+    names = set_names([normal_uri(folder) for folder in args.folders])
+    listed = {name: list_pictures(folder, str(output.absolute())) for name, folder in names.items()}
     tune_process(cores())
     notes: list[str] = []
     codec = FaceCodec.load(args.weights)
-    meter = Meter(codec.recogniser, _lpips(args, notes), _dlib(args, notes))
+    meter = Meter(codec.recogniser, find_lpips(args, notes), find_dlib(args, notes))
     conventional = _peers(args.codecs, notes)
     with tempfile.TemporaryDirectory(prefix="mien-evaluate-") as place, contextlib.closing(FaceFinder()) as finder:
         sets: list[FaceSet] = []
@@ -60,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
             work = Path(place, str(len(sets)))
             work.mkdir()
             sets.append(FaceSet(name, folder))
-            _read(sets[-1], listed[name], finder, work)
+            read_faces(sets[-1], listed[name], finder, work)
             _measure(sets[-1], args, Bench(codec, meter, work), meter, conventional)
         memory = _memory(args, sets)
         report = {
@@ -74,17 +72,29 @@ def run(args: argparse.Namespace) -> int:
                 "sides": list(peers.SIDES),
                 "criterion": "LPIPS" if meter.lpips else "PSNR",
             },
-            "environment": _environment(),
+            "environment": environment(),
             "notes": notes,
             "peak_memory": memory,
         }
         evaluate_report.write(output, sets, report, codec, {peer.name: peer for peer in conventional}, args.quiet)
     failures = [failure for found in sets for failure in found.failures]
-    _write_failures(output, failures)
+    write_failures(output, failures)
     return 3 if failures else 0
 
 
-def _set_names(folders: Sequence[str]) -> dict[str, str]:
+def make_output(args: argparse.Namespace) -> Path:
+    """The output folder; JobError where it cannot be written or has figures that may not be replaced."""
+    output = Path(args.output)
+    if (output / "evaluate.json").exists() and not args.overwrite:
+        raise JobError(f"{output / 'evaluate.json'} exists; --overwrite replaces it")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise JobError(f"{output}: cannot be written: {error.strerror}") from error
+    return output
+
+
+def set_names(folders: Sequence[str]) -> dict[str, str]:
     """Folders by the shortest end of their path that tells them apart."""
     found: dict[str, str] = {}
     for folder in dict.fromkeys(folders):
@@ -94,7 +104,7 @@ def _set_names(folders: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _list(folder: str, output: str) -> list[Any]:
+def list_pictures(folder: str, output: str) -> list[Any]:
     """The folder's pictures; JobError where there are none."""
     if os.path.isfile(folder):
         raise JobError(f"{folder} is a file; mien evaluate takes folders of pictures")
@@ -104,7 +114,8 @@ def _list(folder: str, output: str) -> list[Any]:
         raise JobError(str(error)) from error
 
 
-def _lpips(args: argparse.Namespace, notes: list[str]) -> Lpips | None:
+def find_lpips(args: argparse.Namespace, notes: list[str]) -> Lpips | None:
+    """LPIPS, or None and a note of what is missing."""
     backbone = args.lpips_backbone or os.environ.get(BACKBONE)
     heads = args.lpips_heads or os.environ.get(HEADS) or packaged_heads()
     if backbone and heads:
@@ -119,7 +130,8 @@ def _lpips(args: argparse.Namespace, notes: list[str]) -> Lpips | None:
     return None
 
 
-def _dlib(args: argparse.Namespace, notes: list[str]) -> DlibDescriptor | None:
+def find_dlib(args: argparse.Namespace, notes: list[str]) -> DlibDescriptor | None:
+    """dlib's descriptors, or None and a note of what is missing."""
     if folder := args.dlib or os.environ.get(DLIB) or packaged_models():
         return DlibDescriptor(folder)
     notes.append(
@@ -138,7 +150,7 @@ def _peers(wanted: Sequence[str], notes: list[str]) -> list[peers.Peer]:
     return [there[name] for name in wanted if name in there]
 
 
-def _read(found: FaceSet, listed: Sequence[Any], finder: FaceFinder, work: Path) -> None:
+def read_faces(found: FaceSet, listed: Sequence[Any], finder: FaceFinder, work: Path) -> None:
     """Every picture's aligned face, to the folder; a set may be larger than the memory."""
     for i, entry in enumerate(listed):
         if isinstance(entry, Failure):
@@ -157,7 +169,7 @@ def _read(found: FaceSet, listed: Sequence[Any], finder: FaceFinder, work: Path)
 def _measure(
     found: FaceSet, args: argparse.Namespace, bench: Bench, meter: Meter, conventional: Sequence[peers.Peer]
 ) -> None:
-    for name, path in _progress(found.faces.items(), found.name, args.quiet):
+    for name, path in progress(found.faces.items(), found.name, args.quiet):
         try:
             original = meter.view(np.load(path))
             rows: list[Row | Missing] = [
@@ -186,7 +198,7 @@ def _follow(
     """More bytes for those conventional codecs that are not yet as good as mien."""
     ceiling = 2 * args.bytes[-1]
     while ceiling <= LARGEST and (behind := [peer for peer in conventional if not reached(found.lines, peer.name)]):
-        faces = _progress(found.faces.items(), f"{found.name}, {ceiling} bytes", args.quiet)
+        faces = progress(found.faces.items(), f"{found.name}, {ceiling} bytes", args.quiet)
         for name, path in faces:
             found.add(bench.conventional(name, meter.view(np.load(path)), behind, [ceiling], cores()))
         found.lines += [found.line(peer.name, "", ceiling) for peer in behind]
@@ -205,13 +217,13 @@ def _memory(args: argparse.Namespace, sets: Sequence[FaceSet]) -> dict[str, int 
     return {}
 
 
-def _progress(items: Iterable[Any], what: str, quiet: bool) -> Iterator[Any]:
+def progress(items: Iterable[Any], what: str, quiet: bool) -> Iterator[Any]:
     """A bar where a person looks on."""
     items = list(items)
     yield from tqdm(items, what, unit="face", disable=quiet or not sys.stderr.isatty())
 
 
-def _environment() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
     """What the milliseconds and the other codecs' bytes depend on."""
     found = {name: version(name) for name in ("torch", "numpy", "pillow", "opencv-contrib-python")}
     with contextlib.suppress(ImportError):
@@ -222,7 +234,8 @@ def _environment() -> dict[str, Any]:
     return {"python": platform.python_version(), "machine": platform.machine(), "cores": cores(), "versions": found}
 
 
-def _write_failures(output: Path, failures: Sequence[Failure]) -> None:
+def write_failures(output: Path, failures: Sequence[Failure]) -> None:
+    """failures-evaluate.jsonl, where there are any, and a line each for a person."""
     listed = output / "failures-evaluate.jsonl"
     listed.unlink(missing_ok=True)
     if not failures:

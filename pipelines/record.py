@@ -21,6 +21,7 @@ from mien.transforms.files import files_named, read_bytes, write_whole
 from mien.transforms.names import join
 
 Counts = dict[str, int]
+_MAGNIFIED = ("magnified", "flagged", "identity_not_preserved")
 _SPREAD = ("photo_bytes", "photo_faces", "face_bytes")  # of the outputs; Beam adds figures of its own
 
 
@@ -51,6 +52,7 @@ def complete(
             "withdrawn": counters.get("withdrawn", 0),
             "escalated": counters.get("escalated", 0),
             "faces": counters.get("faces", 0),
+            **({name: counters.get(name, 0) for name in _MAGNIFIED} if about["command"] == "magnify" else {}),
         },
         "actions": {name.removeprefix("action_"): n for name, n in counters.items() if name.startswith("action_")},
         "failed_in": failed,

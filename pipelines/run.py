@@ -36,7 +36,16 @@ from mien.pipelines.resume import (
     WriteLines,
     fingerprint,
 )
-from mien.transforms.elements import CodedPhoto, Failure, ListedFile, Photo, PhotosAndFailures, SafePhoto, Written
+from mien.transforms.elements import (
+    CodedPhoto,
+    Failure,
+    ListedFile,
+    MagnifiedPhoto,
+    Photo,
+    PhotosAndFailures,
+    SafePhoto,
+    Written,
+)
 from mien.transforms.files import delete, files_named
 from mien.transforms.isolate import LIMITS, Limits
 from mien.transforms.manifest import commit, hidden_folder
@@ -113,7 +122,9 @@ class Job:
         return self.output if any(self.output.startswith(f"{uri}/") for uri in self.inputs) else ""
 
     def tell_done(
-        self, photos: beam.PCollection, element: type[CodedPhoto] | type[Photo] | type[SafePhoto]
+        self,
+        photos: beam.PCollection,
+        element: type[CodedPhoto] | type[Photo] | type[SafePhoto] | type[MagnifiedPhoto],
     ) -> beam.PCollection:
         """Counts the photos in the progress display as they come through this place."""
         return photos | "TellDone" >> beam.ParDo(Tell(self._address, DONE)).with_output_types(element)

@@ -8,31 +8,37 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mien.transforms.compress import CompressPhotos
+    from mien.transforms.magnify import MagnifyFaces
     from mien.transforms.read import ReadPhotos
     from mien.transforms.read_coded import ReadCoded
     from mien.transforms.redact import RedactPhotos
     from mien.transforms.restore import RestorePhotos
     from mien.transforms.write_blobs import WriteBlobs, WritePhotos
+    from mien.transforms.write_magnified import WriteMagnified
     from mien.transforms.write_parquet import WriteParquet
 
 __all__ = [
     "CompressPhotos",
+    "MagnifyFaces",
     "ReadCoded",
     "ReadPhotos",
     "RedactPhotos",
     "RestorePhotos",
     "WriteBlobs",
+    "WriteMagnified",
     "WriteParquet",
     "WritePhotos",
 ]
 
 _MODULES = {
     "CompressPhotos": "compress",
+    "MagnifyFaces": "magnify",
     "ReadCoded": "read_coded",
     "ReadPhotos": "read",
     "RedactPhotos": "redact",
     "RestorePhotos": "restore",
     "WriteBlobs": "write_blobs",
+    "WriteMagnified": "write_magnified",
     "WriteParquet": "write_parquet",
     "WritePhotos": "write_blobs",
 }

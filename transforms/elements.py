@@ -151,6 +151,49 @@ class SafePhoto(_Row):
 
 
 @dataclass(frozen=True)
+class MagnifiedFace(_Row):
+    """What became of a face of a magnified photo, in one of its pictures.
+
+    sample, face: the picture's and the face's number, from 1. box: x, y, width, height in pixels of the photo. pixels:
+    of the aligned face's side, before; factor: how many times as many it has after. magnified: whether it was; else
+    reasons say why not. flagged, reasons: why it should be looked at. rms to likeness: as in models.magnify.Magnified.
+    payload: of mien's face codec, empty where none was asked for.
+    """
+
+    sample: int
+    face: int
+    box: tuple[float, float, float, float]
+    pixels: int
+    factor: float
+    magnified: bool
+    flagged: bool
+    reasons: tuple[str, ...]
+    rms: float | None = None
+    limit: float | None = None
+    similarity: float | None = None
+    identity_preserved: bool | None = None
+    likeness: float | None = None
+    payload: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True)
+class MagnifiedPhoto(_Row):
+    """A photo or an aligned face, magnified: image files, one for each sample, and what became of its faces in each.
+
+    name: of the file that it was made from, relative to the output folder. origin, spent: as in Photo.
+    """
+
+    uri: str
+    name: str
+    image_format: str
+    pictures: tuple[bytes, ...]
+    faces: tuple[MagnifiedFace, ...]
+    version: str
+    origin: ListedFile | None = None
+    spent: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Failure(_Row):
     """A photo that did not get through: the stage it failed in, the error's class, and its message in one line."""
 
@@ -223,7 +266,19 @@ class ElementCoder(coders.RowCoder, metaclass=_EqualsRowCoder):
         return hash(self._element)
 
 
-for _element in (ListedFile, Photo, Decision, CodedFace, CodedPhoto, HandledFace, SafePhoto, Failure, Written):
+for _element in (
+    ListedFile,
+    Photo,
+    Decision,
+    CodedFace,
+    CodedPhoto,
+    HandledFace,
+    SafePhoto,
+    MagnifiedFace,
+    MagnifiedPhoto,
+    Failure,
+    Written,
+):
     # Beam draws a schema's id at random in each process, so that a worker would not know these classes again and would
     # make named tuples of them; an id that follows from the fields is the same everywhere.
     _fields = ",".join(f"{part.name}:{part.type}" for part in dataclasses.fields(_element))

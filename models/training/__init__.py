@@ -13,6 +13,7 @@ In order, each a `python -m mien.models.training.NAME --help`:
 9. style: the encoder for the style layer
 10. person: what new people are drawn with by models/deidentify.py
 11. privacy: re-identification of faces after that
+12. magnify: the network that guesses latents from small faces
 
 What came out is measured by `mien evaluate FOLDER... --weights WEIGHTS --output OUT`.
 
