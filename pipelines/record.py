@@ -17,7 +17,8 @@ from apache_beam.io.filesystems import FileSystems
 from mien.models.third_party import weights_digests
 from mien.pipelines.resume import FAILED_FILES, INDEX, NOT_READ
 from mien.transforms.elements import Failure, ListedFile, Written
-from mien.transforms.files import files_named, read_bytes, write_whole
+from mien.transforms.files import delete, files_named, read_bytes, write_whole
+from mien.transforms.manifest import hidden_folder
 from mien.transforms.names import join
 
 Counts = dict[str, int]
@@ -108,6 +109,7 @@ class _Write(beam.DoFn):
         if not any(name.startswith("action_") for name in counters):
             record["counts"]["faces"] = record["actions"] = None
         write_record(record, self._output, self._kind)
+        delete(join(join(self._output, hidden_folder(record["run"])), ""))
         yield join(self._output, f"{self._kind}.json")
 
 
