@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 import string
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -213,3 +215,12 @@ def test_accounts_have_the_least_rights() -> None:
     assert not [role for role in roles if re.search(r"owner|editor|[aA]dmin|viewer$", role.rpartition("/")[2])]
     written = found["google_storage_bucket_iam_member.worker_writes"]["for_each"]
     assert "input_bucket" not in json.dumps(written)
+
+
+def test_terraform_reads_its_files() -> None:
+    program = shutil.which("terraform")
+    if program is None:
+        pytest.skip("terraform is not installed")
+    words = [program, "fmt", "-check", "-diff", str(DATAFLOW / "terraform")]
+    result = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
