@@ -136,6 +136,11 @@ class Generator(nn.Module):
             raise ValueError(f"size must be one of {SIZES}, not {size}")
         if w.dim() == 2:
             w = w[:, None].expand(-1, STYLES, -1)
+        found: Tensor = self.heads[str(size)](self.features(w, size, added), w[:, -1])
+        return found
+
+    def features(self, w: Tensor, size: int, added: Mapping[int, Tensor] | None = None) -> Tensor:
+        """w (B, 23, 512) to the features (B, C, size, size) of the level that works at size px; added: as above."""
         x = self.start.expand(len(w), -1, -1, -1).contiguous(memory_format=torch.channels_last)
         x = self.first(x, w[:, 0])
         for i, (up, level) in enumerate(zip(self.up, self.levels, strict=True)):
@@ -146,4 +151,4 @@ class Generator(nn.Module):
                 x = x + added[8 << i]
             if 8 << i == size:
                 break
-        return self.heads[str(size)](x, w[:, -1])
+        return x

@@ -1,8 +1,9 @@
 """Magnifying faces: a face of 8 to 256 px to one of 128, 256 or 512 px that looks real and shrinks to the small one.
 
-A network guesses the latents of the codec's base layer from the few pixels (models/guess.py), the generator draws them,
-and what the result, shrunk, lacks of the input is added (models/consistency.py). So a magnified face is a payload of
-the codec with the small picture laid over it. The details are made up: at 8 px hardly anything says who it is.
+A network guesses the latents of the codec's base layer from the few pixels (models/guess.py), some gradient steps fit
+them to these (models/fitting.py), the generator draws them, and what the result, shrunk, lacks of the input is added
+(models/consistency.py). So a magnified face is a payload of the codec with the small picture laid over it. The details are
+made up: at 8 px hardly anything says who it is.
 """
 
 import functools
@@ -20,6 +21,7 @@ from torch import Tensor
 from mien.models.codec import PACKAGED, SIZE, FaceCodec
 from mien.models.consistency import consistent, rms_limit, shrink
 from mien.models.errors import FaceShapeError, FaceTooLargeError, FaceTooSmallError, WeightsError
+from mien.models.fitting import Fitting
 from mien.models.generator import SIZES as DRAWN
 from mien.models.guess import LARGEST, SEEN, SIZES, SMALLEST, Guess, cells, enlarged
 from mien.models.recogniser import SAME_PERSON, arcface_crop
@@ -36,7 +38,7 @@ CANDIDATES = 3  # draws for each further face, of which the one that fits the in
 COLOURLESS = 1.0  # mean distance of the channels, grey levels, up to which a picture has no colour
 # Correlation of light and dark, input and drawn face at the input's own size, below which the input was not understood;
 # see the model card for what was measured.
-LEAST_LIKENESS = 0.5
+LEAST_LIKENESS = 0.7
 
 RMS, DOUBTFUL, GREY = "rms over the limit", "not understood as a face", "no colour"
 WEIGHTS = "magnifier.safetensors"
@@ -77,6 +79,7 @@ class FaceMagnifier:
         self.model = f"magnify1-{hashlib.sha256(weights).hexdigest()[:4]}"
         state = {name: value.float() for name, value in read_weights(weights).items()}
         self._factors = torch.stack([state.pop(f"factors.{size}") for size in SIZES])
+        self._fitting = Fitting(codec, state.pop("view.weight"), state.pop("view.bias"))
         self._guess = Guess(len(codec.base_deviation)).eval().requires_grad_(False)
         self._guess.load_state_dict(state)
 
@@ -108,8 +111,9 @@ class FaceMagnifier:
             raise ValueError(f"strength is 0 to 1, samples at least 1, not {strength} and {samples}")
         face = _tensor(enlarged(small))
         guess, person = self._guessed(small, face)
-        drawn = [guess] + [self._another(small, guess, seed, i) for i in range(1, samples)]
-        centre = self.codec.decoder.centre
+        drawn = [self._fitted(small, guess, self._shown(guess))]
+        drawn += [self._another(small, guess, seed, i) for i in range(1, samples)]
+        centre, limit = self.codec.decoder.centre, rms_limit(len(small))
         coded = [
             self.codec.code_latents(
                 face,
@@ -118,22 +122,20 @@ class FaceMagnifier:
             )
             for latents in drawn
         ]
-        starts = [self.codec.decode(one.payload, size) for one in coded]
-        made = [consistent(start, small, 1 - strength) for start in starts]
+        made = [consistent(self.codec.decode(one.payload, size), small, 1 - strength) for one in coded]
         similarity = [self._similarity(picture, person) for picture, _ in made]
-        limit = rms_limit(len(small))
         return Magnified(
-            np.stack([picture for picture, _ in made]),
-            tuple(error for _, error in made),
-            limit,
-            tuple(
+            pictures=np.stack([picture for picture, _ in made]),
+            rms=tuple(error for _, error in made),
+            limit=limit,
+            reasons=tuple(
                 _reasons(small, error > limit, one.score < LEAST_LIKENESS)
                 for (_, error), one in zip(made, coded, strict=True)
             ),
-            tuple(similarity),
-            tuple(len(small) >= ANONYMOUS and like >= SAME_PERSON for like in similarity),
-            tuple(one.score for one in coded),
-            tuple(one.payload for one in coded),
+            similarity=tuple(similarity),
+            preserved=tuple(len(small) >= ANONYMOUS and like >= SAME_PERSON for like in similarity),
+            likeness=tuple(one.score for one in coded),
+            payloads=tuple(one.payload for one in coded),
         )
 
     def guess(self, small: Pixels) -> Tensor:
@@ -158,15 +160,20 @@ class FaceMagnifier:
         random = np.random.Generator(np.random.PCG64(int.from_bytes(key, "big")))
         noise = torch.from_numpy(random.standard_normal((CANDIDATES, len(guess))).astype(np.float32))
         drawn = guess + noise @ self._factor(len(small)).T * self.codec.base_deviation
-        least, best = np.inf, drawn[0]
-        for one in drawn:
-            shown = shrink(_pixels(self.codec.picture(one[None], DRAWN[0])), min(len(small), DRAWN[0]))
-            wanted = shrink(small, len(shown))
-            missing = wanted - shown
-            error = float(np.square(missing - missing.mean((0, 1))).mean())
-            if error < least:
-                least, best = error, one
-        return best
+        shown = [self._shown(one) for one in drawn]
+        best = min(range(CANDIDATES), key=lambda i: _misfit(shown[i], small))
+        return self._fitted(small, drawn[best], shown[best])
+
+    def _shown(self, latents: Tensor) -> NDArray[np.float32]:
+        """The face of latents (K,), (128, 128, 3), 0 to 255."""
+        return _pixels(self.codec.picture(latents[None], DRAWN[0]))
+
+    def _fitted(self, small: Pixels, latents: Tensor, shown: NDArray[np.float32]) -> Tensor:
+        """Latents (K,) near those given, which show that; of faces over LARGEST px the encoder's own are kept."""
+        if len(small) > LARGEST:
+            return latents
+        spread = self._factor(len(small)).square().sum(1).sqrt() * self.codec.base_deviation
+        return self._fitting.fit(small, latents, shown, spread)
 
     def _factor(self, size: int) -> Tensor:
         """(K, K) of the errors' covariance at a size; between SIZES linear in the logarithm."""
@@ -201,6 +208,12 @@ def _reasons(small: Pixels, off: bool, doubtful: bool) -> tuple[str, ...]:
     channels = small.astype(np.float32)
     grey = float((channels.max(2) - channels.min(2)).mean()) <= COLOURLESS
     return tuple(reason for reason, holds in ((RMS, off), (DOUBTFUL, doubtful), (GREY, grey)) if holds)
+
+
+def _misfit(shown: NDArray[np.float32], small: Pixels) -> float:
+    """Mean squared difference of a face (S, S, 3) and a small one, but for its colour."""
+    missing = shrink(small, min(len(small), len(shown))) - shrink(shown, min(len(small), len(shown)))
+    return float(np.square(missing - missing.mean((0, 1))).mean())
 
 
 def _likeness(shown: NDArray[np.float32], small: Pixels) -> float:

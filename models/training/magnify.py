@@ -3,12 +3,14 @@
     python -m mien.models.training.magnify samples RUN --teacher teacher.safetensors --count 3000
     python -m mien.models.training.magnify pairs RUN --faces ../shared/faces
     python -m mien.models.training.magnify train RUN
+    python -m mien.models.training.magnify view RUN
     python -m mien.models.training.magnify export RUN models/weights
 
 `samples` draws made-up faces whose latents are known, 64 px each; `pairs` shrinks them and real faces, whose latents
 are those that the codec's encoder finds at full size (the teacher), and lets the encoder look at the small ones;
-`train` is a regression in the coordinates of the base layer, in which a step is equally visible everywhere. Each goes
-on where it stopped.
+`train` is a regression in the coordinates of the base layer, in which a step is equally visible everywhere; `view` fits
+the linear reading of the generator's features that models/fitting.py needs. `samples` and `pairs` go on where they
+stopped.
 """
 
 import argparse
@@ -27,6 +29,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mien.models.codec import FaceCodec
+from mien.models.fitting import VIEW
+from mien.models.generator import STYLES
 from mien.models.guess import LARGEST, SIZES, Guess, cells, enlarged
 from mien.models.runtime import tune_process
 from mien.models.training.data import read_faces, to_tensor, vary
@@ -37,6 +41,7 @@ KERNELS = (Image.Resampling.BOX, Image.Resampling.BOX, Image.Resampling.BICUBIC,
 HELD = 7  # every seventh face is held back
 EMA = 0.99
 OCTAVES = 0.35  # of size, within which errors count for one of SIZES
+RIDGE = 1e-5  # of the view, a share of the features' mean square
 SHRINKAGE = 0.2  # of their covariance towards its diagonal
 log = logging.getLogger(__name__)
 
@@ -208,10 +213,33 @@ def error_factors(model: Guess, found: dict[str, Tensor], target: Tensor, held: 
     return torch.stack(rows)
 
 
+@torch.inference_mode()
+def view(options: argparse.Namespace) -> None:
+    """RUN/view.pt: the linear map from the generator's features at VIEW px to the picture shrunk to as many, ridge."""
+    decoder = FaceCodec.load().decoder
+    coords = torch.from_numpy(np.load(options.run / "coords.npy"))[: options.count]
+    squares, products, errors = torch.zeros(513, 513).double(), torch.zeros(513, 3).double(), []
+    weight = torch.zeros(513, 3).double()
+    for i, one in enumerate(coords):
+        w = (decoder.mean + one @ decoder.synthesis)[None, None].expand(1, STYLES, -1)
+        x = decoder.generator.features(w, VIEW)[0].flatten(1).T.double()
+        x = torch.cat([x, torch.ones(len(x), 1).double()], 1)
+        face = decoder.generator(w, 128).clamp(-1, 1)
+        y = torch.nn.functional.interpolate(face, size=VIEW, mode="area")[0].flatten(1).T.double()
+        if i == len(coords) * 4 // 5:  # the last fifth is for the figures
+            weight = torch.linalg.solve(squares + RIDGE * squares.diag().mean() * torch.eye(513).double(), products)
+        if i >= len(coords) * 4 // 5:
+            errors.append(float((x @ weight - y).square().mean()))
+        squares, products = squares + x.T @ x, products + x.T @ y
+    log.info("%.1f grey levels off", 127.5 * np.sqrt(np.mean(errors)))
+    torch.save({"weight": weight[:-1].T.float(), "bias": weight[-1].float()}, options.run / "view.pt")
+
+
 def export(options: argparse.Namespace) -> None:
     """Writes magnifier.safetensors into the target."""
     state = torch.load(options.run / "guess.pt", map_location="cpu", weights_only=True)
     found = state["model"] | {f"factors.{size}": part for size, part in zip(SIZES, state["factors"], strict=True)}
+    found |= {f"view.{name}": part for name, part in torch.load(options.run / "view.pt", weights_only=True).items()}
     path = options.target / "magnifier.safetensors"
     packed = pack_weights(found, lambda name, value: value.dim() > 1 and value.numel() > 4096)
     save_file(packed, path, {"basis": FaceCodec.load().basis})
@@ -221,7 +249,7 @@ def export(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for work in (samples, pairs, train, export):
+    for work in (samples, pairs, train, view, export):
         command = commands.add_parser(work.__name__)
         command.set_defaults(work=work)
         command.add_argument("run", type=pathlib.Path)
@@ -236,6 +264,8 @@ def main() -> None:
         elif work is train:
             command.add_argument("--steps", type=int, default=1600)
             command.add_argument("--real", type=float, default=0.7, help="share of real faces")
+        elif work is view:
+            command.add_argument("--count", type=int, default=280)
         else:
             command.add_argument("target", type=pathlib.Path)
     options = parser.parse_args()

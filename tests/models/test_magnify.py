@@ -63,24 +63,21 @@ def test_identity_is_told(magnified: dict[int, Magnified]) -> None:
     assert magnified[8].preserved == (False,)
 
 
-def test_a_payload_is_the_face_before_it_was_made_consistent(
-    magnifier: FaceMagnifier, magnified: dict[int, Magnified], face: np.ndarray
-) -> None:
+def test_a_payload_is_the_face_before_it_was_made_consistent(magnified: dict[int, Magnified], face: np.ndarray) -> None:
     payload, small = magnified[32].payloads[0], shrunk(face, 32)
     assert len(payload) <= 64
     assert read_header(payload).score == round(255 * magnified[32].likeness[0])
     decoded = FaceCodec.load().decode(payload, 256)
     assert rms(decoded, small) > magnified[32].rms[0]
-    realistic = magnifier.magnify(small, size=256, strength=1.0)
-    assert np.array_equal(realistic.pictures[0], FaceCodec.load().decode(realistic.payloads[0], 256))
 
 
 def test_strength_goes_from_faithful_to_realistic(magnifier: FaceMagnifier, face: np.ndarray) -> None:
     small = shrunk(face, 32)
-    errors = [magnifier.magnify(small, size=128, strength=strength).rms[0] for strength in (0.0, 0.5, 1.0)]
-    assert errors == sorted(errors)
-    assert errors[0] < 1
-    assert RMS in magnifier.magnify(small, size=128, strength=1.0).reasons[0]
+    errors = [magnifier.magnify(small, size=128, strength=strength).rms[0] for strength in (0.0, 0.5)]
+    realistic = magnifier.magnify(small, size=128, strength=1.0)
+    assert errors[0] < 1 < errors[1] < realistic.rms[0]
+    assert RMS in realistic.reasons[0]
+    assert np.array_equal(realistic.pictures[0], FaceCodec.load().decode(realistic.payloads[0], 128))
 
 
 def test_samples_differ_and_are_all_consistent(magnifier: FaceMagnifier, face: np.ndarray) -> None:
@@ -92,7 +89,6 @@ def test_samples_differ_and_are_all_consistent(magnifier: FaceMagnifier, face: n
     again = magnifier.magnify(small, size=128, samples=2, seed=5)
     assert np.array_equal(again.pictures, made.pictures[:2])
     assert magnifier.magnify(small, size=128, samples=2, seed=6).payloads[1] not in made.payloads
-    assert magnifier.magnify(small, size=128).payloads == made.payloads[:1]
 
 
 @pytest.mark.parametrize("size", [8, 13, 100, 256])
