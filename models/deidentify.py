@@ -42,7 +42,7 @@ CLEAR = 56.0
 # or painted wrong; those with a score below 0.6 were smeared or torn.
 BARE, REAL, LESS = 0.9, 0.7, 0.012
 _DRAWN = 256  # pixels of the faces that are measured
-MAX_MOUTH, MAX_EYES = 0.12, 0.15  # by which mouth and eyes may be opened otherwise than the original's
+MAX_MOUTH, MAX_EYES = 0.12, 0.2  # by which mouth and eyes may be opened otherwise than the original's
 # With a seed: steps towards the person's own embedding before each correction, their length in deviations, and how much
 # further that embedding must be from the person's, so that the same draw is taken in each photo.
 LIKENING, LIKENING_STEP, MARGIN = 3, 0.4, 0.2
