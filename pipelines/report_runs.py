@@ -82,6 +82,12 @@ class Run:
         return dict(found.most_common())
 
     @property
+    def faces(self) -> int | None:
+        """Of the photos that are done; None where an older version did not write it."""
+        done = (photo.actions for photo in self.photos.values() if photo.state == DONE)
+        return total(None if actions is None else sum(actions.values()) for actions in done)
+
+    @property
     def stages(self) -> dict[str, Json]:
         """Milliseconds by stage, over all runs of the folder: sum, max and, where known, count; the longest first."""
         found: dict[str, Json] = {}
