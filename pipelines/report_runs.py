@@ -18,6 +18,7 @@ from mien.transforms.stage import photo_id
 Json = dict[str, Any]
 
 FAILURES_FILE = "failures-"
+_KEYS = {"run", "command", "started", "seconds", "settings", "versions", "engine", "counts", "milliseconds"}
 DONE, WITHHELD, FAILED = "done", "withheld", "failed"
 
 
@@ -81,6 +82,12 @@ class Run:
         return dict(found.most_common())
 
     @property
+    def faces(self) -> int | None:
+        """Of the photos that are done; None where an older version did not write it."""
+        done = (photo.actions for photo in self.photos.values() if photo.state == DONE)
+        return total(None if actions is None else sum(actions.values()) for actions in done)
+
+    @property
     def stages(self) -> dict[str, Json]:
         """Milliseconds by stage, over all runs of the folder: sum, max and, where known, count; the longest first."""
         found: dict[str, Json] = {}
@@ -142,7 +149,7 @@ def read_run(folder: str) -> Run:
 
 def _record(path: str) -> Json:
     record = json.loads(read_bytes(path))
-    if not isinstance(record, dict) or not {"run", "command", "counts"} <= record.keys():
+    if not isinstance(record, dict) or not record.keys() >= _KEYS:
         raise JobError(f"{path}: no record of a run")
     return record
 
@@ -170,20 +177,29 @@ def _lines(path: str) -> Iterator[Json]:
 
 def _done(row: Json) -> Seen:
     faces = row.get("faces")
-    actions = row.get("actions")
+    actions = _counts(row.get("actions"))
     if actions is None and faces is not None:
         actions = dict(Counter(face["action"] for face in faces))
     return Seen(
         row["uri"],
         DONE,
-        row.get("size"),
-        row.get("bytes"),
-        row.get("output", ""),
-        row.get("sha256", ""),
+        _count(row.get("size")),
+        _count(row.get("bytes")),
+        str(row.get("output", "")),
+        str(row.get("sha256", "")),
         actions,
-        row.get("milliseconds"),
+        _counts(row.get("milliseconds")),
         None if faces is None else tuple(faces),
     )
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _counts(values: Any) -> dict[str, int] | None:
+    known = isinstance(values, dict) and all(isinstance(value, int) for value in values.values())
+    return values if known else None
 
 
 def _lost(row: Json) -> Seen:

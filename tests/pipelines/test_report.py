@@ -132,6 +132,7 @@ def test_an_older_output_is_shown_as_far_as_it_goes(compressed: Callable[[str], 
     assert report(old, "--output", tmp_path / "page.html") == 0
     page = (tmp_path / "page.html").read_text()
     assert page.count('data-state="done"') == 2
+    assert "<b>\N{EN DASH}</b>faces" in page
     assert len(pictures(page)) == 2
 
 
