@@ -3,7 +3,10 @@
 Minutes and gigabytes, so only where MIEN_SMOKE says so: `venv`, a bare environment here; or the path of a bare Debian:
 
     debootstrap --variant=minbase \\
-        --include=python3,python3-venv,ca-certificates,libegl1,libgl1,libglib2.0-0 bookworm PATH
+        --include=python3,python3-venv,ca-certificates,libegl1,libgl1,libgles2,libglib2.0-0 bookworm PATH
+    mount -t proc proc PATH/proc && mount --bind /sys PATH/sys    # MediaPipe asks there how many cores there are
+
+MIEN_TORCH_INDEX is another place for torch than the Dockerfile's, such as a folder of this machine.
 """
 
 import json
