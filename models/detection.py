@@ -34,23 +34,25 @@ class Detector(Protocol):
 class MediaPipeDetector:
     """MediaPipe's full-range model (192 x 192) over tiles at 1 (or `finest`), 1/2, 1/4, ... of the photo, to the whole.
 
-    finest: the largest size that is searched, as a fraction of the photo's. min_score: of a face, 0 to 1.
+    finest: the largest size that is searched, as a fraction of the photo's; finest_again: the same where the other
+    detectors look at some places only. min_score: of a face, 0 to 1.
     """
 
     TILE = 192
     OVERLAP = 64  # what is larger is whole at the next smaller size
 
-    def __init__(self, finest: float = 1.0, min_score: float = 0.5):
-        self.finest = finest
+    def __init__(self, finest: float = 1.0, min_score: float = 0.5, finest_again: float = 1.0):
+        self.finest, self.finest_again = finest, finest_again
         self._task = open_face_detector(min_score)
 
     def find(self, pixels: Pixels, places: Boxes | None = None) -> Found:
         """It looks everywhere, whatever the places: it is quick."""
         parts = []
+        finest = self.finest if places is None else self.finest_again
         for level in pyramid(pixels, self.TILE):
             height, width = level.pixels.shape[:2]
             whole = max(width, height) <= self.TILE
-            if whole or max(level.scale_x, level.scale_y) <= self.finest * 1.001:
+            if whole or max(level.scale_x, level.scale_y) <= finest * 1.001:
                 parts += [self._find(level, tile) for tile in tiles(width, height, self.TILE, self.OVERLAP)]
             if whole:
                 parts.append(self._find_framed(level))
@@ -147,9 +149,13 @@ def _pixels(parts: Sequence[Tile]) -> int:
     return sum(tile.width * tile.height for tile in parts)
 
 
-# A name, and how it is made: alone, or beside another that already searches the full-size photo for small faces.
+# A name, and how it is made: alone, or beside another that already searches the full-size photo for small faces. Beside
+# CenterFace, MediaPipe from 1/4 down finds the 480 faces in tests/data/faces.json with 11 false boxes, in 0.16 s a
+# photo; from 1/2 down the same faces with 13, in 0.72 s. Where CenterFace does not look, 1/2 is searched.
 DETECTORS: dict[str, Callable[[bool], Detector]] = {
-    "mediapipe": lambda alone: MediaPipeDetector() if alone else MediaPipeDetector(finest=0.5, min_score=0.6),
+    "mediapipe": lambda alone: (
+        MediaPipeDetector() if alone else MediaPipeDetector(finest=0.25, min_score=0.6, finest_again=0.5)
+    ),
     "centerface": lambda alone: CenterFaceDetector(half=alone),
 }
 
