@@ -17,8 +17,6 @@ from typing import Any
 import pytest
 from apache_beam.portability.api import beam_runner_api_pb2
 
-from mien.pipelines.cli import main
-
 KEY = "7f3e9d51c0a84b26e1d7f08a93b5c46218ef70d39a4b5c6e"
 IMAGE = "europe-west1-docker.pkg.dev/my-project/mien/mien:0.1.0"
 PICKLED = re.compile(rb"QlpoO[A-Za-z0-9+/]+=*")  # what Beam pickles, packed by bz2
@@ -31,6 +29,10 @@ auth._Credentials._credentials_init = True
 """
 LAUNCH = f"""{START}
 from mien.pipelines.template import main
+sys.exit(main(sys.argv[1:]))
+"""
+MIEN = f"""{START}
+from mien.pipelines.cli import main
 sys.exit(main(sys.argv[1:]))
 """
 # a worker's part, with this process in the container's place
@@ -186,5 +188,7 @@ def test_the_staged_pipeline_does_the_job_and_writes_its_record(
     # what runs here gives the same bytes
     (tmp_path / "key").write_text(KEY)
     words = ["redact", photos / "a" / "x.jpg", "--output", tmp_path / "here", "--policy", "deidentify", "-q"]
-    assert main([str(word) for word in (*words, "--key-file", tmp_path / "key", "--detector", "mediapipe")]) == 0
+    words += ["--key-file", tmp_path / "key", "--detector", "mediapipe", "--workers", "1"]
+    here = bucket.run(MIEN, *map(str, words))
+    assert here.returncode == 0, here.stderr
     assert (tmp_path / "here" / "x.jpg.jpg").read_bytes() == bucket.get("out/good.jpg.jpg")
