@@ -23,6 +23,7 @@ from mien.models.appearance import NAMES, Looks, bareness
 from mien.models.codec import FaceCodec
 from mien.models.errors import PrivacyError, WeightsError
 from mien.models.recogniser import EMBEDDING, arcface_crop
+from mien.models.runtime import one_thread
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -124,6 +125,13 @@ class Deidentifier:
         """
         if seed is not None and len(seed) not in (SEED, SEED + 4 * EMBEDDING):
             raise ValueError(f"a seed is {SEED} bytes, or these and an embedding, not {len(seed)} bytes")
+        with one_thread():  # sums are added in one order: the same seed gives the same bytes in any process
+            return self._drawn(face, avoid, seed, keep_traits, max_bytes)
+
+    def _drawn(
+        self, face: Pixels, avoid: Sequence[Floats], seed: bytes | None, keep_traits: bool, max_bytes: int
+    ) -> bytes:
+        """What new_face() gives."""
         shown = self._looks.measure(face)
         if shown is None:
             raise PrivacyError("no landmarks were found in the face, so that no new one can be posed like it")

@@ -50,11 +50,7 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         coded = listed | ReadFiles(args.max_bytes) | compress
         told = PhotosAndFailures(photos=job.tell_done(coded.photos, CodedPhoto), failures=coded.failures)
         blobs = args.format == "blobs"
-        write = (
-            WriteBlobs(job.output, job.overwrite)
-            if blobs
-            else WriteParquet(job.output, job.run_id, commits=bool(job.engine.template))
-        )
+        write = WriteBlobs(job.output, job.overwrite) if blobs else WriteParquet(job.output, job.run_id, commits=False)
         written: PhotosAndFailures = told | write
         return written
 

@@ -18,7 +18,7 @@ from mien.models.third_party import weights_digests
 from mien.pipelines.resume import FAILED_FILES, INDEX, NOT_READ
 from mien.transforms.elements import Failure, ListedFile, Written
 from mien.transforms.files import delete, files_named, read_bytes, write_whole
-from mien.transforms.manifest import hidden_folder
+from mien.transforms.manifest import commit, hidden_folder
 from mien.transforms.names import join
 
 Counts = dict[str, int]
@@ -103,13 +103,14 @@ class _Write(beam.DoFn):
 
     def process(self, about: dict[str, Any], counters: Counts, files: Iterable[str]) -> Iterator[str]:
         list(files)  # all other files of the run are there
+        commit(self._output, about["run"])
+        delete(join(join(self._output, hidden_folder(about["run"])), ""))
         record = complete(about, counters, {}, self._output, self._kind)
         # what only the engine's counters tell
         record["bytes"]["out"] = record["counts"]["escalated"] = None
         if not any(name.startswith("action_") for name in counters):
             record["counts"]["faces"] = record["actions"] = None
         write_record(record, self._output, self._kind)
-        delete(join(join(self._output, hidden_folder(record["run"])), ""))
         yield join(self._output, f"{self._kind}.json")
 
 

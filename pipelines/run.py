@@ -137,7 +137,8 @@ class Job:
             try:
                 files_named(self.output, INDEX, "")  # says at once that there is no bucket; an upload tries for minutes
                 lock = stack.enter_context(Lock(self.output, self.run_id))
-                recover(self.output, lock.killed)
+                if not self.engine.template:  # an earlier template's job may still be at work, and holds no lock
+                    recover(self.output, lock.killed)
                 earlier = any(files_named(self.output, *kind) for kind in ((INDEX, ".jsonl"), ("run-", ".json")))
                 if self.only_failed and not earlier:
                     raise JobError(f"{self.output}: --only-failed, and no earlier run is there")
@@ -161,7 +162,8 @@ class Job:
             raise JobError(f"the job stopped: {_reason(error)}") from error
         finally:
             progress.close()
-            recover(self.output, killed=False)  # after an error or Ctrl-C: what is done stays done
+            if not self.engine.template:
+                recover(self.output, killed=False)  # after an error or Ctrl-C: what is done stays done
         if self.engine.template:
             print(f"{self.engine.template} describes the job, which writes {plan.kind}.json itself", file=sys.stderr)
             return OK
