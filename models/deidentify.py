@@ -41,8 +41,8 @@ CLEAR = 56.0
 # Bareness (models/appearance.py) and self_score of the codec that are asked of the first draw, and by how much less of
 # each further one. Looked at on 45 draws: those less bare than 0.86 were hooded, behind dark glasses or hair, bearded
 # or painted wrong; those with a score below 0.6 were smeared or torn.
-BARE, REAL, LESS = 0.9, 0.7, 0.012
-_DRAWN = 256  # pixels of the faces that are measured
+BARE, REAL, LESS = 0.9, 0.7, 0.02
+_SKETCHED, _DRAWN = 128, 256  # pixels of the faces that are looked at first, and of those that are measured
 MAX_MOUTH, MAX_EYES = 0.12, 0.2  # by which mouth and eyes may be opened otherwise than the original's
 # With a seed: steps towards the person's own embedding before each correction, their length in deviations, and how much
 # further that embedding must be from the person's, so that the same draw is taken in each photo.
@@ -84,11 +84,14 @@ class Deidentifier:
         self._still = np.eye(scaled.shape[1]) - scaled.T @ np.linalg.solve(scaled @ scaled.T, scaled)
 
     def _looks_real(self, face: Pixels, attempt: int) -> bool:
-        """Whether a drawn face (256, 256, 3) is bare and whole enough; with each attempt a little less is asked."""
+        """Whether a drawn face is bare and whole enough; with each attempt a little less is asked."""
         less = LESS * attempt
         found = self._looks.located(face)
-        bare = bool(found.landmarks) and bareness(face, found.landmarks) >= BARE - less
-        return bare and self._codec.self_score(face) >= REAL - less
+        if not found.landmarks or bareness(face, found.landmarks) < BARE - less:
+            return False
+        interpolation = cv2.INTER_AREA if len(face) > _DRAWN else cv2.INTER_CUBIC
+        seen = np.asarray(cv2.resize(face, (_DRAWN, _DRAWN), interpolation=interpolation), np.uint8)
+        return self._codec.self_score(seen) >= REAL - less
 
     def embedding(self, face: Pixels) -> Floats:
         """The recogniser's embedding, (192,) of length 1, of an aligned face (512, 512, 3) uint8 RGB."""
@@ -97,7 +100,7 @@ class Deidentifier:
     @torch.inference_mode()
     def _seen(self, face: Pixels) -> tuple[Floats, float]:
         """The embedding, and its length before it was made 1."""
-        picture = torch.from_numpy(np.ascontiguousarray(face)).permute(2, 0, 1)[None].float() / 127.5 - 1
+        picture = torch.from_numpy(np.array(face)).permute(2, 0, 1)[None].float() / 127.5 - 1
         recogniser = self._codec.recogniser
         features = recogniser.features(arcface_crop(F.interpolate(picture, size=256, mode="area")))
         found: Floats = recogniser.last(features).flatten().double().numpy()
@@ -144,11 +147,11 @@ class Deidentifier:
         at_first = wanted if seed is None else PLAIN
         for attempt in range(TRIES):
             person, own = self._person(secret, attempt, traits, at_first), None
-            first = self._codec.draw_base(self._latents(self._towards(person, at_first)), _DRAWN)
-            if not self._looks_real(first, attempt):
+            latents = self._latents(self._towards(person, at_first))
+            if not self._looks_real(self._codec.draw_base(latents, _SKETCHED), attempt):
                 continue
             if seed is not None:
-                own, clear = self._seen(first)
+                own, clear = self._seen(self._codec.draw_base(latents, _DRAWN))
                 if known @ own >= STRANGER - MARGIN or clear < CLEAR:
                     continue
             place, drawn = self._pose(person, wanted, own)
@@ -168,11 +171,11 @@ class Deidentifier:
                 good = (
                     clear >= CLEAR
                     and abs(seen[MOUTH] - shown[MOUTH]) < MAX_MOUTH
-                    and abs(seen[EYES] - shown[EYES]) < MAX_EYES
+                    and abs(seen[EYES] - shown[EYES]) < MAX_EYES + LESS * attempt
                 )
                 if traits is not None:
                     good = good and bool((np.abs(self._judged(embedding) - traits) < MAX_TRAITS).all())
-                good = good and (seed is not None or self._looks_real(_shrunk(new), attempt))
+                good = good and (seed is not None or self._looks_real(new, attempt))
                 # another draw for its looks alone would be another person in this photo than in the others
                 if (others @ embedding < limits).all() and (good or seed is not None):
                     return payload
@@ -235,7 +238,8 @@ class Deidentifier:
             if own is not None and correction < CORRECTIONS:
                 for _ in range(LIKENING):
                     place = np.clip(place + LIKENING_STEP * self._likening(place, own), -FARTHEST, FARTHEST)
-            seen = self._looks.measure(self._codec.draw_base(self._latents(place), _DRAWN))
+            size = _DRAWN if correction == CORRECTIONS else _SKETCHED
+            seen = self._looks.measure(self._codec.draw_base(self._latents(place), size))
             if seen is None or correction == CORRECTIONS:
                 break
             place = self._corrected(place, wanted, seen)
@@ -250,10 +254,6 @@ class Deidentifier:
             (slope,) = torch.autograd.grad(likeness, moved)
         found: Floats = self._still @ (slope[0, : len(place)].double().numpy() * self._deviation[: len(place)])
         return found / max(float(np.linalg.norm(found)), 1e-9)
-
-
-def _shrunk(face: Pixels) -> Pixels:
-    return np.asarray(cv2.resize(face, (_DRAWN, _DRAWN), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def rounded(looks: Floats) -> Floats:
