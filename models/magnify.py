@@ -2,8 +2,8 @@
 
 A network guesses the latents of the codec's base layer from the few pixels (models/guess.py), some gradient steps fit
 them to these (models/fitting.py), the generator draws them, and what the result, shrunk, lacks of the input is added
-(models/consistency.py). So a magnified face is a payload of the codec with the small picture laid over it. The details are
-made up: at 8 px hardly anything says who it is.
+(models/consistency.py). So a magnified face is a payload of the codec with the small picture laid over it. The details
+are made up: at 8 px hardly anything says who it is.
 """
 
 import functools

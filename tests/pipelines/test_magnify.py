@@ -86,6 +86,10 @@ def test_a_bad_command_line(words: tuple[str, str], tmp_path: Path) -> None:
     assert main(["magnify", str(SAMPLES), "--output", str(tmp_path), *words]) == 2
 
 
+def test_strength_is_for_magnifying(tmp_path: Path) -> None:
+    assert main(["evaluate", str(SAMPLES), "--strength", "0.5", "--output", str(tmp_path)]) == 2
+
+
 def test_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MIEN_LPIPS_BACKBONE", "MIEN_LPIPS_HEADS", "MIEN_DLIB"):
         monkeypatch.delenv(name, raising=False)
