@@ -7,5 +7,10 @@ found = find_packages(include=[pattern for folder in FOLDERS for pattern in (fol
 setup(
     packages=[f"mien.{name}" for name in found],
     package_dir={f"mien.{folder}": folder for folder in FOLDERS},
-    package_data={"": ["py.typed"], "mien.models": ["weights/**"], "mien.pipelines": ["*.yaml", "*.html"]},
+    package_data={
+        "": ["py.typed"],
+        "mien.models": ["weights/**"],
+        "mien.pipelines": ["*.yaml", "*.html"],
+        "mien.transforms": ["*.html"],
+    },
 )

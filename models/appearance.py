@@ -5,11 +5,13 @@ numbers, on aligned faces, so that a new face can be given the same.
 import threading
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.models.faces import Face
 from mien.models.landmarks import FaceLandmarker
+from mien.models.outline import OVAL
 
 Pixels = NDArray[np.uint8]
 
@@ -39,6 +41,17 @@ BOX = (96.0, 130.0, 320.0, 320.0)
 _INNER_LIPS, _OUTER_LIPS, _CORNERS = (13, 14), (0, 17), (61, 291)
 _EYES = ((33, 133, 159, 145, 468), (263, 362, 386, 374, 473))  # outer and inner corner, upper and lower lid, iris
 _RIGHT_CHEEK, _LEFT_CHEEK, _FOREHEAD = (50, 101, 205), (280, 330, 425), (108, 151, 337)
+_CHEEKS = (_RIGHT_CHEEK, _LEFT_CHEEK)
+# Outlines of eyes, brows and lips.
+_FEATURES = (
+    (33, 160, 158, 133, 153, 144, 159, 145),
+    (362, 385, 387, 263, 373, 380, 386, 374),
+    (70, 63, 105, 66, 107, 55, 65, 52, 53, 46),
+    (300, 293, 334, 296, 336, 285, 295, 282, 283, 276),
+    (61, 40, 37, 0, 267, 270, 291, 321, 314, 17, 84, 91),
+)
+_WITHIN = 0.93  # of the oval
+_SAME_COLOUR, _SAME_BRIGHTNESS = 0.3, 0.9  # octaves
 _PATCH = 0.03  # half the side of a patch of skin, as a share of the picture's side
 
 
@@ -51,13 +64,24 @@ class Looks:
 
     def measure(self, face: Pixels) -> NDArray[np.float64] | None:
         """NAMES of an aligned face (S, S, 3) uint8 RGB, (13,) float64; None where no landmarks can be found."""
+        found = self.located(face)
+        return looks(face, found.landmarks, found.pose) if found.landmarks else None
+
+    def located(self, face: Pixels) -> Face:
+        """The face in an aligned one (S, S, 3) uint8 RGB, in its pixels; without landmarks where none can be found."""
         scale = face.shape[0] / 512
         with self._lock:
             if self._landmarker is None:
                 self._landmarker = FaceLandmarker()
             x, y, w, h = BOX
-            found = self._landmarker.locate(face, Face((x * scale, y * scale, w * scale, h * scale), 1.0))
-        return looks(face, found.landmarks, found.pose) if found.landmarks else None
+            return self._landmarker.locate(face, Face((x * scale, y * scale, w * scale, h * scale), 1.0))
+
+    def close(self) -> None:
+        """Frees the landmarker; the next face opens it again."""
+        with self._lock:
+            if self._landmarker is not None:
+                self._landmarker.close()
+            self._landmarker = None
 
     def __getstate__(self) -> dict[str, object]:
         return {}
@@ -104,6 +128,30 @@ def looks(face: Pixels, landmarks: Sequence[float], pose: Sequence[float]) -> ND
             *np.log(cheeks),
         ]
     )
+
+
+def bareness(face: Pixels, landmarks: Sequence[float]) -> float:
+    """The share, 0 to 1, of the face between the features that has about the cheeks' colour.
+
+    face: (S, S, 3) uint8 RGB, aligned. landmarks: MediaPipe's 478 points in its pixels. Less where hair, a hood, dark
+    glasses, a beard, a hard shadow or what a generator painted wrong lies on the face.
+    """
+    side = 128
+    small = np.asarray(cv2.resize(face, (side, side), interpolation=cv2.INTER_AREA), np.float64)
+    points = (np.asarray(landmarks, np.float64).reshape(478, 2) + 0.5) * (side / len(face)) - 0.5
+    wanted, features = np.zeros((2, side, side), np.uint8)
+    oval = points[list(OVAL)]
+    cv2.fillPoly(wanted, [np.rint(oval.mean(0) + (oval - oval.mean(0)) * _WITHIN).astype(np.int32)], 1)
+    for part in _FEATURES:
+        cv2.fillConvexPoly(features, cv2.convexHull(np.rint(points[list(part)]).astype(np.int32)), 1)
+    tone = np.log2(small + 8)
+    cheeks = np.log2(np.array([_skin(face, points * (len(face) / side), where) for where in _CHEEKS]) + 7)
+    difference = tone - cheeks.mean(0)
+    brightness = difference.mean(-1)
+    colour = ((difference - brightness[:, :, None]) ** 2).sum(-1)
+    alike = np.exp(-colour / _SAME_COLOUR**2 - (brightness / _SAME_BRIGHTNESS) ** 2) > 0.5
+    between = (wanted > 0) & (cv2.dilate(features, np.ones((5, 5), np.uint8)) == 0)
+    return float(alike[between].mean()) if between.any() else 0.0
 
 
 def _skin(face: Pixels, points: NDArray[np.float64], where: Sequence[int]) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mien.models.audit_photo import ALLOWED, DETECTORS, OriginalFace, OutputFace
+from mien.models.evaluation.metrics import kid
 from mien.models.expression import distortion
 from mien.models.parrot import LEVELS, Parrot, retrain
 from mien.models.recognisers import FaceRecogniser, MobileFaceNet
@@ -16,7 +17,6 @@ from mien.models.reidentification import (
     FALSE_ACCEPT_RATES,
     Estimate,
     Reidentification,
-    kid,
     reidentify,
     roc,
     same_people,
@@ -258,8 +258,8 @@ def _realism(faces: Sequence[OutputFace]) -> Json:
     before, after = (np.stack([_channels(pair[side]) for pair in pairs]) for side in (0, 1))
     mean, deviation = before.mean(0), before.std(0) + 1e-3
     before, after = (before - mean) / deviation, np.clip((after - mean) / deviation, -10, 10)
-    value, spread = kid(before, after, paired=True)
-    floor, floor_spread = kid(before, before, paired=True)
+    value, spread = kid(before, after) or (math.nan, math.nan)
+    floor, floor_spread = kid(before, before) or (math.nan, math.nan)
     return {
         "faces": len(pairs),
         "features": "mobilefacenet, channel means of the 14 x 14 and 7 x 7 maps, in deviations of the originals",

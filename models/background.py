@@ -93,7 +93,7 @@ def face_mask(transform: Sequence[float], shape: tuple[int, int], egg: Egg = FAC
     """
     forward = matrix(transform)
     points = outline(egg=egg) @ forward[:, :2].T + forward[:, 2]
-    window = _window(points.min(axis=0), points.max(axis=0), shape)
+    window = window_of(points.min(axis=0), points.max(axis=0), shape)
     inverse = np.linalg.inv(forward[:, :2])
     shift = -inverse @ forward[:, 2]
     x = np.arange(window[1].start, window[1].stop)
@@ -119,13 +119,13 @@ def box_mask(box: Sequence[float], shape: tuple[int, int], egg: Egg = FACE) -> M
     middle, across, down = BOX[egg]
     centre = np.array([left + width / 2, top + height * middle])
     radius = np.maximum([width * across, height * down], 2.0)
-    window = _window(centre - radius, centre + radius, shape)
+    window = window_of(centre - radius, centre + radius, shape)
     x = (np.arange(window[1].start, window[1].stop, dtype=np.float32) - np.float32(centre[0])) / np.float32(radius[0])
     y = (np.arange(window[0].start, window[0].stop, dtype=np.float32) - np.float32(centre[1])) / np.float32(radius[1])
     return window, _ramp(1 - np.sqrt(x[None, :] ** 2 + y[:, None] ** 2))
 
 
-def _window(low: npt.NDArray[np.float64], high: npt.NDArray[np.float64], shape: tuple[int, int]) -> Window:
+def window_of(low: npt.NDArray[np.float64], high: npt.NDArray[np.float64], shape: tuple[int, int]) -> Window:
     """Rows and columns of a photo from low (x, y) to high, one pixel more on each side, cut to the photo."""
     edges = np.stack([np.floor(low) - 1, np.ceil(high) + 2])
     (x0, y0), (x1, y1) = np.clip(edges, 0, [shape[1], shape[0]]).astype(int)

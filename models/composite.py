@@ -46,7 +46,7 @@ FADE_SCALE = 0.1  # photo pixels an aligned pixel below which a face is too smal
 SOFTENINGS = (0.0, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)  # standard deviations of a blur, pixels of the decoded face
 DETAIL_SLACK = 1.15
 ROUNDED = 4.0  # grey levels, of the colours that a new face takes over
-LEAST_GAIN, MOST_GAIN = np.array([0.5, 0.2, 0.2], np.float32), np.array([1.5, 1.0, 1.0], np.float32)
+LEAST_GAIN, MOST_GAIN = np.array([0.5, 0.2, 0.2], np.float32), np.array([1.15, 1.0, 1.0], np.float32)
 # Tolerances in octaves, of colour and of brightness, by which two cells look the same.
 SKIN, STRICT_SKIN, SAME, PAIR = (0.2, 1.2), (0.15, 0.6), (0.35, 0.8), (0.15, 0.5)
 
@@ -121,27 +121,27 @@ def paste_face(pixels: Pixels, decoded: Pixels, transform: Sequence[float], stra
         for left in range(0, alpha.shape[1], TILE):
             mask = alpha[top : top + TILE, left : left + TILE]
             y, x = rows.start + top, columns.start + left
-            to_tile = _moved(forward, x, y)
-            painted = _warp(face, _cells(to_tile, SIZE / len(face), 0), mask.shape, cv2.INTER_CUBIC)
-            match = _warp(field, _cells(to_tile, CELL, BEYOND), mask.shape, cv2.INTER_LINEAR)
+            to_tile = moved(forward, x, y)
+            painted = warp(face, to_cells(to_tile, SIZE / len(face), 0), mask.shape, cv2.INTER_CUBIC)
+            match = warp(field, to_cells(to_tile, CELL, BEYOND), mask.shape, cv2.INTER_LINEAR)
             place = pixels[y : y + mask.shape[0], x : x + mask.shape[1]]
             weight = (mask * match[:, :, 3])[:, :, None]
             mixed = place + weight * (painted + match[:, :, :3] - place)
             cv2.copyTo(cv2.convertScaleAbs(np.maximum(mixed, 0)), (mask > 0).view(np.uint8), place)
 
 
-def _warp(picture: Array, to_tile: Matrix, shape: tuple[int, ...], interpolation: int) -> Array:
+def warp(picture: Array, to_tile: Matrix, shape: tuple[int, ...], interpolation: int) -> Array:
     warped = cv2.warpAffine(picture, to_tile, shape[1::-1], flags=interpolation, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(warped, np.float32)
 
 
-def _moved(forward: Matrix, x: int, y: int) -> Matrix:
+def moved(forward: Matrix, x: int, y: int) -> Matrix:
     """The matrix to pixels of a window whose first pixel is (x, y)."""
     moved: Matrix = forward - np.array([[0, 0, x], [0, 0, y]])
     return moved
 
 
-def _cells(forward: Matrix, cell: float, beyond: float) -> Matrix:
+def to_cells(forward: Matrix, cell: float, beyond: float) -> Matrix:
     """The matrix from cells of `cell` aligned pixels, the first starting `beyond` pixels before the face."""
     shift = cell / 2 - 0.5 - beyond
     return np.column_stack([forward[:, :2] * cell, forward[:, 2] + forward[:, :2] @ [shift, shift]])
@@ -152,14 +152,14 @@ def _match(pixels: Pixels, decoded: Pixels, forward: Matrix, scale: float, stran
 
     Returns a gain (3,), and on the grid (GRID, GRID, 4) the offset to add after it and the opacity.
     """
-    ours, inside = _photo_cells(pixels, forward, scale)
-    theirs = _face_cells(decoded)
+    ours, inside = photo_cells(pixels, forward, scale)
+    theirs = face_cells(decoded)
     depth = _depth()
     start = (MARGIN + 1) / scale + CELL  # beyond the fill, its margin and half a cell
     ring = inside & (depth < -start) & (depth > -start - max(RING, 3 / scale))
     if not ring.any():
         return np.ones(3, np.float32), np.tile(np.array([0, 0, 0, 1], np.float32), (GRID, GRID, 1))
-    gain = _gain(np.log2((ours[ring] + 8) / (theirs[ring] + 8)), _skin(theirs, STRICT_SKIN)[ring])
+    gain = _gain(np.log2((ours[ring] + 8) / (theirs[ring] + 8)), skin_likeness(theirs, STRICT_SKIN)[ring])
 
     known = ring[:, :, None].astype(np.float32)
     smooth = cv2.GaussianBlur(np.dstack([(ours - theirs * gain) * known, known]), (0, 0), SMOOTH / CELL)
@@ -172,7 +172,7 @@ def _match(pixels: Pixels, decoded: Pixels, forward: Matrix, scale: float, stran
     colour, shape, doubt, outer = (membrane(np.dstack([part * known, known])) for part in parts)
 
     # what is no skin, but looks as the decoded face does outside the mask, is hair or background that goes on inwards
-    other = (1 - _skin(theirs, SKIN)) * _likeness(np.log2((theirs + 8) / (outer + 8)), SAME)
+    other = (1 - skin_likeness(theirs, SKIN)) * _likeness(np.log2((theirs + 8) / (outer + 8)), SAME)
     other = np.asarray(cv2.GaussianBlur(other, (0, 0), 8 / CELL), np.float32)[:, :, None]
     inwards = np.maximum(depth, 0)[:, :, None]
     reach = FACE_REACH + (OTHER_REACH - FACE_REACH) * other
@@ -184,7 +184,7 @@ def _match(pixels: Pixels, decoded: Pixels, forward: Matrix, scale: float, stran
 
 
 @cache
-def _places() -> Array:
+def places() -> Array:
     """(GRID,) aligned coordinates of the cells' middles."""
     return ((np.arange(GRID) + 0.5) * CELL - BEYOND - 0.5).astype(np.float32)
 
@@ -192,16 +192,16 @@ def _places() -> Array:
 @cache
 def _depth() -> Array:
     """(GRID, GRID) aligned pixels from the mask's edge inwards, negative outside."""
-    place = _places()
+    place = places()
     inside = (edge_distance(place[None, :], place[:, None]) > 0).view(np.uint8)
     near, far = (cv2.distanceTransform(part, cv2.DIST_L2, 5) for part in (inside, 1 - inside))
     return np.asarray((near - far - np.where(inside, 0.5, -0.5)) * CELL, np.float32)
 
 
-def _photo_cells(pixels: Pixels, forward: Matrix, scale: float) -> tuple[Array, Flags]:
+def photo_cells(pixels: Pixels, forward: Matrix, scale: float) -> tuple[Array, Flags]:
     """The photo on the grid, (GRID, GRID, 3) float32 means over the cells, and which cells lie inside it."""
     height, width = pixels.shape[:2]
-    to_photo = _cells(forward, CELL, BEYOND)
+    to_photo = to_cells(forward, CELL, BEYOND)
     x, y = (row[0] * np.arange(GRID)[None, :] + row[1] * np.arange(GRID)[:, None] + row[2] for row in to_photo)
     inside = (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
     if not inside.any():
@@ -214,27 +214,27 @@ def _photo_cells(pixels: Pixels, forward: Matrix, scale: float) -> tuple[Array, 
     size = max(1, part.shape[1] // shrink), max(1, part.shape[0] // shrink)
     small = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
     factor = np.array([[size[0] / part.shape[1]], [size[1] / part.shape[0]]])
-    to_small = _moved(to_photo, left, top) * factor
+    to_small = moved(to_photo, left, top) * factor
     to_small[:, 2:] += factor / 2 - 0.5
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     cells = cv2.warpAffine(small, to_small, (GRID, GRID), flags=flags, borderMode=cv2.BORDER_REPLICATE)
     return cells.astype(np.float32), inside
 
 
-def _face_cells(decoded: Pixels) -> Array:
+def face_cells(decoded: Pixels) -> Array:
     """The decoded face on the grid, (GRID, GRID, 3) float32; its border is repeated outwards."""
     size = SIZE // 4
     small = cv2.resize(decoded, (size, size), interpolation=cv2.INTER_AREA)
-    to_small = _cells(np.array([[0.25, 0, -0.375], [0, 0.25, -0.375]]), CELL, BEYOND)
+    to_small = to_cells(np.array([[0.25, 0, -0.375], [0, 0.25, -0.375]]), CELL, BEYOND)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(small, to_small, (GRID, GRID), flags=flags, borderMode=cv2.BORDER_REPLICATE).astype(
         np.float32
     )
 
 
-def _skin(theirs: Array, tolerance: tuple[float, float]) -> Array:
+def skin_likeness(theirs: Array, tolerance: tuple[float, float]) -> Array:
     """(GRID, GRID), 0 to 1: how much each cell looks like the skin in the middle of the decoded face."""
-    place = _places()
+    place = places()
     middle = ((place > 150) & (place < 360))[None, :] & ((place > 250) & (place < 400))[:, None]
     tone = np.log2(theirs + 8)
     return _likeness(tone - np.median(tone[middle], axis=0), tolerance)

@@ -11,6 +11,7 @@ import pathlib
 import secrets
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -18,10 +19,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from mien.models.allocation import BASE_BYTES
-from mien.models.appearance import NAMES, Looks
+from mien.models.appearance import NAMES, Looks, bareness
 from mien.models.codec import FaceCodec
 from mien.models.errors import PrivacyError, WeightsError
 from mien.models.recogniser import EMBEDDING, arcface_crop
+from mien.models.runtime import one_thread
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -31,12 +33,17 @@ Floats = NDArray[np.float64]
 STRANGER = 0.3
 # The same for everybody else's faces: 998 of 1,000 pairs are below it. Lower, a gallery would leave nobody to draw.
 LOOKALIKE = 0.45
-TRIES, CORRECTIONS, WRITINGS = 24, 2, 3  # people; measured moves of each; writings of it, until the pose is right
+TRIES, CORRECTIONS, WRITINGS = 32, 2, 3  # people; measured moves of each; writings of it, until the pose is right
 CANDIDATES = 4  # draws, of which the one is taken that has to be moved least to have the looks
 # Length of the recogniser's embedding before it is made 1: real faces in shared/faces/dev have at least 68; what is
 # blurred, behind sunglasses or no face any more has less than this. Looked at on 48 new faces.
 CLEAR = 56.0
-MAX_MOUTH = 0.12  # by which the mouth may be opened otherwise than the original's
+# Bareness (models/appearance.py) and self_score of the codec that are asked of the first draw, and by how much less of
+# each further one. Looked at on 45 draws: those less bare than 0.86 were hooded, behind dark glasses or hair, bearded
+# or painted wrong; those with a score below 0.6 were smeared or torn.
+BARE, REAL, LESS = 0.9, 0.7, 0.012
+_DRAWN = 256  # pixels of the faces that are measured
+MAX_MOUTH, MAX_EYES = 0.12, 0.2  # by which mouth and eyes may be opened otherwise than the original's
 # With a seed: steps towards the person's own embedding before each correction, their length in deviations, and how much
 # further that embedding must be from the person's, so that the same draw is taken in each photo.
 LIKENING, LIKENING_STEP, MARGIN = 3, 0.4, 0.2
@@ -48,7 +55,7 @@ MAX_TURN = 8.0  # degrees between the yaws and the pitches of the original and t
 STEPS = (4.0, 4.0, 0.06, 0.12, 0.06, 0.06, 0.06, 0.05, 0.2, 0.2, 0.1, 0.1, 0.1)
 LOWEST = (-44.0, -32.0, 0.0, 0.48, -0.12, 0.0, -0.18, -0.2, -0.8, -0.8, 3.5, 3.0, 2.5)
 HIGHEST = (44.0, 24.0, 0.48, 1.44, 0.24, 0.48, 0.18, 0.1, 0.8, 0.8, 5.5, 5.5, 5.5)
-SKIN, MOUTH = slice(10, 13), NAMES.index("mouth_opening")
+SKIN, MOUTH, EYES = slice(10, 13), NAMES.index("mouth_opening"), NAMES.index("eyes")
 # Looks in which a person's own embedding is taken.
 PLAIN = np.array((0.0, -3.0, 0.05, 0.85, 0.08, 0.3, 0.0, -0.06, 0.0, 0.0, 5.25, 4.9, 4.75))
 FOLLOWED = slice(0, 3)  # what is corrected by measuring the drawn face: the rest comes with the latents well enough
@@ -75,6 +82,13 @@ class Deidentifier:
         scaled = self._looks_slope / np.linalg.norm(self._looks_slope, axis=1, keepdims=True)
         # onto what leaves the looks as they are
         self._still = np.eye(scaled.shape[1]) - scaled.T @ np.linalg.solve(scaled @ scaled.T, scaled)
+
+    def _looks_real(self, face: Pixels, attempt: int) -> bool:
+        """Whether a drawn face (256, 256, 3) is bare and whole enough; with each attempt a little less is asked."""
+        less = LESS * attempt
+        found = self._looks.located(face)
+        bare = bool(found.landmarks) and bareness(face, found.landmarks) >= BARE - less
+        return bare and self._codec.self_score(face) >= REAL - less
 
     def embedding(self, face: Pixels) -> Floats:
         """The recogniser's embedding, (192,) of length 1, of an aligned face (512, 512, 3) uint8 RGB."""
@@ -111,19 +125,30 @@ class Deidentifier:
         """
         if seed is not None and len(seed) not in (SEED, SEED + 4 * EMBEDDING):
             raise ValueError(f"a seed is {SEED} bytes, or these and an embedding, not {len(seed)} bytes")
-        looks = self._looks.measure(face)
-        if looks is None:
+        with one_thread():  # sums are added in one order: the same seed gives the same bytes in any process
+            return self._drawn(face, avoid, seed, keep_traits, max_bytes)
+
+    def _drawn(
+        self, face: Pixels, avoid: Sequence[Floats], seed: bytes | None, keep_traits: bool, max_bytes: int
+    ) -> bytes:
+        """What new_face() gives."""
+        shown = self._looks.measure(face)
+        if shown is None:
             raise PrivacyError("no landmarks were found in the face, so that no new one can be posed like it")
-        original, wanted = self.embedding(face), rounded(looks)
+        original, wanted = self.embedding(face), rounded(shown)
         others = np.stack([original, *avoid])
         limits = np.array([STRANGER, *(LOOKALIKE for _ in avoid)])
         secret = secrets.token_bytes(SEED) if seed is None else seed[:SEED]
         known = original if seed is None or len(seed) == SEED else np.frombuffer(seed[SEED:], "<f4").astype(np.float64)
         traits = self.traits(known) if keep_traits else None
+        at_first = wanted if seed is None else PLAIN
         for attempt in range(TRIES):
-            person, own = self._person(secret, attempt, traits, wanted if seed is None else PLAIN), None
+            person, own = self._person(secret, attempt, traits, at_first), None
+            first = self._codec.draw_base(self._latents(self._towards(person, at_first)), _DRAWN)
+            if not self._looks_real(first, attempt):
+                continue
             if seed is not None:
-                own, clear = self._seen(self._codec.draw_base(self._latents(self._towards(person, PLAIN)), 256))
+                own, clear = self._seen(first)
                 if known @ own >= STRANGER - MARGIN or clear < CLEAR:
                     continue
             place, drawn = self._pose(person, wanted, own)
@@ -136,13 +161,18 @@ class Deidentifier:
                 seen = self._looks.measure(new)
                 if seen is None:
                     break
-                if np.abs(seen[:2] - looks[:2]).max() > MAX_TURN:  # the quantiser turned the head
+                if np.abs(seen[:2] - shown[:2]).max() > MAX_TURN:  # the quantiser turned the head
                     place = self._corrected(place, wanted, seen)
                     continue
                 embedding, clear = self._seen(new)
-                good = clear >= CLEAR and abs(seen[MOUTH] - looks[MOUTH]) < MAX_MOUTH
+                good = (
+                    clear >= CLEAR
+                    and abs(seen[MOUTH] - shown[MOUTH]) < MAX_MOUTH
+                    and abs(seen[EYES] - shown[EYES]) < MAX_EYES
+                )
                 if traits is not None:
                     good = good and bool((np.abs(self._judged(embedding) - traits) < MAX_TRAITS).all())
+                good = good and (seed is not None or self._looks_real(_shrunk(new), attempt))
                 # another draw for its looks alone would be another person in this photo than in the others
                 if (others @ embedding < limits).all() and (good or seed is not None):
                     return payload
@@ -205,7 +235,7 @@ class Deidentifier:
             if own is not None and correction < CORRECTIONS:
                 for _ in range(LIKENING):
                     place = np.clip(place + LIKENING_STEP * self._likening(place, own), -FARTHEST, FARTHEST)
-            seen = self._looks.measure(self._codec.draw_base(self._latents(place), 256))
+            seen = self._looks.measure(self._codec.draw_base(self._latents(place), _DRAWN))
             if seen is None or correction == CORRECTIONS:
                 break
             place = self._corrected(place, wanted, seen)
@@ -220,6 +250,10 @@ class Deidentifier:
             (slope,) = torch.autograd.grad(likeness, moved)
         found: Floats = self._still @ (slope[0, : len(place)].double().numpy() * self._deviation[: len(place)])
         return found / max(float(np.linalg.norm(found)), 1e-9)
+
+
+def _shrunk(face: Pixels) -> Pixels:
+    return np.asarray(cv2.resize(face, (_DRAWN, _DRAWN), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def rounded(looks: Floats) -> Floats:

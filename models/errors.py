@@ -57,6 +57,18 @@ class KeyFileError(MienError):
     """A key for pseudonyms that is missing, cannot be read, or is too weak."""
 
 
+class PhotoCrashedError(MienError):
+    """A photo on which the process that worked on it died, twice."""
+
+
+class PhotoTimeoutError(MienError):
+    """A photo that took longer than one may."""
+
+
+class PhotoMemoryError(MienError):
+    """A photo that took more memory than one may."""
+
+
 class MagnifyError(MienError):
     """A picture that cannot be magnified."""
 

@@ -1,4 +1,9 @@
-"""MediaPipe's tasks, opened from the vendored models without their noise on stderr and without errors at exit."""
+"""MediaPipe's tasks, opened from the vendored models without their noise on stderr and without errors at exit.
+
+MediaPipe itself is loaded when the first task is opened: it brings Matplotlib, and a job's main process needs neither.
+"""
+
+from __future__ import annotations
 
 import atexit
 import contextlib
@@ -6,22 +11,25 @@ import os
 import re
 import tempfile
 import threading
-import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from mediapipe import Image, ImageFormat
-from mediapipe.tasks.python import BaseOptions, vision
 
 from mien.models.third_party import third_party_file
+
+if TYPE_CHECKING:
+    from mediapipe import Image
+    from mediapipe.tasks.python import vision
 
 # What MediaPipe, absl, TFLite and LiteRT tell while a graph starts and ends; errors (E, F) are not among it. No
 # environment variable stops it: absl writes all to stderr until an initialisation that MediaPipe 1.2 never does.
 _NOISE = re.compile(rb"WARNING: Logging before |INFO: |[IW]\d{4} \d\d:")
 _stderr_lock = threading.Lock()
-_open_tasks: "weakref.WeakSet[Any]" = weakref.WeakSet()
+# Held until they are closed: a task that the garbage collector finds in a cycle waits in its __del__ for a thread that
+# the collector has ended already, for ever.
+_open_tasks: set[Any] = set()
 _opened_any = threading.Event()
 
 
@@ -77,6 +85,8 @@ def close_task(task: Any) -> None:
 
 def open_face_detector(min_score: float) -> vision.FaceDetector:
     """The full-range detector, for single pictures. WeightsError where its model is missing or damaged."""
+    from mediapipe.tasks.python import BaseOptions, vision
+
     return _opened(
         lambda: vision.FaceDetector.create_from_options(
             vision.FaceDetectorOptions(
@@ -91,6 +101,8 @@ def open_face_landmarker(
     faces: int, min_detection: float, min_presence: float, blendshapes: bool = False
 ) -> vision.FaceLandmarker:
     """The landmarker with head pose, for single pictures with at most so many faces. WeightsError as above."""
+    from mediapipe.tasks.python import BaseOptions, vision
+
     return _opened(
         lambda: vision.FaceLandmarker.create_from_options(
             vision.FaceLandmarkerOptions(
@@ -107,4 +119,6 @@ def open_face_landmarker(
 
 def mediapipe_image(pixels: npt.NDArray[np.uint8]) -> Image:
     """(H, W, 3) uint8 RGB as MediaPipe takes it, which copies the pixels."""
+    from mediapipe import Image, ImageFormat
+
     return Image(image_format=ImageFormat.SRGB, data=np.ascontiguousarray(pixels))

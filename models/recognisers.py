@@ -6,9 +6,8 @@ dlib-bin (Boost licence) and face_recognition_models (its two model files; the r
 
 import functools
 import hashlib
-import importlib.util
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mien.models.codec import FaceCodec
-from mien.models.errors import WeightsError
+from mien.models.evaluation.descriptors import NETWORK, DlibDescriptor, packaged_models
 from mien.models.recogniser import SAME_PERSON, arcface_crop
 
 Faces = npt.NDArray[np.uint8]
@@ -25,9 +24,6 @@ Array = npt.NDArray[np.float64]
 
 _AT_ONCE = 16
 _SEEN = 256  # pixels: the face's size before the crop, as in the codec
-# Where a frontal face detector's square lies in an FFHQ-aligned 512 px picture, for dlib's landmarks.
-_DLIB_BOX = (128, 170, 384, 426)
-_DLIB_FILES = ("dlib_face_recognition_resnet_model_v1.dat", "shape_predictor_5_face_landmarks.dat")
 
 
 class FaceRecogniser(Protocol):
@@ -82,37 +78,20 @@ class Dlib:
     same_person = -0.54
 
     def __init__(self, folder: Path) -> None:
-        try:
-            import dlib
-
-            self.sha256 = hashlib.sha256((folder / _DLIB_FILES[0]).read_bytes()).hexdigest()
-            self._net: Any = dlib.face_recognition_model_v1(str(folder / _DLIB_FILES[0]))
-            self._landmarks: Any = dlib.shape_predictor(str(folder / _DLIB_FILES[1]))
-            self._box: Any = dlib.rectangle(*_DLIB_BOX)
-        except (ImportError, OSError, RuntimeError) as error:
-            raise WeightsError(f"dlib's recogniser cannot be loaded from {folder}: {error}") from error
+        self._descriptor = DlibDescriptor(folder)
+        self.sha256 = hashlib.sha256((folder / NETWORK).read_bytes()).hexdigest()
 
     def embed(self, faces: Faces) -> Array:
-        found = [self._net.compute_face_descriptor(face, self._landmarks(face, self._box)) for face in faces]
-        return np.array(found, np.float64).reshape(-1, 128)
+        return np.array([self._descriptor(face) for face in faces], np.float64).reshape(-1, 128)
 
     def similarities(self, a: Array, b: Array) -> Array:
         squares = (a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2 * a @ b.T
         return -np.sqrt(np.clip(squares, 0, None))
 
 
-def dlib_folder() -> Path | None:
-    """The folder of the installed face_recognition_models; None without it or without dlib."""
-    if importlib.util.find_spec("dlib") is None:
-        return None
-    spec = importlib.util.find_spec("face_recognition_models")  # not imported: it needs a setuptools of its day
-    places = list(spec.submodule_search_locations or ()) if spec else []
-    return Path(places[0]) / "models" if places else None
-
-
 @functools.lru_cache(maxsize=1)
 def recognisers(folder: Path | None) -> tuple[FaceRecogniser, ...]:
     """mobilefacenet, and dlib from the folder or from the installed package, if there is one. WeightsError for a folder
     without dlib's files."""
-    place = folder or dlib_folder()
+    place = folder or packaged_models()
     return (MobileFaceNet(), Dlib(place)) if place else (MobileFaceNet(),)

@@ -6,7 +6,7 @@ grow with the face. No pixel under a mask is left as it was, not even under a fe
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import cv2
@@ -26,6 +26,7 @@ from mien.models.background import (
     membrane,
     shrink_known,
 )
+from mien.models.outline import outline_mask
 
 Redaction = Literal["fill", "pixelate", "blur"]
 MaskKind = Literal["face", "head"]
@@ -55,21 +56,24 @@ class Hidden:
 
     box: x, y, width, height in photo pixels. transform: 6 floats as in mien.models.alignment; empty where the face
     could not be aligned. how: the redaction, or `replace` for a face that another one is painted over. mask: how much
-    goes.
+    goes. outline: (36, 2) float64 aligned pixels, where the other face is painted within it (mien.models.outline).
     """
 
     box: tuple[float, float, float, float]
     transform: tuple[float, ...]
     how: Redaction | Literal["replace"] = "fill"
     mask: MaskKind = "face"
+    outline: npt.NDArray[np.float64] | None = field(default=None, compare=False)
 
 
 def masks_of(face: Hidden, shape: tuple[int, int]) -> list[Mask]:
     """The masks in a photo of the shape (height, width) whose union the face takes up.
 
     The egg around an aligned face is made for one seen from the front, so an ellipse around its box goes too; but not
-    where another face takes its place, which paints the egg alone.
+    where another face takes its place, which paints the egg alone, or what is within the outline.
     """
+    if face.outline is not None:
+        return [outline_mask(face.transform, face.outline, shape)]
     egg = EGGS[face.mask]
     if face.how == "replace" and face.transform and face.mask == "face":
         return [face_mask(face.transform, shape)]

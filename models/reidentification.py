@@ -1,4 +1,4 @@
-"""How well a recogniser tells whose output face is whose: ranks, verification rates and their intervals; KID.
+"""How well a recogniser tells whose output face is whose: ranks, verification rates and their intervals.
 
 Scores are similarities, the higher the more alike: (P, G) float, output faces (probes) by original faces (gallery).
 """
@@ -135,33 +135,6 @@ def same_people(similarities: Array, threshold: float) -> Numbers:
     for i, j in zip(*np.nonzero(np.triu(similarities >= threshold, 1)), strict=True):
         people[people == people[j]] = people[i]
     return people
-
-
-def kid(
-    a: Array, b: Array, subsets: int = 50, size: int = 1000, seed: int = 0, paired: bool = False
-) -> tuple[float, float]:
-    """Kernel inception distance (Binkowski et al., 2018) of features (N, D) and (M, D): mean, deviation over subsets.
-
-    The unbiased MMD^2 with the kernel (x . y / D + 1)^3, over random subsets of `size` rows, or 3/4 of what there are.
-    paired: row i of both is of one photo; then a subset has rows of different photos from a and from b, since pairs
-    would look nearer than two samples of one distribution are. nan of fewer than 4 rows (8, paired).
-    """
-    rng = np.random.default_rng(seed)
-    least = min(len(a), len(b)) // 2 if paired else min(len(a), len(b)) * 3 // 4
-    size = min(size, least)
-    if size < 3:
-        return float("nan"), float("nan")
-    found = []
-    for _ in range(subsets):
-        if paired:
-            order = rng.permutation(min(len(a), len(b)))
-            x, y = a[order[:size]], b[order[size : 2 * size]]
-        else:
-            x, y = (part[rng.permutation(len(part))[:size]] for part in (a, b))
-        xx, yy, xy = ((left @ right.T / a.shape[1] + 1) ** 3 for left, right in ((x, x), (y, y), (x, y)))
-        within = (xx.sum() - np.trace(xx) + yy.sum() - np.trace(yy)) / (size * (size - 1))
-        found.append(float(within - 2 * xy.mean()))
-    return float(np.mean(found)), float(np.std(found))
 
 
 def bootstrap_mean(values: Array, people: Numbers, seed: int = 0) -> Estimate:

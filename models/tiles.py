@@ -1,5 +1,6 @@
 """A photo at several sizes, cut into overlapping tiles, and the faces found in them merged into one list."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -103,6 +104,43 @@ def _spans(length: int, size: int, overlap: int) -> list[tuple[int, int]]:
     count = -(-(length - overlap) // (size - overlap))
     span = min(size, -(-(length + (count - 1) * overlap) // count))
     return [(round(i * (length - span) / (count - 1)), span) for i in range(count)]
+
+
+def windows(level: Level, places: npt.NDArray[np.float64], size: int, margin: int) -> list[Tile]:
+    """Tiles of at most size x size that hold each place, (N, 4) boxes in photo pixels, with a margin around it.
+
+    Windows are joined where one costs less than two. Sides are multiples of 32 where the level has room for it.
+    """
+    height, width = level.pixels.shape[:2]
+    boxes: list[tuple[int, int, int, int]] = []
+    for left, top, w, h in (places * np.array([level.scale_x, level.scale_y] * 2)).tolist():
+        x0, x1 = _widened(left - margin, left + w + margin, width)
+        y0, y1 = _widened(top - margin, top + h + margin, height)
+        box = (x0, y0, x1, y1)
+        while (
+            other := next((one for one in boxes if _area(_around(one, box)) <= _area(one) + _area(box)), None)
+        ) is not None:
+            boxes.remove(other)
+            box = _around(other, box)
+        boxes.append(box)
+    found = []
+    for x0, y0, x1, y1 in boxes:
+        found += [Tile(x0 + x, y0 + y, w, h) for x, y, w, h in tiles(x1 - x0, y1 - y0, size, 2 * margin)]
+    return found
+
+
+def _widened(low: float, high: float, length: int) -> tuple[int, int]:
+    first, last = max(0, math.floor(low)), min(length, math.ceil(high))
+    last = min(length, last + -(last - first) % 32)
+    return max(0, first - -(last - first) % 32), last
+
+
+def _around(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    return min(one[0], other[0]), min(one[1], other[1]), max(one[2], other[2]), max(one[3], other[3])
+
+
+def _area(box: tuple[int, int, int, int]) -> int:
+    return max(0, box[2] - box[0]) * max(0, box[3] - box[1])
 
 
 def located(

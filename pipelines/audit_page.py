@@ -1,16 +1,14 @@
 """The audit's page: one file, nothing loaded from elsewhere. It shows no original, and of outputs only linked faces."""
 
-import base64
 import io
-from collections.abc import Sequence
-from importlib.resources import files
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
 from mien.models.image import encode_image
 from mien.transforms.elements import Pixels
+from mien.transforms.page import data_uri, render
 
 Json = dict[str, Any]
 
@@ -21,10 +19,8 @@ _ROWS = 300  # of the table of places
 
 def page(report: Json, pictures: Sequence[tuple[str, Pixels]]) -> str:
     """audit.html of audit.json's content and of (place, (S, S, 3) uint8) pictures of linked output faces."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(percent=_percent, interval=_interval, number=_number)
     charts = {
-        (view, group["group"]): _uri(_chart(group["recognisers"]), "png")
+        (view, group["group"]): data_uri(_chart(group["recognisers"]), "png")
         for view, found in report["views"].items()
         for group in found["reidentification"]
     }
@@ -33,9 +29,9 @@ def page(report: Json, pictures: Sequence[tuple[str, Pixels]]) -> str:
         view: sorted(found["rows"], key=lambda row: worst.index(row["verdict"]))[:_ROWS]
         for view, found in report["views"].items()
     }
-    shown = [(place, _uri(encode_image(pixels, "jpeg", 80), "jpeg")) for place, pixels in pictures]
-    template = files("mien.pipelines").joinpath("audit.html").read_text(encoding="utf-8")
-    return environment.from_string(template).render(report=report, charts=charts, rows=rows, pictures=shown)
+    shown = [(place, data_uri(encode_image(pixels, "jpeg", 80), "jpeg")) for place, pixels in pictures]
+    filters: dict[str, Callable[..., str]] = {"percent": _percent, "interval": _interval, "number": _number}
+    return render("audit.html", filters, report=report, charts=charts, rows=rows, pictures=shown)
 
 
 def _percent(value: float | None, digits: int = 1) -> str:
@@ -51,10 +47,6 @@ def _interval(value: Sequence[float | None] | None) -> str:
 
 def _number(value: float | None, digits: int = 2) -> str:
     return _NONE if value is None else f"{value:.{digits}f}"
-
-
-def _uri(data: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def _chart(recognisers: Sequence[Json]) -> bytes:

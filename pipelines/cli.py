@@ -2,8 +2,10 @@
 
 import argparse
 import importlib
+import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -77,9 +79,24 @@ def _job(parser: argparse.ArgumentParser, module: str) -> None:
     parser.set_defaults(module=module, beam=True)
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder, glob or gs://, s3:// URI")
     parser.add_argument("--output", required=True, metavar="URI", help="folder for the results")
-    parser.add_argument("--overwrite", action="store_true", help="do everything again, and replace what is there")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--overwrite", action="store_true", help="do everything again, and replace what is there")
+    again.add_argument("--only-failed", action="store_true", help="do only what failed or was withheld before")
     parser.add_argument(
         "--workers", type=_number(1, 1024), metavar="N", help="processes on this machine (default: the cores)"
+    )
+    parser.add_argument(
+        "--photo-seconds",
+        type=_number(1, 10**6),
+        metavar="N",
+        help="a photo at most, then it is given up (600; with --effort good 3600, best 36000)",
+    )
+    parser.add_argument(
+        "--photo-memory",
+        type=_number(500, 10**6),
+        default=8000,
+        metavar="MB",
+        help="a photo's process at most, models included (8000)",
     )
     _verbosity(parser)
 
@@ -263,6 +280,12 @@ def parser() -> argparse.ArgumentParser:
         help="dlib's .dat files (default: of face_recognition_models, if installed)",
     )
     _verbosity(audit)
+
+    report = commands.add_parser("report", help="what became of the photos of one or several runs, as one page")
+    report.set_defaults(module="report", beam=False)
+    report.add_argument("runs", nargs="+", metavar="RUN", help="output folder or URI of compress, redact or restore")
+    report.add_argument("--output", required=True, metavar="FILE", help="the page, .html; an older report is replaced")
+    _verbosity(report)
     return top
 
 
@@ -291,8 +314,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _run(args, beam_words)
 
 
+def _from_worker(record: logging.LogRecord) -> bool:
+    """Gives a worker's line about a photo back as it was, out of the text in which Beam wraps it."""
+    found = re.search(r'message: ("\{\\"photo\\"(?:[^"\\]|\\.)*")', record.getMessage())
+    if found:
+        record.name, record.msg, record.args = "mien.photo", json.loads(found[1]), ()
+    return True
+
+
 def _run(args: argparse.Namespace, beam_words: list[str]) -> int:
     logging.basicConfig(level=logging.INFO if args.verbose else logging.ERROR, format="%(name)s: %(message)s")
+    logging.getLogger("apache_beam.runners.portability.local_job_service").addFilter(_from_worker)
     if not args.verbose:  # MediaPipe's and TensorFlow Lite's native logs, in the workers too
         os.environ.setdefault("GLOG_minloglevel", "3")
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -7,6 +7,7 @@ import apache_beam as beam
 from mien.models.codec import FaceCodec
 from mien.pipelines.run import Job, Plan
 from mien.transforms.background import VERSION
+from mien.transforms.code_faces import SECONDS
 from mien.transforms.compress import CompressPhotos
 from mien.transforms.elements import CodedPhoto, PhotosAndFailures
 from mien.transforms.policy import load_policy
@@ -34,15 +35,23 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         "version": VERSION,
     }
     compress = CompressPhotos(
-        policy, args.face_bytes, args.effort, args.background, args.quality, args.detector, args.max_pixels, job.threads
+        policy,
+        args.face_bytes,
+        args.effort,
+        args.background,
+        args.quality,
+        args.detector,
+        args.max_pixels,
+        job.threads,
+        job.limits(SECONDS[args.effort]),
     )
 
     def work(listed: PhotosAndFailures, _: beam.PCollection) -> PhotosAndFailures:
         coded = listed | ReadFiles(args.max_bytes) | compress
         told = PhotosAndFailures(photos=job.tell_done(coded.photos, CodedPhoto), failures=coded.failures)
         blobs = args.format == "blobs"
-        write = WriteBlobs(job.output, job.overwrite) if blobs else WriteParquet(job.output, job.run_id)
+        write = WriteBlobs(job.output, job.overwrite) if blobs else WriteParquet(job.output, job.run_id, commits=False)
         written: PhotosAndFailures = told | write
         return written
 
-    return job.run(Plan("compress", IMAGE_SUFFIXES, settings, work))
+    return job.run(Plan("compress", IMAGE_SUFFIXES, settings, work, reads=tuple(policy.galleries)))

@@ -1,6 +1,5 @@
 """What `mien evaluate` writes: evaluate.json, evaluate.csv, evaluate.html, plots and sheets of pictures."""
 
-import base64
 import csv
 import dataclasses
 import json
@@ -9,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -19,6 +17,7 @@ from mien.models.evaluation.metrics import Features
 from mien.models.evaluation.peers import Peer, enlarge
 from mien.models.evaluation.summary import LOWER_IS_BETTER, QUALITIES, Line, Need, line_of
 from mien.transforms.elements import Failure
+from mien.transforms.page import data_uri, render
 
 TITLES = {
     "lpips": "LPIPS (squeeze, 256 px)",
@@ -92,9 +91,8 @@ def write(
         table = csv.DictWriter(stream, ["set", *(one.name for one in dataclasses.fields(Line))])
         table.writeheader()
         table.writerows({"set": found.name} | dataclasses.asdict(line) for found in sets for line in found.lines)
-    page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = page.from_string(Path(__file__).with_name("evaluate.html").read_text())
-    html = template.render(
+    html = render(
+        "evaluate.html",
         report=report,
         sets=sets,
         mien=MIEN,
@@ -259,4 +257,4 @@ def _save_all(folder: Path, images: Sequence[tuple[str, Any]]) -> None:
 
 def _inline(path: Path) -> str:
     kind = "png" if path.suffix == ".png" else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    return data_uri(path.read_bytes(), kind)

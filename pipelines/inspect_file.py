@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from mien.models import bitstream, container
 from mien.models.errors import ContainerError, PayloadError
 from mien.pipelines import JobError
+from mien.transforms.manifest import is_part, parts_of
 from mien.transforms.parquet import ROOT_KEY, SCHEMA
 
 _PARQUET, _IMAGES = b"PAR1", (b"\xff\xd8", b"RIFF")
@@ -94,6 +95,7 @@ def _table(path: Path) -> dict[str, Any]:
             "bytes": path.stat().st_size,
             "rows": meta.num_rows,
             "row_groups": meta.num_row_groups,
+            "counted": not is_part(path.name) or path.name in parts_of(str(path.absolute().parent)).parts,
             "root": (meta.metadata or {}).get(ROOT_KEY, b"").decode(errors="replace"),
             "schema": {field.name: str(field.type) for field in table.schema_arrow},
             "columns": columns,

@@ -47,6 +47,7 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         detectors=args.detector,
         max_pixels=args.max_pixels,
         threads=job.threads,
+        limits=job.limits(),
     )
 
     def work(listed: PhotosAndFailures, _: beam.PCollection) -> PhotosAndFailures:

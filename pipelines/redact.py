@@ -10,7 +10,7 @@ from mien.models.codec import FaceCodec
 from mien.models.gallery import gallery_digest
 from mien.pipelines.run import Job, Plan, warn_unmarked
 from mien.transforms.background import VERSION
-from mien.transforms.code_faces import GENERATED
+from mien.transforms.code_faces import GENERATED, SECONDS
 from mien.transforms.decide import same_decisions
 from mien.transforms.elements import PhotosAndFailures, SafePhoto
 from mien.transforms.people import FaceRows, gallery
@@ -36,8 +36,10 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
     if args.no_synthesis_mark and policy.actions & GENERATED and not args.dry_run:
         warn_unmarked()
     settings = _settings(args, policy, key_id)
+    limits = job.limits(SECONDS[args.effort])
+    reads = (*policy.galleries, *([args.key_file] if args.key_file else []))
     if args.dry_run:
-        preview = PreviewPhotos(policy, args.detector, args.max_pixels, job.threads)
+        preview = PreviewPhotos(policy, args.detector, args.max_pixels, job.threads, limits)
 
         def look(listed: PhotosAndFailures, _: beam.PCollection) -> PhotosAndFailures:
             seen = listed | ReadFiles(args.max_bytes) | preview
@@ -45,12 +47,12 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
             written: PhotosAndFailures = told | WritePreview(job.output)
             return written
 
-        return job.run(Plan("redact", IMAGE_SUFFIXES, settings, look, dry=True))
+        return job.run(Plan("redact", IMAGE_SUFFIXES, settings, look, dry=True, reads=reads))
 
     def work(listed: PhotosAndFailures, everything: beam.PCollection) -> PhotosAndFailures:
         rows = None
         if key_id and "deidentify" in policy.actions:
-            rows = everything | FaceRows(args.detector, args.max_bytes, args.max_pixels, job.threads)
+            rows = everything | FaceRows(args.detector, args.max_bytes, args.max_pixels, job.threads, limits)
         redact = RedactPhotos(
             policy,
             args.image_format,
@@ -65,6 +67,7 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
             job.threads,
             args.key_file or "",
             rows,
+            limits,
         )
         safe = listed | ReadFiles(args.max_bytes) | redact
         told = PhotosAndFailures(photos=job.tell_done(safe.photos, SafePhoto), failures=safe.failures)
@@ -72,7 +75,7 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         return written
 
     same = functools.partial(same_decisions, uncoded_policy(policy))
-    return job.run(Plan("redact", IMAGE_SUFFIXES, settings, work, _DECIDED, same, withdraw=True))
+    return job.run(Plan("redact", IMAGE_SUFFIXES, settings, work, _DECIDED, same, withdraw=True, reads=reads))
 
 
 def _settings(args: argparse.Namespace, policy: Policy, key_id: str | None) -> dict[str, Any]:

@@ -25,7 +25,9 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         restored = (
             listed
             | ReadCodedFiles()
-            | RestorePhotos(args.image_format, threads=job.threads, synthesis_mark=not args.no_synthesis_mark)
+            | RestorePhotos(
+                args.image_format, threads=job.threads, synthesis_mark=not args.no_synthesis_mark, limits=job.limits()
+            )
         )
         told = PhotosAndFailures(photos=job.tell_done(restored.photos, Photo), failures=restored.failures)
         written: PhotosAndFailures = told | WritePhotos(job.output, job.overwrite)

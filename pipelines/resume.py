@@ -6,10 +6,10 @@ about one file the latest run's counts.
 """
 
 import dataclasses
-import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +22,11 @@ from apache_beam.pvalue import TaggedOutput
 from mien.pipelines.progress import SKIPPED, Tell
 from mien.transforms.elements import ListedFile, Written
 from mien.transforms.files import create, files_named, replacing
+from mien.transforms.manifest import Manifest, is_part, parts_of
 from mien.transforms.names import join
 from mien.transforms.stage import NAMESPACE
 
-INDEX = "index-"
+INDEX, FAILED_FILES = "index-", "failures-"
 # A photo that was read but not understood is withheld; one that could not be read or written has failed.
 NOT_READ = ("list", "read", "write")
 _SKIPPED = "skipped"
@@ -57,44 +58,74 @@ class Wanted:
         return self.same(row["faces"])
 
 
-def is_done(file: ListedFile, row: dict[str, Any] | None, wanted: Wanted, output: str) -> bool:
+@dataclass(frozen=True)
+class Held:
+    """What an output holds at the start of a run. tables: which of its Parquet parts count."""
+
+    output: str
+    tables: Manifest
+
+    @classmethod
+    def of(cls, output: str) -> "Held":
+        """Looks. ValueError for a manifest that cannot be read."""
+        tables = parts_of(output)
+        there = {path.rpartition("/")[2] for path in files_named(output, "photos-", ".parquet")}
+        return cls(output, Manifest(tables.run, tuple(there & set(tables.parts))))
+
+    def has(self, name: str) -> bool:
+        """Whether what an index row names is there: a file, or a part of a table or a copy of it."""
+        if "/" not in name and is_part(name):
+            return self.tables.holds(name)
+        return bool(FileSystems.exists(join(self.output, name)))
+
+
+def is_done(file: ListedFile, row: dict[str, Any] | None, wanted: Wanted, held: Held) -> bool:
     """Whether the row says that this very file was done as wanted, and what it made is still there."""
     if row is None or (row["size"], row["modified"]) != (file.size, file.modified) or not wanted.met_by(row):
         return False
-    return _exists(join(output, row["output"]))
-
-
-@functools.lru_cache(maxsize=1024)  # many photos share a part of a table
-def _exists(path: str) -> bool:
-    return bool(FileSystems.exists(path))
+    return held.has(row["output"])
 
 
 class _Rows(beam.DoFn):
     def process(self, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        run = run_of(path)
         with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
             for line in stream:
                 try:
                     row = json.loads(line)
-                    yield row["uri"], {**row, "run": path}
+                    yield row["uri"], {**row, "run": run}
                 except (ValueError, KeyError, TypeError):
                     continue  # without its row a photo is done again, no more
 
 
-class _Left(beam.DoFn):
-    def __init__(self, wanted: Wanted, output: str, overwrite: bool) -> None:
-        self._wanted = wanted
-        self._output = output
-        self._overwrite = overwrite
+def run_of(path: str) -> str:
+    """The run that an index or failures file is of; of two runs the later one sorts last."""
+    return path.rpartition("/")[2].removesuffix(".jsonl").partition("-")[2]
 
-    def process(self, group: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[ListedFile]:
-        files, rows = group[1]["files"], group[1]["rows"]
-        row = _latest(rows)
-        for file in files:
-            if not self._overwrite and is_done(file, row, self._wanted, self._output):
+
+class _Left(beam.DoFn):
+    def __init__(self, wanted: Wanted, held: Held, overwrite: bool, only_failed: bool) -> None:
+        self._wanted = wanted
+        self._held = held
+        self._overwrite = overwrite
+        self._only_failed = only_failed
+
+    def process(self, group: tuple[str, dict[str, Iterable[Any]]], tables: list[str]) -> Iterator[ListedFile]:
+        row, failed = _latest(group[1]["rows"]), _latest(group[1].get("failed", ()))
+        passed = self._only_failed and not (failed and (row is None or failed["run"] >= row["run"]))
+        for file in group[1]["files"]:
+            if passed or (not self._overwrite and is_done(file, row, self._wanted, self._held)):
                 Metrics.counter(NAMESPACE, "photos_skipped").inc()
                 yield TaggedOutput(_SKIPPED, file)  # type: ignore[misc]  # Beam reads the main output's type alone
             else:
-                yield dataclasses.replace(file, ours=row is not None)
+                # of a table's parts each run may make others, and what was made of one is the other's to replace
+                yield dataclasses.replace(file, ours=row is not None or _table(file.uri) in tables)
+
+
+def _table(uri: str) -> str:
+    """The folder of a part of a table; empty for any other file."""
+    folder, _, name = uri.rpartition("/")
+    return folder if is_part(name) else ""
 
 
 def _latest(rows: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
@@ -102,29 +133,47 @@ def _latest(rows: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 class OnlyLeft(beam.PTransform):
-    """ListedFile -> those that are new, changed, failed before, or were done in another way."""
+    """ListedFile -> those that are new, changed, failed before, or were done in another way.
 
-    def __init__(self, output: str, wanted: Wanted, overwrite: bool, address: tuple[str, int] | None) -> None:
+    only_failed: of these only those that failed or were withheld when they were last tried.
+    """
+
+    def __init__(
+        self,
+        output: str,
+        wanted: Wanted,
+        overwrite: bool,
+        address: tuple[str, int] | None,
+        only_failed: bool = False,
+    ) -> None:
         super().__init__()
-        self._left = _Left(wanted, output, overwrite)
+        self._left = _Left(wanted, Held.of(output), overwrite, only_failed)
         self._address = address
         self._paths = files_named(output, INDEX, ".jsonl")
+        self._failed = files_named(output, FAILED_FILES, ".jsonl") if only_failed else []
 
     def expand(self, files: beam.PCollection) -> beam.PCollection:
-        if not self._paths:
+        if not self._paths and not self._failed:
             # as the grouping below does, this lets the whole list be counted before the first photo is worked on
             return files | beam.Reshuffle()
-        rows = files.pipeline | ReadRows(self._paths)
         keyed = files | "ByUri" >> beam.Map(lambda file: (file.uri, file)).with_output_types(tuple[str, ListedFile])
-        grouped = {"files": keyed, "rows": rows} | beam.CoGroupByKey()
-        split = grouped | "Left" >> beam.ParDo(self._left).with_outputs(_SKIPPED, main="left")
+        rows = files.pipeline | ReadRows(self._paths)
+        grouped = {"files": keyed, "rows": rows}
+        tables = rows | "Table" >> beam.Map(lambda row: _table(row[0])) | beam.Filter(bool) | beam.Distinct()
+        if self._failed:
+            grouped["failed"] = files.pipeline | "FailedBefore" >> ReadRows(self._failed)
+        split = (
+            grouped
+            | beam.CoGroupByKey()
+            | "Left" >> beam.ParDo(self._left, beam.pvalue.AsList(tables)).with_outputs(_SKIPPED, main="left")
+        )
         split.left.element_type = split.skipped.element_type = ListedFile
         _ = split.skipped | "TellSkipped" >> beam.ParDo(Tell(self._address, SKIPPED)).with_output_types(ListedFile)
         return split.left
 
 
 class ReadRows(beam.PTransform):
-    """The rows of index files, by the uri of the file that each is about."""
+    """The rows of index or failures files, by the uri of the file that each is about."""
 
     def __init__(self, paths: list[str]) -> None:
         super().__init__()
@@ -178,7 +227,7 @@ class _Done(beam.DoFn):
     """One row a source file. One whose photos are not all written gets a row that matches no settings."""
 
     def __init__(self, wanted: Wanted) -> None:
-        self._settings, self._base = wanted.settings, wanted.base
+        self._wanted = wanted
 
     def process(self, group: tuple[str, Iterable[Written]]) -> Iterator[str]:
         written = list(group[1])
@@ -186,14 +235,28 @@ class _Done(beam.DoFn):
         if file is None:
             return
         Metrics.counter(NAMESPACE, "photos_out").inc(len(written))
-        row = {"uri": file.uri, "size": file.size, "modified": file.modified, "output": written[0].output}
-        if written[0].sha256:
-            row["sha256"] = written[0].sha256
-        complete = len(written) >= file.photos
-        row["fingerprint"] = self._settings if complete else ""
-        if self._base:
-            row |= {"base": self._base, "faces": [dataclasses.asdict(face) for face in written[0].faces]}
-        yield json.dumps(row)
+        yield index_row(written, file, self._wanted)
+
+
+def index_row(written: Sequence[Written], file: ListedFile, wanted: Wanted) -> str:
+    """A line of the index: about the photos of one file that are written."""
+    first = written[0]
+    row: dict[str, Any] = {"uri": file.uri, "size": file.size, "modified": file.modified, "output": first.output}
+    if first.sha256:
+        row["sha256"] = first.sha256
+    row["fingerprint"] = wanted.settings if len(written) >= file.photos else ""
+    if wanted.base:
+        row |= {"base": wanted.base, "faces": [dataclasses.asdict(face) for face in first.faces]}
+    return json.dumps(row | figures(written))
+
+
+def figures(written: Sequence[Written]) -> dict[str, Any]:
+    """What the index tells about the photos of a file beside what resuming needs: bytes, faces by action, time."""
+    actions, spent = Counter[str](), Counter[str]()
+    for one in written:
+        actions.update(one.actions)
+        spent.update(one.spent)
+    return {"bytes": sum(one.bytes for one in written), "actions": dict(actions), "milliseconds": dict(spent)}
 
 
 class WriteIndex(beam.PTransform):

@@ -120,7 +120,12 @@ def test_the_wheel_works_from_another_folder(tmp_path: Path) -> None:
     record = next(site.glob("mien-*.dist-info")) / "RECORD"
     packed = {row[0] for row in csv.reader(record.read_text().splitlines())}
     weights = {f"mien/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "models/weights").rglob("*.*")}
-    assert weights | {f"mien/{folder}/py.typed" for folder in FOLDERS} | {"mien/pipelines/evaluate.html"} <= packed
+    assert (
+        weights
+        | {f"mien/{folder}/py.typed" for folder in FOLDERS}
+        | {"mien/pipelines/evaluate.html", "mien/transforms/page.html"}
+        <= packed
+    )
     assert {path.split("/")[0] for path in packed} == {"mien", record.parent.name}
 
     where = run("-c", "import mien.models.codec as c; print(c.__file__)", cwd=away, PYTHONPATH=str(site))

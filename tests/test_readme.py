@@ -39,8 +39,6 @@ def test_the_commands_named_are_those_that_there_are() -> None:
     there = {name for action in cli.parser()._actions if isinstance(action.choices, dict) for name in action.choices}
     named = set(re.findall(r"`mien ([a-z]+)", README.partition(TO_COME)[0]))
     assert named | {words[0] for words in commands()} == there
-    (to_come,) = re.findall(r"`mien (.*?) are to come", README)
-    assert not set(re.findall(r"[a-z]+", to_come)) & there, "no longer to come"
 
 
 def test_files_and_links_are_there() -> None:

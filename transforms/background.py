@@ -4,14 +4,14 @@ import importlib.metadata
 from collections.abc import Iterable
 from typing import Literal
 
-import apache_beam as beam
 from apache_beam.metrics import Metrics
 
 from mien.models.image import encode_image
 from mien.models.redaction import MaskKind, redact_faces
 from mien.transforms.code_faces import hidden_of
-from mien.transforms.elements import CodedPhoto, PhotoInWork, PhotosAndFailures
-from mien.transforms.stage import NAMESPACE, Stage, StageTransform, through
+from mien.transforms.elements import CodedPhoto, PhotoInWork
+from mien.transforms.isolate import IsolatedStages
+from mien.transforms.stage import NAMESPACE, Stage
 
 BackgroundCodec = Literal["avif", "webp", "jpeg"]
 SUFFIXES = {"avif": ".avif", "webp": ".webp", "jpeg": ".jpg", "png": ".png"}
@@ -64,14 +64,10 @@ class _Background(Stage):
         yield coded
 
 
-class CodeBackground(StageTransform):
+class CodeBackground(IsolatedStages):
     """PhotoInWork with coded faces -> CodedPhoto. policy: the id that is recorded; mask: the policy's."""
 
     def __init__(
         self, policy: str, codec: BackgroundCodec = "avif", quality: int = QUALITY, mask: MaskKind = "face"
     ) -> None:
-        super().__init__()
-        self._stage = _Background(policy, codec, quality, mask)
-
-    def expand(self, photos: beam.PCollection) -> PhotosAndFailures:
-        return through(photos, self._stage, CodedPhoto)
+        super().__init__([_Background(policy, codec, quality, mask)], CodedPhoto)

@@ -2,19 +2,17 @@
 
 from collections.abc import Sequence
 
-import apache_beam as beam
-
 from mien.transforms.background import QUALITY, BackgroundCodec, CodeBackground
-from mien.transforms.code_faces import FACE_BYTES, CodeFaces, Effort
+from mien.transforms.code_faces import FACE_BYTES, SECONDS, CodeFaces, Effort
 from mien.transforms.decide import DecideFaces
 from mien.transforms.decode import MAX_PIXELS, DecodePhotos
 from mien.transforms.detect import DETECTORS, DetectFaces
-from mien.transforms.elements import PhotosAndFailures
+from mien.transforms.elements import CodedPhoto
+from mien.transforms.isolate import IsolatedStages, Limits, stages_of
 from mien.transforms.policy import Policy, load_policy
-from mien.transforms.stage import Input, StageTransform, as_outputs, one_after_another
 
 
-class CompressPhotos(StageTransform):
+class CompressPhotos(IsolatedStages):
     """Photo -> CodedPhoto: faces found and coded as the policy says, the rest coded as an image.
 
     Takes a PCollection of Photo or what ReadPhotos gives, whose failures it hands on. The result has .photos
@@ -22,8 +20,8 @@ class CompressPhotos(StageTransform):
 
     policy: a built-in policy's name, a file's path or URI, or a Policy; PolicyError for one that cannot be used.
     face_bytes: a face at most; effort, background, quality: as in the command line; detectors: whose finds are joined;
-    threads: of one worker process, so one on a runner that
-    starts a process for each core.
+    threads: of one worker process, so one on a runner that starts a process for each core; limits: of a photo (by
+    default of time as the effort asks).
     """
 
     def __init__(
@@ -36,18 +34,14 @@ class CompressPhotos(StageTransform):
         detectors: Sequence[str] = DETECTORS,
         max_pixels: int = MAX_PIXELS,
         threads: int = 1,
+        limits: Limits | None = None,
     ) -> None:
-        super().__init__()
         policy = load_policy(policy) if isinstance(policy, str) else policy
-        self._stages = [
+        parts = (
             DecodePhotos(max_pixels),
             DetectFaces(detectors, threads),
             DecideFaces(policy),
             CodeFaces(policy, face_bytes, effort, threads),
             CodeBackground(policy.id, background, quality, policy.mask),
-        ]
-
-    def expand(self, photos: Input) -> PhotosAndFailures:
-        done, failures = as_outputs(photos)
-        done, lost = one_after_another(done, self._stages)
-        return PhotosAndFailures(photos=done, failures=(*failures, *lost) | beam.Flatten())
+        )
+        super().__init__(stages_of(parts), CodedPhoto, limits or Limits(SECONDS[effort]))

@@ -4,16 +4,16 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import apache_beam as beam
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from mien.models.faces import Face
-from mien.transforms.elements import Decision, Measured, PhotoInWork, PhotosAndFailures
+from mien.transforms.elements import Decision, Measured, PhotoInWork
+from mien.transforms.isolate import IsolatedStages
 from mien.transforms.people import Embedding, embeddings_of, gallery
 from mien.transforms.policy import Policy, Rule
-from mien.transforms.stage import Stage, StageTransform, through
+from mien.transforms.stage import Stage
 
 OTHERWISE = "otherwise"
 _SHARPNESS_SIZE = 128
@@ -127,12 +127,8 @@ class _Decide(Stage):
         yield decide_photo(self._policy, element)
 
 
-class DecideFaces(StageTransform):
+class DecideFaces(IsolatedStages):
     """PhotoInWork with faces -> with the measures of each and a decision."""
 
     def __init__(self, policy: Policy) -> None:
-        super().__init__()
-        self._policy = policy
-
-    def expand(self, photos: beam.PCollection) -> PhotosAndFailures:
-        return through(photos, _Decide(self._policy), PhotoInWork)
+        super().__init__([_Decide(policy)], PhotoInWork)

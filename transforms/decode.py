@@ -2,13 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 
-import apache_beam as beam
-
 from mien.models.image import decode_image
 from mien.models.metadata import kept_exif
-from mien.transforms.elements import Photo, PhotoInWork, PhotosAndFailures
+from mien.transforms.elements import Photo, PhotoInWork
+from mien.transforms.isolate import IsolatedStages
 from mien.transforms.names import name_under
-from mien.transforms.stage import Stage, StageTransform, through
+from mien.transforms.stage import Stage
 
 MAX_PIXELS = 100_000_000
 
@@ -21,7 +20,9 @@ def decode_photo(photo: Photo, max_pixels: int = MAX_PIXELS, keep: Sequence[str]
     pixels = decode_image(photo.data, max_pixels)
     name = photo.name or name_under("", photo.uri)
     exif = kept_exif(photo.data, keep)
-    return PhotoInWork(photo.uri, name, photo.origin, len(photo.data), pixels, exif=exif, seeds=photo.seeds)
+    return PhotoInWork(
+        photo.uri, name, photo.origin, len(photo.data), pixels, exif=exif, seeds=photo.seeds, spent=photo.spent
+    )
 
 
 class _Decode(Stage):
@@ -35,12 +36,8 @@ class _Decode(Stage):
         yield decode_photo(element, self._max_pixels, self._keep)
 
 
-class DecodePhotos(StageTransform):
+class DecodePhotos(IsolatedStages):
     """Photo -> PhotoInWork with pixels. keep: what of the metadata is to be written anew, see mien.models.metadata."""
 
     def __init__(self, max_pixels: int = MAX_PIXELS, keep: Sequence[str] = ()) -> None:
-        super().__init__()
-        self._stage = _Decode(max_pixels, keep)
-
-    def expand(self, photos: beam.PCollection) -> PhotosAndFailures:
-        return through(photos, self._stage, PhotoInWork)
+        super().__init__([_Decode(max_pixels, keep)], PhotoInWork)

@@ -3,15 +3,15 @@
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-import apache_beam as beam
 from apache_beam.metrics import Metrics
 
 from mien.models.detection import FaceDetector
 from mien.models.landmarks import FaceLandmarker
 from mien.models.located import located_faces
 from mien.models.runtime import tune_process
-from mien.transforms.elements import PhotoInWork, PhotosAndFailures
-from mien.transforms.stage import NAMESPACE, Stage, StageTransform, through
+from mien.transforms.elements import PhotoInWork
+from mien.transforms.isolate import IsolatedStages
+from mien.transforms.stage import NAMESPACE, Stage
 
 DETECTORS = ("mediapipe", "centerface")
 
@@ -45,16 +45,11 @@ class _Detect(Stage):
         yield found
 
 
-class DetectFaces(StageTransform):
+class DetectFaces(IsolatedStages):
     """PhotoInWork -> PhotoInWork with faces.
 
     detectors: names from mien.models.detection, whose finds are joined; threads: of one worker process.
     """
 
     def __init__(self, detectors: Sequence[str] = DETECTORS, threads: int = 1) -> None:
-        super().__init__()
-        self._detectors = detectors
-        self._threads = threads
-
-    def expand(self, photos: beam.PCollection) -> PhotosAndFailures:
-        return through(photos, _Detect(self._detectors, self._threads), PhotoInWork)
+        super().__init__([_Detect(detectors, threads)], PhotoInWork)

@@ -1,4 +1,4 @@
-"""What travels between the stages: frozen dataclasses with a Beam schema, so that they cross workers and languages.
+"""What travels between the stages: frozen dataclasses with a Beam schema, so that they cross workers.
 
 Beam's row coder gives sequences back as lists; each class turns them into tuples again, so that a value that crossed a
 worker equals the one that did not.
@@ -6,14 +6,14 @@ worker equals the one that did not.
 
 import dataclasses
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from apache_beam import PCollection, coders
-from apache_beam.typehints import row_type
+from apache_beam.typehints import row_type, schemas
 
 from mien.models.faces import Face
 
@@ -57,7 +57,8 @@ class Photo(_Row):
 
     name: what the output is named after; empty: the whole uri without its scheme. origin: the file it was read from.
     seeds: of the pseudonyms of its faces, in the order in which they are found, empty for one that has none; as secret
-    as the key (mien.transforms.pseudonyms).
+    as the key (mien.transforms.pseudonyms). spent: milliseconds that each stage took for it so far, by the stage's
+    name.
     """
 
     uri: str
@@ -65,6 +66,7 @@ class Photo(_Row):
     name: str = ""
     origin: ListedFile | None = None
     seeds: tuple[bytes, ...] = field(default=(), repr=False)
+    spent: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class CodedFace(_Row):
 class CodedPhoto(_Row):
     """A photo as it is stored: the background with its faces filled in, as an image file, and the faces.
 
-    name and origin: as in Photo.
+    name, origin, spent: as in Photo.
     """
 
     uri: str
@@ -106,6 +108,7 @@ class CodedPhoto(_Row):
     version: str
     name: str = ""
     origin: ListedFile | None = None
+    spent: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ class HandledFace(_Row):
 class SafePhoto(_Row):
     """A photo that may be shown: an image file's bytes, and what was done with its faces.
 
-    name: of its file, relative to the output folder. policy: the id of the policy. origin: as in Photo.
+    name: of its file, relative to the output folder. policy: the id of the policy. origin, spent: as in Photo.
     """
 
     uri: str
@@ -144,6 +147,7 @@ class SafePhoto(_Row):
     policy: str
     version: str
     origin: ListedFile | None = None
+    spent: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -176,7 +180,7 @@ class MagnifiedFace(_Row):
 class MagnifiedPhoto(_Row):
     """A photo or an aligned face, magnified: image files, one for each sample, and what became of its faces in each.
 
-    name: of the file that it was made from, relative to the output folder. origin: as in Photo.
+    name: of the file that it was made from, relative to the output folder. origin, spent: as in Photo.
     """
 
     uri: str
@@ -186,6 +190,7 @@ class MagnifiedPhoto(_Row):
     faces: tuple[MagnifiedFace, ...]
     version: str
     origin: ListedFile | None = None
+    spent: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -203,7 +208,8 @@ class Written(_Row):
     """A photo that is safe in the output.
 
     output: the file that holds it, relative to the output folder. sha256: of that file, where it is the photo's alone.
-    faces: of a safe photo.
+    faces: of a safe photo. bytes: of the output, in a table about so many. actions: faces by what was done with them.
+    spent: as in Photo.
     """
 
     uri: str
@@ -211,6 +217,53 @@ class Written(_Row):
     origin: ListedFile | None
     sha256: str = ""
     faces: tuple[HandledFace, ...] = ()
+    bytes: int = 0
+    actions: Mapping[str, int] = field(default_factory=dict)
+    spent: Mapping[str, int] = field(default_factory=dict)
+
+
+class _EqualsRowCoder(type):
+    """Beam takes a frozen dataclass for a row where its coder's class equals RowCoder, and looks no further."""
+
+    def __eq__(cls, other: object) -> bool:
+        return other is coders.RowCoder or other is cls
+
+    __hash__ = type.__hash__
+
+
+class ElementCoder(coders.RowCoder, metaclass=_EqualsRowCoder):
+    """Beam's row coder for one of these classes, which names the class.
+
+    A worker that meets a plain row coder before it has met this module makes up a named tuple, and would go on with it
+    (seen with the second process of a local job and with a worker pool, as soon as one photo failed). This coder
+    travels as a reference to the class, so that whoever reads it imports the class first.
+    """
+
+    def __init__(self, element: type) -> None:
+        super().__init__(schemas.schema_from_element_type(element))
+        self._element = element
+
+    def as_deterministic_coder(self, step_label: str, error_message: str | None = None) -> coders.Coder:
+        """As the row coder does, which is only asked for keys."""
+        return coders.RowCoder(self.schema).as_deterministic_coder(step_label, error_message)
+
+    def to_runner_api_parameter(self, context: Any) -> Any:
+        """Pickled, by __reduce__."""
+        return coders.Coder.to_runner_api_parameter(self, context)
+
+    @classmethod
+    def from_type_hint(cls, element: type, registry: Any) -> Any:
+        """The coder of a PCollection's element type."""
+        return cls(element)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ElementCoder, (self._element,)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ElementCoder) and self._element is other._element
+
+    def __hash__(self) -> int:
+        return hash(self._element)
 
 
 for _element in (
@@ -232,6 +285,7 @@ for _element in (
     _id = uuid.uuid5(uuid.NAMESPACE_URL, f"mien/{_element.__name__}?{_fields}")
     setattr(_element, row_type._BEAM_SCHEMA_ID, str(_id))
     coders.registry.register_row(_element)
+    coders.registry.register_coder(_element, ElementCoder)
 
 
 @dataclass(frozen=True)
@@ -241,7 +295,8 @@ class PhotoInWork:
     pixels: (H, W, 3) uint8 RGB. faces, decisions, aligned and coded are of one length once their stage is through;
     aligned holds a (512, 512, 3) uint8 face where one is to be coded and None elsewhere. measured: of each face, see
     mien.transforms.decide.measures. embeddings: (192,) float32 of the recogniser, where a policy asks for them; they
-    live here and in galleries alone. exif: what of the file's own metadata is to be written anew. seeds: as in Photo.
+    live here and in galleries alone. exif: what of the file's own metadata is to be written anew. seeds, spent: as in
+    Photo.
     """
 
     uri: str
@@ -257,6 +312,7 @@ class PhotoInWork:
     exif: bytes = b""
     seeds: tuple[bytes, ...] = field(default=(), repr=False)
     embeddings: tuple[npt.NDArray[np.float32] | None, ...] = field(default=(), repr=False)
+    spent: Mapping[str, int] = field(default_factory=dict)
 
 
 class PhotosAndFailures(dict[str, PCollection]):

@@ -3,10 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import apache_beam as beam
 import numpy as np
 from apache_beam.metrics import Metrics
-from apache_beam.utils.shared import Shared
 from PIL import Image
 
 from mien.models.alignment import align_face, square
@@ -25,9 +23,10 @@ from mien.transforms.background import VERSION
 from mien.transforms.code_faces import MAX_YAW
 from mien.transforms.decode import MAX_PIXELS, DecodePhotos
 from mien.transforms.detect import DETECTORS, DetectFaces
-from mien.transforms.elements import MagnifiedFace, MagnifiedPhoto, PhotoInWork, PhotosAndFailures, Pixels
+from mien.transforms.elements import MagnifiedFace, MagnifiedPhoto, PhotoInWork, Pixels
+from mien.transforms.isolate import LIMITS, IsolatedStages, Limits, stages_of
 from mien.transforms.restore import ImageFormat
-from mien.transforms.stage import NAMESPACE, Input, Stage, StageTransform, as_outputs, one_after_another, through
+from mien.transforms.stage import NAMESPACE, Stage
 
 FACTOR, QUALITY = 4, 95
 TURNED, TOO_SMALL, TOO_LARGE, NOT_ALIGNED = "turned away", "too small", "large enough", "not aligned"
@@ -181,11 +180,10 @@ class _Magnify(Stage):
         self._format = image_format
         self._quality = quality
         self._threads = threads
-        self._shared = Shared()
 
     def setup(self) -> None:
         tune_process(self._threads)
-        self._magnifier: FaceMagnifier = self._shared.acquire(lambda: FaceMagnifier.load())
+        self._magnifier = FaceMagnifier.load()
 
     def work(self, element: PhotoInWork) -> Iterable[MagnifiedPhoto]:
         pictures: Iterable[Pixels]
@@ -205,7 +203,7 @@ class _Magnify(Stage):
         yield MagnifiedPhoto(element.uri, element.name, self._format, files, tuple(faces), VERSION, element.origin)
 
 
-class MagnifyFaces(StageTransform):
+class MagnifyFaces(IsolatedStages):
     """Photo -> MagnifiedPhoto: the photo enlarged, its small faces magnified; or pictures of one aligned face each.
 
     Takes a PCollection of Photo or what ReadPhotos gives, whose failures it hands on. The result has .photos
@@ -214,7 +212,7 @@ class MagnifyFaces(StageTransform):
 
     factor to seed: as in Magnifying. payload: reports hold the faces as payloads of the codec. image_format: of the
     files; quality: of the lossy ones. detectors: whose finds are joined; max_pixels: of a photo, before and after;
-    threads: of one worker process.
+    threads: of one worker process; limits: of a photo.
     """
 
     def __init__(
@@ -231,16 +229,11 @@ class MagnifyFaces(StageTransform):
         detectors: Sequence[str] = DETECTORS,
         max_pixels: int = MAX_PIXELS,
         threads: int = 1,
+        limits: Limits = LIMITS,
     ) -> None:
-        super().__init__()
         how = Magnifying(factor, aligned, size, strength, samples, seed, payload, max_pixels)
-        self._stages: list[beam.PTransform] = [DecodePhotos(max_pixels)]
+        parts: list[IsolatedStages] = [DecodePhotos(max_pixels)]
         if not aligned:
-            self._stages.append(DetectFaces(detectors, threads))
-        self._magnify = _Magnify(how, image_format, quality, threads)
-
-    def expand(self, photos: Input) -> PhotosAndFailures:
-        done, failures = as_outputs(photos)
-        done, lost = one_after_another(done, self._stages)
-        made = through(done, self._magnify, MagnifiedPhoto)
-        return PhotosAndFailures(photos=made.photos, failures=(*failures, *lost, made.failures) | beam.Flatten())
+            parts.append(DetectFaces(detectors, threads))
+        magnify = _Magnify(how, image_format, quality, threads)
+        super().__init__([*stages_of(parts), magnify], MagnifiedPhoto, limits)

@@ -1,5 +1,6 @@
 """Who is who: faces compared with the galleries that a policy names, and pseudonyms that go with a photo's faces."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,8 +19,10 @@ from mien.models.runtime import tune_process
 from mien.transforms.decode import MAX_PIXELS, decode_photo
 from mien.transforms.detect import find_faces
 from mien.transforms.elements import ListedFile, Photo, Pixels
+from mien.transforms.isolate import LIMITS, IsolatedStages, Limits
 from mien.transforms.pseudonyms import FaceRow, NamePeople, face_row, seeds_of
 from mien.transforms.read import MAX_BYTES, read_file
+from mien.transforms.stage import Stage
 
 # photo pixels of the side of a face's square below which it is nobody's: what the recogniser sees is then the size
 MIN_SIDE = 64.0
@@ -46,14 +49,30 @@ def embeddings_of(pixels: Pixels, faces: Sequence[Face]) -> tuple[Embedding | No
     return tuple(embed(crops[i][None], recogniser)[0] if i in crops else None for i in range(len(faces)))
 
 
-class _FaceRows(beam.DoFn):
-    """What grouping needs of each face. A photo that fails here fails on its way too, where it is told."""
+class _ReadAgain(beam.DoFn):
+    """A file that cannot be read here fails on its way too, where it is told."""
 
-    def __init__(self, detectors: Sequence[str], max_bytes: int, max_pixels: int, threads: int) -> None:
-        self._settings = tuple(detectors), max_bytes, max_pixels, threads
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+
+    def process(self, element: ListedFile | Photo) -> Iterator[Photo]:
+        if isinstance(element, ListedFile):
+            with contextlib.suppress(Exception):
+                yield Photo(element.uri, read_file(element, self._max_bytes), element.name, element)
+            return
+        yield element
+
+
+class _FaceRows(Stage):
+    """What grouping needs of each face."""
+
+    stage = "people"
+
+    def __init__(self, detectors: Sequence[str], max_pixels: int, threads: int) -> None:
+        self._settings = tuple(detectors), max_pixels, threads
 
     def setup(self) -> None:
-        detectors, self._max_bytes, self._max_pixels, threads = self._settings
+        detectors, self._max_pixels, threads = self._settings
         tune_process(threads)
         self._detector, self._landmarker = FaceDetector(detectors), FaceLandmarker()
 
@@ -61,21 +80,11 @@ class _FaceRows(beam.DoFn):
         self._detector.close()
         self._landmarker.close()
 
-    def process(self, element: ListedFile | Photo) -> Iterator[FaceRow]:
-        yield from self._rows(element)
-
-    def _rows(self, element: ListedFile | Photo) -> Iterable[FaceRow]:
-        try:
-            photo = self._read(element) if isinstance(element, ListedFile) else element
-            work = find_faces(decode_photo(photo, self._max_pixels), self._detector, self._landmarker)
-            age = photo.origin.modified if photo.origin else 0.0
-            found = embeddings_of(work.pixels, work.faces)
-            return [face_row(photo.uri, i, age, photo.data, e) for i, e in enumerate(found) if e is not None]
-        except Exception:
-            return []
-
-    def _read(self, file: ListedFile) -> Photo:
-        return Photo(file.uri, read_file(file, self._max_bytes), file.name, file)
+    def work(self, element: Photo) -> Iterable[FaceRow]:
+        work = find_faces(decode_photo(element, self._max_pixels), self._detector, self._landmarker)
+        age = element.origin.modified if element.origin else 0.0
+        found = embeddings_of(work.pixels, work.faces)
+        return [face_row(element.uri, i, age, element.data, e) for i, e in enumerate(found) if e is not None]
 
 
 class FaceRows(beam.PTransform):
@@ -87,12 +96,15 @@ class FaceRows(beam.PTransform):
         max_bytes: int = MAX_BYTES,
         max_pixels: int = MAX_PIXELS,
         threads: int = 1,
+        limits: Limits = LIMITS,
     ) -> None:
         super().__init__()
-        self._rows = _FaceRows(detectors, max_bytes, max_pixels, threads)
+        self._read = _ReadAgain(max_bytes)
+        self._rows = IsolatedStages([_FaceRows(detectors, max_pixels, threads)], FaceRow, limits)
 
     def expand(self, photos: beam.PCollection) -> beam.PCollection:
-        return photos | beam.ParDo(self._rows).with_output_types(FaceRow)
+        read = photos | beam.ParDo(self._read).with_output_types(Photo)
+        return (read | self._rows).photos  # a photo that fails here fails on its way too, where it is told
 
 
 class _GiveSeeds(beam.DoFn):

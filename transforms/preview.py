@@ -4,14 +4,12 @@ The sheets show no face at all, not even those that would be kept: each is fille
 shrunk, and its place is ringed in the colour of its action.
 """
 
-import base64
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
 import cv2
-import jinja2
 import numpy as np
 from apache_beam.metrics import Metrics
 from PIL import Image
@@ -26,18 +24,11 @@ from mien.transforms.decode import MAX_PIXELS, DecodePhotos
 from mien.transforms.detect import DETECTORS, DetectFaces
 from mien.transforms.elements import Decision, HandledFace, PhotoInWork, PhotosAndFailures, SafePhoto, Written
 from mien.transforms.files import create, delete, files_named, write_whole
+from mien.transforms.isolate import LIMITS, IsolatedStages, Limits, stages_of
 from mien.transforms.names import join, normal_uri
+from mien.transforms.page import data_uri, render
 from mien.transforms.policy import Policy, load_policy
-from mien.transforms.stage import (
-    NAMESPACE,
-    Input,
-    Stage,
-    StageTransform,
-    as_outputs,
-    join_failures,
-    one_after_another,
-    through,
-)
+from mien.transforms.stage import NAMESPACE, Input, Stage, StageTransform, as_outputs, join_failures, through
 
 LINES, SHEET = "dry-run.jsonl", "dry-run"
 THUMBNAIL = 480  # pixels of the longer side
@@ -51,35 +42,6 @@ COLOURS = {
     "pixelate": (70, 120, 230),
     "blur": (70, 120, 230),
 }
-_PAGE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""\
-<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>mien redact --dry-run, sheet {{ number }}</title>
-<style>
-body { font: 14px/1.4 sans-serif; margin: 2em; color: #222 }
-section { display: inline-block; vertical-align: top; width: 480px; margin: 0 1.5em 2em 0 }
-h2 { font-size: 14px; overflow-wrap: anywhere } img { max-width: 100% }
-td, th { text-align: left; padding: 0 .8em 0 0; font-weight: normal } th { color: #777 }
-.dot { display: inline-block; width: .8em; height: .8em; border-radius: 50% }
-</style></head><body>
-<h1>What {{ policy }} would do, sheet {{ number }}</h1>
-<p>No face is shown, whatever would be done with it.
-{% for action, colour in colours.items() %}
-<span class="dot" style="background: rgb{{ colour }}"></span> {{ action }}
-{% endfor %}
-</p>
-{% for photo in photos %}
-<section><h2>{{ photo.uri }}</h2><img alt="" src="data:image/jpeg;base64,{{ photo.image }}">
-<table><tr><th></th><th>action</th><th>rule</th><th>area</th><th>yaw</th><th>score</th></tr>
-{% for face in photo.faces %}
-<tr><td>{{ loop.index }}</td><td>{{ face.action }}</td><td>{{ face.rule }}</td><td>{{ face.area }}</td>
-<td>{{ face.yaw }}</td><td>{{ face.score }}</td></tr>
-{% else %}
-<tr><td colspan="6">no face was found</td></tr>
-{% endfor %}
-</table></section>
-{% endfor %}
-</body></html>
-""")
 
 
 def preview(photo: PhotoInWork, policy: Policy) -> SafePhoto:
@@ -127,7 +89,7 @@ def sheet(photos: Sequence[SafePhoto], number: int) -> str:
     shown = [
         {
             "uri": photo.uri,
-            "image": base64.b64encode(photo.data).decode(),
+            "image": data_uri(photo.data, "jpeg"),
             "faces": [
                 {
                     "action": face.action,
@@ -141,7 +103,7 @@ def sheet(photos: Sequence[SafePhoto], number: int) -> str:
         }
         for photo in sorted(photos, key=lambda photo: photo.uri)
     ]
-    return _PAGE.render(number=number, policy=photos[0].policy, colours=COLOURS, photos=shown)
+    return render("preview.html", number=number, policy=photos[0].policy, colours=COLOURS, photos=shown)
 
 
 class _Preview(Stage):
@@ -154,7 +116,7 @@ class _Preview(Stage):
         yield preview(element, self._policy)
 
 
-class PreviewPhotos(StageTransform):
+class PreviewPhotos(IsolatedStages):
     """Photo -> SafePhoto with a small picture without any face, and what the policy decides on each."""
 
     def __init__(
@@ -163,17 +125,11 @@ class PreviewPhotos(StageTransform):
         detectors: Sequence[str] = DETECTORS,
         max_pixels: int = MAX_PIXELS,
         threads: int = 1,
+        limits: Limits = LIMITS,
     ) -> None:
-        super().__init__()
         policy = load_policy(policy) if isinstance(policy, str) else policy
-        self._stages = [DecodePhotos(max_pixels), DetectFaces(detectors, threads), DecideFaces(policy)]
-        self._preview = _Preview(policy)
-
-    def expand(self, photos: Input) -> PhotosAndFailures:
-        done, failures = as_outputs(photos)
-        done, lost = one_after_another(done, self._stages)
-        seen = through(done, self._preview, SafePhoto)
-        return PhotosAndFailures(photos=seen.photos, failures=(*failures, *lost, seen.failures) | beam.Flatten())
+        before = (DecodePhotos(max_pixels), DetectFaces(detectors, threads), DecideFaces(policy))
+        super().__init__([*stages_of(before), _Preview(policy)], SafePhoto, limits)
 
 
 class _WriteSheets(beam.DoFn):

@@ -5,7 +5,7 @@ import posixpath
 import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import apache_beam as beam
 from apache_beam.io.filesystem import CompressionTypes, FileSystem
@@ -15,6 +15,7 @@ from apache_beam.pvalue import TaggedOutput
 
 from mien.models.errors import ImageError, ImageTooLargeError
 from mien.transforms.elements import FAILURES, Failure, ListedFile, Photo, PhotosAndFailures
+from mien.transforms.manifest import HIDDEN, MANIFEST, is_part, read_manifest
 from mien.transforms.names import common_root, is_local, join, name_under, normal_uri
 from mien.transforms.stage import (
     NAMESPACE,
@@ -48,6 +49,9 @@ IMAGE_SUFFIXES = frozenset(
 )
 MAX_BYTES = 200_000_000
 _WILDCARDS = frozenset("*?[")
+_TABLES = ".parquet"
+
+_Entry: TypeAlias = "tuple[str, int, float] | Failure"  # path, bytes, when it was last changed (Unix seconds)
 
 
 def _suffix(path: str) -> str:
@@ -73,11 +77,11 @@ def folder_of(uri: str, suffixes: Iterable[str]) -> str:
     return uri.rpartition("/")[0] if is_file else uri
 
 
-def _walk(folder: str) -> Iterator[tuple[str, int, float] | Failure]:
+def _walk(folder: str) -> Iterator[_Entry]:
     """Local files below a folder. A folder that cannot be read is a Failure, where os.walk would pass over it."""
     unreadable: list[OSError] = []
     for parent, folders, names in os.walk(folder, onerror=unreadable.append):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not name.startswith(HIDDEN))
         for name in sorted(names):
             path = os.path.join(parent, name)
             try:
@@ -88,13 +92,44 @@ def _walk(folder: str) -> Iterator[tuple[str, int, float] | Failure]:
     yield from (failure_of(str(error.filename), "list", error) for error in unreadable)
 
 
-def _below(files: FileSystem, folder: str) -> Iterator[tuple[str, int, float] | Failure]:
+def _below(files: FileSystem, folder: str) -> Iterator[_Entry]:
     if is_local(folder):
         yield from _walk(folder or "/")
     else:
         # the generator under FileSystems.match, which would hold the whole list
         for found in files._list(join(folder, "")):
-            yield found.path, found.size_in_bytes, found.last_updated_in_seconds
+            if f"/{HIDDEN}" not in found.path[len(folder) :]:
+                yield found.path, found.size_in_bytes, found.last_updated_in_seconds
+
+
+def _counted(files: FileSystem, entries: Iterable[_Entry]) -> Iterator[_Entry]:
+    """The entries, with the tables of a folder that has a manifest as it names them, whatever else lies there.
+
+    What the manifest names comes from it and not from the listing, which may be older. A manifest that cannot be read
+    is a Failure, and none of its folder's tables is listed.
+    """
+    governed: dict[str, bool] = {}
+    for entry in entries:
+        folder, _, name = ("", "", "") if isinstance(entry, Failure) else entry[0].rpartition("/")
+        if name != MANIFEST and not is_part(name):
+            yield entry
+            continue
+        if folder not in governed:
+            governed[folder] = True
+            try:
+                manifest = read_manifest(folder)
+            except Exception as error:
+                yield failure_of(join(folder, MANIFEST), "list", error)
+                continue
+            governed[folder] = manifest is not None
+            for path in (join(folder, part) for part in sorted(manifest.parts)) if manifest else ():
+                try:
+                    found = files.metadata(path)
+                    yield path, found.size_in_bytes, found.last_updated_in_seconds
+                except Exception as error:
+                    yield failure_of(path, "list", error)
+        if not governed[folder]:
+            yield entry
 
 
 def list_files(uri: str, root: str, suffixes: frozenset[str], exclude: str = "") -> Iterator[ListedFile | Failure]:
@@ -102,6 +137,7 @@ def list_files(uri: str, root: str, suffixes: frozenset[str], exclude: str = "")
 
     uri: a file, which is always listed; a folder, of which the files with known suffixes are, at any depth; or a glob
         (*, **, ?, []) of either, whose own suffix, if it has one, counts as known. A local file of that very name wins.
+    Of a folder's tables only those count that its manifest names, if it has one; what mien hides is passed over.
     root: the folder that names are relative to. exclude: a folder to leave out; empty: none.
     Raises FileNotFoundError where there is no such file, BeamIOError or ValueError for a store that cannot be listed.
     """
@@ -119,7 +155,8 @@ def list_files(uri: str, root: str, suffixes: frozenset[str], exclude: str = "")
     if is_local(uri) and not os.path.isdir(folder or "/"):
         raise FileNotFoundError(f"{uri}: no such file or folder")
     empty = True
-    for entry in _below(files, folder):
+    entries = _below(files, folder)
+    for entry in _counted(files, entries) if _TABLES in suffixes else entries:
         if isinstance(entry, Failure):
             empty = False
             yield entry

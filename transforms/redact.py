@@ -5,21 +5,28 @@ seen there is filled in; what is seen even then keeps the photo back.
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
 from apache_beam.metrics import Metrics
 
+from mien.models.alignment import SIZE, align_face, square
+from mien.models.appearance import Looks
 from mien.models.codec import FaceCodec
+from mien.models.composite import fitted, needed_size
 from mien.models.detection import FaceDetector
 from mien.models.errors import PrivacyError
 from mien.models.faces import Face
 from mien.models.image import decode_image, encode_image
 from mien.models.metadata import draw_mark, synthesis_xmp
-from mien.models.redaction import MaskKind, redact_faces
+from mien.models.outline import outline_of, paste_within
+from mien.models.redaction import Hidden, MaskKind, redact_faces
 from mien.models.runtime import tune_process
 from mien.transforms.background import SUFFIXES, VERSION
-from mien.transforms.code_faces import FACE_BYTES, GENERATED, CodeFaces, Effort, hidden_of
+from mien.transforms.code_faces import FACE_BYTES, GENERATED, SECONDS, CodeFaces, Effort, hidden_of
 from mien.transforms.decide import DecideFaces
 from mien.transforms.decode import MAX_PIXELS, DecodePhotos
 from mien.transforms.detect import DETECTORS, DetectFaces
@@ -32,21 +39,66 @@ from mien.transforms.elements import (
     Pixels,
     SafePhoto,
 )
+from mien.transforms.isolate import IsolatedStages, Limits, stages_of
 from mien.transforms.people import FaceRows, GiveSeeds
 from mien.transforms.policy import SHOWN, Policy, load_policy
 from mien.transforms.restore import ImageFormat, paste_coded
-from mien.transforms.stage import NAMESPACE, Input, Stage, StageTransform, as_outputs, one_after_another, through
-from mien.transforms.verify import SURE, Leaks, leaks
+from mien.transforms.stage import NAMESPACE, Input, Stage
+from mien.transforms.verify import SURE, Leaks, leaks, painted_places
 
 QUALITY = 90
 FOUND_LATER = "found when verified"
+_LANDMARKS_SIZE = 256  # pixels of a decoded face in which landmarks are looked for
 
 
-def safe_pixels(photo: PhotoInWork, faces: Sequence[CodedFace], mask: MaskKind, codec: FaceCodec) -> Pixels:
-    """The photo with its faces as they may be seen, (H, W, 3) uint8, a new array."""
-    hidden = [hidden_of(face, face.action, mask) for face in faces if face.action not in SHOWN]
-    pixels = redact_faces(photo.pixels, hidden)
-    paste_coded(pixels, [face for face in faces if face.action in GENERATED], codec, photo.pixels)
+@dataclass(frozen=True)
+class NewFace:
+    """What takes a face's place: (S, S, 3) uint8, its 478 landmarks, and the outline that it is painted within, both in
+    aligned pixels (mien.models.outline)."""
+
+    picture: Pixels
+    points: npt.NDArray[np.float64]
+    outline: npt.NDArray[np.float64]
+
+
+def new_faces(photo: PhotoInWork, faces: Sequence[CodedFace], codec: FaceCodec, looks: Looks) -> dict[int, NewFace]:
+    """The generated faces by their index, those of them and of their places that have landmarks."""
+    found = {}
+    for i, (face, own) in enumerate(zip(faces, photo.faces, strict=False)):
+        if face.action in GENERATED and own.landmarks:
+            size = max(_LANDMARKS_SIZE, needed_size(face.transform))
+            picture = codec.decode(face.payload, size=size)
+            if landmarks := looks.located(picture).landmarks:
+                points = (np.asarray(landmarks, np.float64).reshape(478, 2) + 0.5) * (SIZE / size) - 0.5
+                picture = fitted(picture, align_face(photo.pixels, face.transform, size))
+                found[i] = NewFace(picture, points, outline_of(own.landmarks, face.transform))
+    return found
+
+
+def hidden_faces(faces: Sequence[CodedFace], mask: MaskKind, new: Mapping[int, NewFace]) -> dict[int, Hidden]:
+    """How much goes of the faces that may not be seen, by their index."""
+    hidden = {i: hidden_of(face, face.action, mask) for i, face in enumerate(faces) if face.action not in SHOWN}
+    if mask == "face":
+        for i in [i for i in new if faces[i].action in GENERATED]:
+            hidden[i] = dataclasses.replace(hidden[i], outline=new[i].outline)
+    return hidden
+
+
+def safe_pixels(
+    photo: PhotoInWork, faces: Sequence[CodedFace], mask: MaskKind, codec: FaceCodec, new: Mapping[int, NewFace]
+) -> Pixels:
+    """The photo with its faces as they may be seen, (H, W, 3) uint8, a new array.
+
+    A new face is painted within the outline of the old one; where one of them has no landmarks, or the head goes with
+    the face, in the egg that it is coded for.
+    """
+    hidden = hidden_faces(faces, mask, new)
+    pixels = redact_faces(photo.pixels, list(hidden.values()))
+    within = [i for i, face in hidden.items() if face.outline is not None]
+    rest = [face for i, face in enumerate(faces) if face.action in GENERATED and i not in within]
+    paste_coded(pixels, rest, codec, photo.pixels)
+    for i in sorted(within, key=lambda i: square(faces[i].transform)[2]):  # a large face stands in front of a small one
+        paste_within(pixels, photo.pixels, new[i].picture, new[i].points, faces[i].transform, new[i].outline)
     return pixels
 
 
@@ -73,45 +125,49 @@ class Redactor:
         self._visible_mark = visible_mark
         self._codec = FaceCodec.load()
         self._detector = FaceDetector(detectors)
+        self._looks = Looks()
 
     def close(self) -> None:
         """Frees the detectors."""
         self._detector.close()
+        self._looks.close()
 
     def redact(self, photo: PhotoInWork) -> SafePhoto:
         """The safe photo. Raises PrivacyError for one in which a face is still seen that the policy hides."""
         faces = list(photo.coded or map(uncoded, photo.faces, photo.decisions))
-        data = self._encode(photo, faces)
+        new = new_faces(photo, faces, self._codec, self._looks)
+        data = self._encode(photo, faces, new)
         if not self._policy.actions <= SHOWN:
-            if seen := self._leaks(photo, faces, data):
-                data = self._escalate(photo, faces, seen)
-                seen = self._leaks(photo, faces, data)
+            if seen := self._leaks(photo, faces, new, data):
+                data = self._escalate(photo, faces, new, seen)
+                seen = self._leaks(photo, faces, new, data)
             sure = sum(face.score >= SURE for face in seen.found)
             if seen.known or sure:
                 raise PrivacyError(_reason(len(seen.known), sure))
             if seen:  # only what hardly looks like a face is left: it goes, and nothing of it is there to be looked at
-                data = self._escalate(photo, faces, seen)
+                data = self._escalate(photo, faces, new, seen)
         for face in faces:
             Metrics.counter(NAMESPACE, f"action_{face.action}").inc()
         name = photo.name + SUFFIXES[self._format]
         return SafePhoto(photo.uri, name, data, _handled(photo, faces), self._policy.id, VERSION, photo.origin)
 
-    def _leaks(self, photo: PhotoInWork, faces: Sequence[CodedFace], data: bytes) -> Leaks:
+    def _leaks(self, photo: PhotoInWork, faces: Sequence[CodedFace], new: Mapping[int, NewFace], data: bytes) -> Leaks:
         """What is wrong with the bytes that are to be written."""
         written = decode_image(data, photo.pixels.shape[0] * photo.pixels.shape[1])
-        found = self._detector.detect(written)
-        return leaks(photo.pixels, written, faces, found, self._policy.mask, self._codec.recogniser)
+        hidden = hidden_faces(faces, self._policy.mask, new)
+        found = self._detector.detect(written, painted_places(hidden.values(), written.shape[:2]))
+        return leaks(photo.pixels, written, faces, hidden, found, self._codec.recogniser)
 
-    def _escalate(self, photo: PhotoInWork, faces: list[CodedFace], seen: Leaks) -> bytes:
+    def _escalate(self, photo: PhotoInWork, faces: list[CodedFace], new: Mapping[int, NewFace], seen: Leaks) -> bytes:
         """The photo with what is seen filled in; the faces, in place, say so."""
         Metrics.counter(NAMESPACE, "escalated").inc(len(seen.known) + len(seen.found))
         for i in seen.known:
             faces[i] = filled(faces[i])
         faces += [_late(face) for face in seen.found]
-        return self._encode(photo, faces)
+        return self._encode(photo, faces, new)
 
-    def _encode(self, photo: PhotoInWork, faces: Sequence[CodedFace]) -> bytes:
-        pixels = safe_pixels(photo, faces, self._policy.mask, self._codec)
+    def _encode(self, photo: PhotoInWork, faces: Sequence[CodedFace], new: Mapping[int, NewFace]) -> bytes:
+        pixels = safe_pixels(photo, faces, self._policy.mask, self._codec, new)
         generated = any(face.action in GENERATED for face in faces)
         if generated and self._visible_mark:
             draw_mark(pixels)
@@ -173,7 +229,7 @@ class _Redact(Stage):
         yield self._redactor.redact(element)
 
 
-class RedactPhotos(StageTransform):
+class RedactPhotos(IsolatedStages):
     """Photo -> SafePhoto: an ordinary image file with nothing hidden in it; the policy says whose face is seen.
 
     Takes a PCollection of Photo or what ReadPhotos gives, whose failures it hands on. The result has .photos
@@ -183,7 +239,7 @@ class RedactPhotos(StageTransform):
     `preserve` leaves a face as it is, as `keep` does. keep: metadata that is written anew, see mien.models.metadata.
     key_file: a key's path or URI (mien.transforms.pseudonyms): with it one person gets the same new face in every photo
     under `deidentify`; rows: FaceRow of the whole collection, by default of these photos, then searched twice.
-    The others as in Redactor and CompressPhotos.
+    limits: of a photo, by default of time as the effort asks. The others as in Redactor and CompressPhotos.
     """
 
     def __init__(
@@ -201,27 +257,27 @@ class RedactPhotos(StageTransform):
         threads: int = 1,
         key_file: str = "",
         rows: beam.PCollection | None = None,
+        limits: Limits | None = None,
     ) -> None:
-        super().__init__()
         policy = load_policy(policy) if isinstance(policy, str) else policy
-        self._stages: list[beam.PTransform] = [
+        limits = limits or Limits(SECONDS[effort])
+        parts: list[IsolatedStages] = [
             DecodePhotos(max_pixels, keep),
             DetectFaces(detectors, threads),
             DecideFaces(uncoded_policy(policy)),
         ]
         if policy.actions & GENERATED:
-            self._stages.append(CodeFaces(policy, face_bytes, effort, threads))
+            parts.append(CodeFaces(policy, face_bytes, effort, threads))
         settings = (policy, tuple(detectors), image_format, quality, synthesis_mark, visible_mark)
-        self._redact = _Redact(threads, *settings)
+        super().__init__([*stages_of(parts), _Redact(threads, *settings)], SafePhoto, limits)
         self._key_file = key_file if "deidentify" in policy.actions else ""
         self._rows = rows
-        self._face_rows = FaceRows(detectors, max_pixels=max_pixels, threads=threads)
+        self._face_rows = FaceRows(detectors, max_pixels=max_pixels, threads=threads, limits=limits)
 
     def expand(self, photos: Input) -> PhotosAndFailures:
-        done, failures = as_outputs(photos)
         if self._key_file:
-            rows = done | self._face_rows if self._rows is None else self._rows
-            done = done | GiveSeeds(rows, self._key_file)
-        done, lost = one_after_another(done, self._stages)
-        safe = through(done, self._redact, SafePhoto)
-        return PhotosAndFailures(photos=safe.photos, failures=(*failures, *lost, safe.failures) | beam.Flatten())
+            named = photos["photos"] if isinstance(photos, dict) else photos
+            rows = named | self._face_rows if self._rows is None else self._rows
+            named = named | GiveSeeds(rows, self._key_file)
+            photos = {**photos, "photos": named} if isinstance(photos, dict) else named
+        return super().expand(photos)

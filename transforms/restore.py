@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from apache_beam.metrics import Metrics
-from apache_beam.utils.shared import Shared
 
 from mien.models.alignment import align_face
 from mien.models.codec import FaceCodec
@@ -15,9 +14,10 @@ from mien.models.metadata import synthesis_xmp
 from mien.models.runtime import tune_process
 from mien.transforms.background import SUFFIXES, VERSION
 from mien.transforms.decode import MAX_PIXELS
-from mien.transforms.elements import CodedFace, CodedPhoto, Photo, PhotosAndFailures, Pixels
+from mien.transforms.elements import CodedFace, CodedPhoto, Photo, Pixels
+from mien.transforms.isolate import LIMITS, IsolatedStages, Limits
 from mien.transforms.names import name_under
-from mien.transforms.stage import NAMESPACE, Input, Stage, StageTransform, as_outputs, join_failures, through
+from mien.transforms.stage import NAMESPACE, Stage
 
 ImageFormat = Literal["png", "jpeg", "webp", "avif"]
 QUALITY = 90
@@ -73,11 +73,10 @@ class _Restore(Stage):
         self._quality = quality
         self._threads = threads
         self._synthesis_mark = synthesis_mark
-        self._shared = Shared()
 
     def setup(self) -> None:
         tune_process(self._threads)
-        self._codec: FaceCodec = self._shared.acquire(lambda: FaceCodec.load())
+        self._codec = FaceCodec.load()
 
     def work(self, element: CodedPhoto) -> Iterable[Photo]:
         decoded = sum(bool(face.payload) for face in element.faces)
@@ -88,12 +87,12 @@ class _Restore(Stage):
         yield Photo(element.uri, image, name + SUFFIXES[self._format], element.origin)
 
 
-class RestorePhotos(StageTransform):
+class RestorePhotos(IsolatedStages):
     """CodedPhoto -> Photo: an image file with all coded faces in their places.
 
     Takes a PCollection of CodedPhoto or what ReadCoded gives. The result has .photos (Photo) and .failures (Failure).
     image_format: of the files; quality: of the lossy ones; threads: of one worker process. synthesis_mark: a picture
-    with decoded faces says in XMP that a trained model made them (mien.models.metadata).
+    with decoded faces says in XMP that a trained model made them (mien.models.metadata). limits: of a photo.
     """
 
     def __init__(
@@ -102,11 +101,6 @@ class RestorePhotos(StageTransform):
         quality: int = QUALITY,
         threads: int = 1,
         synthesis_mark: bool = True,
+        limits: Limits = LIMITS,
     ) -> None:
-        super().__init__()
-        self._stage = _Restore(image_format, quality, threads, synthesis_mark)
-
-    def expand(self, photos: Input) -> PhotosAndFailures:
-        photos, failures = as_outputs(photos)
-        restored = through(photos, self._stage, Photo)
-        return PhotosAndFailures(photos=restored.photos, failures=join_failures(restored.failures, failures))
+        super().__init__([_Restore(image_format, quality, threads, synthesis_mark)], Photo, limits)

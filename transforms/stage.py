@@ -1,16 +1,24 @@
-"""What every stage has in common: what goes wrong with a photo becomes its Failure, never the job's."""
+"""What every stage has in common: what goes wrong with a photo becomes its Failure, never the job's, and what it costs
+is told: in Beam's metrics, in the element itself, and in one line a photo of the log.
+"""
 
+import dataclasses
+import hashlib
+import json
+import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 
-from mien.transforms.elements import FAILURES, Failure, PhotosAndFailures
+from mien.transforms.elements import FAILURES, Failure, PhotosAndFailures, Written
 
 NAMESPACE = "mien"
+_LOG = logging.getLogger("mien.photo")
 
 Input: TypeAlias = "beam.PCollection | dict[str, beam.PCollection]"
 
@@ -19,6 +27,37 @@ def failure_of(uri: str, stage: str, error: BaseException) -> Failure:
     """An exception as a Failure: its class, and its message in one line."""
     message = " ".join(str(error).split()) or type(error).__name__
     return Failure(uri, stage, type(error).__name__, message[:500])
+
+
+def photo_id(uri: str) -> str:
+    """What a photo is called in logs, which may be read by people who are not to know its name: 12 hex digits."""
+    return hashlib.sha256(uri.encode(errors="backslashreplace")).hexdigest()[:12]
+
+
+def log_failure(failure: Failure) -> None:
+    """One line, JSON. The message is left to the failures file, because it may have names in it."""
+    _LOG.warning(json.dumps({"photo": photo_id(failure.uri), "stage": failure.stage, "error": failure.error}))
+
+
+def tell_written(written: Written) -> Written:
+    """The same, once it is in the metrics (bytes and faces a photo) and in the log (one line, JSON)."""
+    faces = sum(written.actions.values())
+    Metrics.distribution(NAMESPACE, "photo_bytes").update(written.bytes)
+    Metrics.distribution(NAMESPACE, "photo_faces").update(faces)
+    line = {"photo": photo_id(written.uri), "bytes": written.bytes, "faces": faces, "milliseconds": {**written.spent}}
+    _LOG.info(json.dumps(line))
+    return written
+
+
+def by_action(faces: Iterable[Any]) -> dict[str, int]:
+    """How many faces there are of each action."""
+    return dict(Counter(face.action for face in faces))
+
+
+def with_time(element: Any, spent: Mapping[str, int], stage: str, milliseconds: float) -> Any:
+    """The element with the time that a stage took for it added to what was spent before."""
+    total = {**spent, stage: spent.get(stage, 0) + round(milliseconds)}
+    return dataclasses.replace(element, spent=total)
 
 
 class Stage(beam.DoFn):
@@ -39,9 +78,16 @@ class Stage(beam.DoFn):
         try:
             results = list(self.work(element))
         except Exception as error:
-            results = [TaggedOutput(FAILURES, failure_of(element.uri, self.stage, error))]
-        Metrics.distribution(NAMESPACE, f"{self.stage}_ms").update(round(1000 * (time.monotonic() - started)))
-        yield from results
+            failure = failure_of(element.uri, self.stage, error)
+            log_failure(failure)
+            results = [TaggedOutput(FAILURES, failure)]
+        milliseconds = 1000 * (time.monotonic() - started)
+        Metrics.distribution(NAMESPACE, f"{self.stage}_ms").update(round(milliseconds))
+        spent = getattr(element, "spent", {})
+        for result in results:
+            if hasattr(result, "spent"):
+                result = with_time(result, spent, self.stage, milliseconds / len(results))
+            yield tell_written(result) if isinstance(result, Written) else result
 
 
 class StageTransform(beam.PTransform):
@@ -66,18 +112,6 @@ def as_outputs(photos: Input) -> tuple[beam.PCollection, list[beam.PCollection]]
     if isinstance(photos, dict):
         return photos["photos"], [photos[FAILURES]]
     return photos, []
-
-
-def one_after_another(
-    photos: beam.PCollection, stages: Iterable[beam.PTransform]
-) -> tuple[beam.PCollection, list[beam.PCollection]]:
-    """The photos that come through all the stages, and the failures of each."""
-    failures = []
-    for stage in stages:
-        result = photos | stage
-        photos = result.photos
-        failures.append(result.failures)
-    return photos, failures
 
 
 def join_failures(failures: beam.PCollection, before: list[beam.PCollection]) -> beam.PCollection:

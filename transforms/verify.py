@@ -1,13 +1,15 @@
 """A safe photo looked at again, as it is written: is there a face that should not be there, or one still recognisable?
 
-The written bytes are decoded and searched by the detectors that searched the original, and the recogniser compares
-what is now in a hidden face's place with what was there. A detector may fire on a filled place: that is no leak as long
+The written bytes are decoded and searched by the detectors that searched the original: by MediaPipe everywhere, by
+CenterFace, which takes three times as long, where the photo was painted over and around it. Elsewhere its pixels are
+those that it has searched already, but for the file's own losses. The recogniser compares what is now in a hidden
+face's place with what was there. A detector may fire on a filled place: that is no leak as long
 as the place is one that was painted over and the recogniser sees nobody in it. Detectors that are set to miss nothing
 also fire on a hand or a collar beside a filled place; what they find is filled in too, and only what they are SURE of
 when that is done keeps a photo back.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +17,11 @@ import numpy.typing as npt
 import torch
 
 from mien.models.alignment import align_face, square
+from mien.models.detection import Box
 from mien.models.faces import Face
 from mien.models.recogniser import CROP_SIDE, SAME_PERSON, Recogniser, arcface_crop
-from mien.models.redaction import MaskKind, masks_of
+from mien.models.redaction import Hidden, masks_of
 from mien.models.tiles import SAME_PART, SAME_UNION
-from mien.transforms.code_faces import hidden_of
 from mien.transforms.elements import CodedFace, Pixels
 from mien.transforms.people import MIN_SIDE
 from mien.transforms.policy import SHOWN
@@ -45,14 +47,14 @@ def leaks(
     original: Pixels,
     written: Pixels,
     faces: Sequence[CodedFace],
+    hidden: Mapping[int, Hidden],
     found: Sequence[Face],
-    mask: MaskKind,
     recogniser: Recogniser,
 ) -> Leaks:
     """What is wrong with a written photo.
 
-    original, written: (H, W, 3) uint8, the latter from the written file. faces: what was done with the photo's faces,
-    and how much of them went. found: the detectors' faces in the written photo.
+    original, written: (H, W, 3) uint8, the latter from the written file. faces: what was done with the photo's faces.
+    hidden: how much went of those that may not be seen, by their index. found: the detectors' faces in the written one.
 
     A found face is handled where COVERED of its box was painted over, or where it is a face that may stay. Generated,
     pixelated and blurred faces are always compared with their originals (a cosine over SAME_PERSON links them), filled
@@ -63,24 +65,33 @@ def leaks(
     faces that could not be aligned (mostly hands and backs of heads) 6 of 15, of larger ones 0 of 17.
     """
     height, width = original.shape[:2]
-    hidden = [i for i, face in enumerate(faces) if face.action not in SHOWN]
     painted = np.zeros((height, width), np.bool_)
-    for i in hidden:
-        for window, alpha in masks_of(hidden_of(faces[i], faces[i].action, mask), (height, width)):
+    for face in hidden.values():
+        for window, alpha in masks_of(face, (height, width)):
             painted[window] |= alpha > 0
     kept = [face.box for face in faces if face.action in SHOWN]
     unknown, fired = [], set()
-    for face in found:
-        rows, columns = _pixels_of(face.box, (height, width))
+    for seen in found:
+        rows, columns = _pixels_of(seen.box, (height, width))
         part = painted[rows, columns]
         if part.size and part.mean() >= COVERED:
-            fired |= {i for i in hidden if _same(face.box, faces[i].box)}
-        elif not any(_same(face.box, box) for box in kept):
-            unknown.append(face)
+            fired |= {i for i in hidden if _same(seen.box, faces[i].box)}
+        elif not any(_same(seen.box, box) for box in kept):
+            unknown.append(seen)
     compared = [i for i in hidden if (faces[i].action != "fill" or i in fired) and _recognisable(faces[i])]
     likeness = compare(original, written, [faces[i] for i in compared], recogniser)
     known = tuple(i for i, cosine in zip(compared, likeness, strict=True) if cosine > SAME_PERSON)
     return Leaks(known, tuple(unknown))
+
+
+def painted_places(hidden: Iterable[Hidden], shape: tuple[int, int]) -> list[Box]:
+    """Boxes (x, y, width, height) of all that was painted over in a photo of the shape (height, width)."""
+    places = []
+    for face in hidden:
+        for (rows, columns), _ in masks_of(face, shape):
+            size = columns.stop - columns.start, rows.stop - rows.start
+            places.append((float(columns.start), float(rows.start), float(size[0]), float(size[1])))
+    return places
 
 
 def compare(

@@ -12,7 +12,16 @@ from mien.transforms.background import SUFFIXES
 from mien.transforms.elements import CodedPhoto, Photo, PhotosAndFailures, SafePhoto, Written
 from mien.transforms.files import read_bytes, write_whole
 from mien.transforms.names import join, name_under, normal_uri, safe_name
-from mien.transforms.stage import NAMESPACE, Input, Stage, StageTransform, as_outputs, join_failures, through
+from mien.transforms.stage import (
+    NAMESPACE,
+    Input,
+    Stage,
+    StageTransform,
+    as_outputs,
+    by_action,
+    join_failures,
+    through,
+)
 
 
 def blob_of(photo: CodedPhoto) -> bytes:
@@ -58,8 +67,9 @@ class _WriteBlob(Stage):
     def work(self, element: CodedPhoto) -> Iterable[Written]:
         name = blob_name(element)
         path = join(self._output, name)
-        digest = write_new(path, blob_of(element), lambda: self._overwrite or is_blob(path))
-        yield Written(element.uri, name, element.origin, digest)
+        blob = blob_of(element)
+        digest = write_new(path, blob, lambda: self._overwrite or is_blob(path))
+        yield Written(element.uri, name, element.origin, digest, bytes=len(blob), actions=by_action(element.faces))
 
 
 class _WritePhoto(Stage):
@@ -74,7 +84,7 @@ class _WritePhoto(Stage):
         ours = self._overwrite or (element.origin is not None and element.origin.ours)
         digest = write_new(join(self._output, name), element.data, lambda: ours)
         faces = element.faces if isinstance(element, SafePhoto) else ()
-        yield Written(element.uri, name, element.origin, digest, faces)
+        yield Written(element.uri, name, element.origin, digest, faces, len(element.data), by_action(faces))
 
 
 class WriteBlobs(StageTransform):

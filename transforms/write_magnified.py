@@ -60,7 +60,9 @@ class _WriteMagnified(Stage):
         files = list(files_of(element).items())
         digests = [write_new(join(self._output, name), data, lambda: ours) for name, data in reversed(files)]
         # the first picture comes last: where it is, all the others are
-        yield Written(element.uri, files[0][0], element.origin, digests[-1])
+        actions = {"magnify": len({face.face for face in element.faces if face.magnified})}
+        size = sum(len(data) for _, data in files)
+        yield Written(element.uri, files[0][0], element.origin, digests[-1], bytes=size, actions=actions)
 
 
 class WriteMagnified(StageTransform):

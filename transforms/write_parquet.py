@@ -1,5 +1,7 @@
-"""Coded photos as Parquet tables, a row each, that no reader sees before they are whole."""
+"""Coded photos as Parquet tables, a row each, that count for no reader before all of a run are whole."""
 
+import dataclasses
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -15,10 +17,22 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
 from mien.transforms.elements import FAILURES, CodedPhoto, PhotosAndFailures, Written
-from mien.transforms.files import create, delete, files_named, replacing
+from mien.transforms.files import create, delete, write_whole
+from mien.transforms.manifest import MANIFEST, Manifest, commit, copy_name, hidden_folder, parts_of, pending, roll_back
 from mien.transforms.names import join, normal_uri
 from mien.transforms.parquet import OPTIONS, ROOT_KEY, SCHEMA, row_of
-from mien.transforms.stage import NAMESPACE, Input, StageTransform, as_outputs, failure_of, join_failures, through
+from mien.transforms.stage import (
+    NAMESPACE,
+    Input,
+    StageTransform,
+    as_outputs,
+    by_action,
+    failure_of,
+    join_failures,
+    tell_written,
+    through,
+    with_time,
+)
 
 ROW_GROUP_BYTES = 64_000_000
 PART_BYTES = 1_000_000_000
@@ -90,7 +104,13 @@ class _WriteParts(beam.DoFn):
                 self._name = f"photos-{self._run_id}-{uuid.uuid4().hex[:12]}.parquet"
                 self._writer = PartWriter(self._path, self._row_group_bytes)
             self._photos.append(Written(photo.uri, self._name, photo.origin))
+            started = time.monotonic()
             self._writer.add(photo)
+            milliseconds = 1000 * (time.monotonic() - started)
+            Metrics.distribution(NAMESPACE, "write_ms").update(round(milliseconds))
+            size = len(photo.background) + sum(len(face.payload) for face in photo.faces)
+            written = dataclasses.replace(self._photos[-1], bytes=size, actions=by_action(photo.faces))
+            self._photos[-1] = tell_written(with_time(written, photo.spent, "write", milliseconds))
         except Exception as error:
             if not self._photos:
                 self._photos.append(Written(photo.uri, "", photo.origin))
@@ -130,28 +150,59 @@ class _WriteParts(beam.DoFn):
         self._writer, self._photos = None, []
 
 
-class _Publish(beam.DoFn):
-    """Moves all parts of the run into place, once the older parts have let go of the photos that are done anew."""
+class _Place(beam.DoFn):
+    """Moves all parts of the run into the output, beside copies of older parts without the photos that are done anew.
 
-    def __init__(self, output: str, run_id: str) -> None:
+    None of them counts until the manifest, which is written before them, is committed.
+    """
+
+    def __init__(self, output: str, run_id: str, commits: bool) -> None:
         self._output = output
         self._run_id = run_id
+        self._commits = commits
 
     def process(self, group: tuple[None, Iterable[Part]]) -> Iterator[Any]:
         parts = list(group[1])
         try:
-            drop_rows(self._output, {photo.uri for _, _, photos in parts for photo in photos})
+            self._place(parts)
         except Exception as error:
+            roll_back(self._output, self._run_id)
+            delete(pending(self._output, self._run_id))
             yield from (failed for _, _, photos in parts for failed in _failures(photos, error))
-            parts = []
-        for path, name, photos in parts:
-            try:
-                if not FileSystems.exists(join(self._output, name)):  # else a first try of this bundle has moved it
-                    FileSystems.rename([path], [join(self._output, name)])
-                yield from photos
-            except Exception as error:
-                yield from _failures(photos, error)
-        delete(join(join(self._output, hidden_folder(self._run_id)), ""))
+            return
+        yield from (photo for _, _, photos in parts for photo in photos)
+
+    def _place(self, parts: list[Part]) -> None:
+        now = parts_of(self._output)
+        if not now.run:  # from now on a part counts that is named; what is moved in below is not
+            write_whole(join(self._output, MANIFEST), now.to_json())
+        uris = {photo.uri for _, _, photos in parts for photo in photos}
+        moves = [(path, name) for path, name, _ in parts]
+        counted = [name for _, name in moves]
+        gone = []
+        for name in now.parts:
+            if name in counted or not FileSystems.exists(join(self._output, name)):
+                continue  # a first try of this bundle has committed it, or somebody has deleted it
+            copy = copy_name(name, self._run_id)
+            kept = without_rows(join(self._output, name), uris, self._hidden(copy))
+            if kept is None:
+                counted.append(name)
+                continue
+            gone.append(name)
+            if kept:
+                counted.append(copy)
+                moves.append((self._hidden(copy), copy))
+        manifest = Manifest(self._run_id, tuple(counted), tuple(gone))
+        write_whole(pending(self._output, self._run_id), manifest.to_json())
+        for path, name in moves:
+            if not FileSystems.exists(join(self._output, name)):  # else a first try of this bundle has moved it
+                FileSystems.rename([path], [join(self._output, name)])
+        if self._commits:
+            commit(self._output, self._run_id)
+            delete(join(join(self._output, hidden_folder(self._run_id)), ""))
+
+    def _hidden(self, name: str) -> str:
+        return join(join(self._output, hidden_folder(self._run_id)), name)
 
 
 def _at_end(value: Any) -> WindowedValue:
@@ -163,28 +214,19 @@ def _failures(photos: list[Written], error: Exception) -> Iterator[TaggedOutput]
     return (TaggedOutput(FAILURES, failure_of(photo.uri, "write", error)) for photo in photos)
 
 
-def hidden_folder(run_id: str) -> str:
-    """Where a run's unfinished parts lie below the output; readers of tables pass over such names."""
-    return f".mien-{run_id}"
+def without_rows(part: str, uris: set[str], copy: str) -> int | None:
+    """Writes a copy of a part without the rows of the uris; how many rows it has.
 
-
-def drop_rows(output: str, uris: set[str]) -> None:
-    """Rewrites the parts in output that hold one of the uris without those rows; a part that would be empty is deleted.
-
-    Only files named as this module names them. Each is replaced by one rename.
+    0, and no copy, where no row would be left; None, and no copy, where the part has none of the uris.
     """
-    for part in files_named(output, "photos-", ".parquet") if uris else []:
-        with FileSystems.open(part, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
-            parquet = pq.ParquetFile(stream)
-            kept = [uri not in uris for uri in parquet.read(columns=["uri"]).column("uri").to_pylist()]
-            if all(kept):
-                continue
-            if any(kept):
-                temporary = join(output, f".mien-part-{uuid.uuid4().hex}")
-                with replacing(part, temporary):
-                    _copy_rows(parquet, kept, temporary)
-        if not any(kept):
-            delete(part)
+    with FileSystems.open(part, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+        parquet = pq.ParquetFile(stream)
+        kept = [uri not in uris for uri in parquet.read(columns=["uri"]).column("uri").to_pylist()]
+        if all(kept):
+            return None
+        if any(kept):
+            _copy_rows(parquet, kept, copy)
+        return sum(kept)
 
 
 def _copy_rows(parquet: pq.ParquetFile, kept: list[bool], path: str) -> None:
@@ -201,18 +243,23 @@ def _copy_rows(parquet: pq.ParquetFile, kept: list[bool], path: str) -> None:
 
 
 class WriteParquet(StageTransform):
-    """CodedPhoto -> Parquet files `photos-RUN-*.parquet` in the output folder or URI, there when all are written.
+    """CodedPhoto -> Parquet files `photos-RUN-*.parquet` in the output folder or URI, which count when all are written.
 
-    A photo whose uri is in older parts of the same folder is taken out of those, so that a reader never finds it twice.
+    The manifest beside them, written last, names the parts that count (mien.transforms.manifest). A photo whose uri is
+    in older parts of the same folder is in none of those any more, so that a reader never finds it twice.
     The result has .photos (Written) and .failures, those of the transform before among them. run_id: part of the files'
-    names; row_group_bytes: about how much a row group holds.
+    names; row_group_bytes: about how much a row group holds. commits: False for a caller that calls
+    mien.transforms.manifest.commit itself once the pipeline has finished.
     """
 
-    def __init__(self, output: str, run_id: str = "", row_group_bytes: int = ROW_GROUP_BYTES) -> None:
+    def __init__(
+        self, output: str, run_id: str = "", row_group_bytes: int = ROW_GROUP_BYTES, commits: bool = True
+    ) -> None:
         super().__init__()
         self._output = normal_uri(output)
         self._run_id = run_id or uuid.uuid4().hex[:12]
         self._row_group_bytes = row_group_bytes
+        self._commits = commits
 
     def expand(self, photos: Input) -> PhotosAndFailures:
         photos, failures = as_outputs(photos)
@@ -222,6 +269,6 @@ class WriteParquet(StageTransform):
             | "OneGroup" >> beam.Map(lambda part: (None, part)).with_output_types(tuple[None, Part])
             | beam.GroupByKey()
         )
-        written = through(grouped, _Publish(self._output, self._run_id), Written)
+        written = through(grouped, _Place(self._output, self._run_id, self._commits), Written)
         failures = [parts.failures, *failures]
         return PhotosAndFailures(photos=written.photos, failures=join_failures(written.failures, failures))

@@ -4,7 +4,7 @@
         --others ../shared/faces/train --dlib face_recognition_models/models --parrot ../shared/faces/wild_train
 
 Each face is replaced, its payload decoded and compared, by the codec's recogniser and by dlib's, with all originals:
-rank-1 and rank-5 with the 95 % interval of Clopper and Pearson beside chance. Then what is stored is taken apart and
+rank-1 and rank-5 with Wilson's 95 % interval beside chance. Then what is stored is taken apart and
 mixed (prefixes of the latents, payloads of several faces, extrapolations), and last a `parrot` is trained: a ridge
 regression from the recogniser's embedding of new faces to that of their originals, on the faces of other folders.
 """
@@ -25,30 +25,11 @@ from mien.models.deidentify import Deidentifier
 from mien.models.errors import PrivacyError
 from mien.models.evaluation.descriptors import DlibDescriptor
 from mien.models.gallery import embed
+from mien.models.reidentification import wilson
 from mien.models.training.data import read_faces
 
 Floats = NDArray[np.floating]
 PARROT_RIDGE = 3.0
-
-
-def interval(hits: int, tries: int) -> tuple[float, float]:
-    """The 95 % interval of Clopper and Pearson for a share."""
-    shares = np.linspace(0, 1, 20001)[1:-1]
-    below = np.array([_at_most(hits, tries, p) for p in shares])
-    above = 1 - np.array([_at_most(hits - 1, tries, p) for p in shares])
-    return (
-        0.0 if hits == 0 else float(shares[np.argmax(above >= 0.025)]),
-        1.0 if hits == tries else float(shares[len(shares) - 1 - np.argmax(below[::-1] >= 0.025)]),
-    )
-
-
-def _at_most(hits: int, tries: int, share: float) -> float:
-    """Binomial distribution function."""
-    if hits < 0:
-        return 0.0
-    k = np.arange(1, hits + 1)
-    terms = np.concatenate([[0.0], np.cumsum(np.log((tries - k + 1) / k) + np.log(share / (1 - share)))])
-    return float(np.exp(terms + tries * np.log1p(-share)).sum())
 
 
 def report(name: str, similarity: Floats, own: NDArray[np.intp]) -> None:
@@ -56,9 +37,10 @@ def report(name: str, similarity: Floats, own: NDArray[np.intp]) -> None:
     truth = similarity[np.arange(len(own)), own]
     rank = (similarity > truth[:, None]).sum(1)
     hits, chance = int((rank == 0).sum()), 1 / similarity.shape[1]
-    low, high = interval(hits, len(own))
+    share = wilson(hits, len(own))
     print(
-        f"{name}: rank-1 {hits} of {len(own)} = {hits / len(own):.3f} [{low:.3f}, {high:.3f}], chance {chance:.4f}; "
+        f"{name}: rank-1 {hits} of {len(own)} = {share.value:.3f} [{share.low:.3f}, {share.high:.3f}], "
+        f"chance {chance:.4f}; "
         f"rank-5 {(rank < 5).mean():.3f}, chance {5 * chance:.4f}; "
         f"own {truth.mean():.3f}, others {similarity.mean():.3f}"
     )

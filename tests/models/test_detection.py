@@ -58,6 +58,19 @@ def test_the_known_faces_are_found(name, found):
     assert matched.false + matched.double <= 4 + 0.1 * len(faces)
 
 
+def test_faces_in_given_places_are_found_by_both(detector, found, monkeypatch):
+    pixels, faces = PHOTOS["usds.jpg"], found["usds.jpg"][:4]
+    places = [face.box for face in faces]
+    with monkeypatch.context() as patch:
+        patch.setattr(MediaPipeDetector, "_detect", lambda self, part: (np.zeros((0, 4)), np.zeros(0)))
+        alone = detector.detect(pixels, places)
+    assert not match(boxes_of(alone), boxes_of(faces), np.zeros((0, 4))).missed
+    everywhere = detector.detect(pixels, [])  # MediaPipe looks everywhere all the same
+    assert len(found["usds.jpg"]) / 2 < len(everywhere) <= len(found["usds.jpg"])
+    with FaceDetector(("centerface",)) as single:
+        assert single.detect(pixels, []) == single.detect(pixels)
+
+
 def test_faces_are_sorted_and_scored(found):
     for faces in found.values():
         areas = [face.box[2] * face.box[3] for face in faces]

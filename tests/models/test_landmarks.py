@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -161,3 +163,21 @@ def test_pose_of_known_rotations():
         matrix = np.eye(4)
         matrix[:3, :3] = 1.7 * cv2.Rodrigues(np.radians(np.array(axis, float)))[0]
         assert pose(matrix) == pytest.approx(expected, abs=1e-6)
+
+
+FORGOTTEN = """
+import gc
+from mien.models.landmarks import FaceLandmarker
+
+class Cycle:
+    def __init__(self):
+        self.me, self.landmarker = self, FaceLandmarker()
+
+for _ in range(3):
+    Cycle()
+gc.collect()
+"""
+
+
+def test_a_landmarker_that_nobody_closed_does_not_stop_the_garbage_collector():
+    subprocess.run([sys.executable, "-c", FORGOTTEN], check=True, timeout=120)

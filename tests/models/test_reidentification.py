@@ -3,7 +3,6 @@ import pytest
 
 from mien.models.reidentification import (
     bootstrap_mean,
-    kid,
     rank_hits,
     reidentify,
     roc,
@@ -81,14 +80,3 @@ def test_the_bootstrap_counts_people_and_not_faces() -> None:
     assert (wide.value, narrow.value) == (0.5, 0.5)
     assert wide.high - wide.low == 1
     assert narrow.high - narrow.low < 0.25
-
-
-def test_kid_is_zero_of_one_distribution_and_grows_with_the_distance() -> None:
-    a, b = RNG.normal(size=(2, 200, 16))
-    same, spread = kid(a, b, size=100)
-    near, far = (kid(a, b + shift, size=100)[0] for shift in (0.5, 1.5))
-    assert abs(same) < 0.05
-    assert 0 < spread < 0.2
-    assert same + 0.1 < near < far
-    assert abs(kid(a, a, paired=True)[0]) < 0.05  # though every row has its copy
-    assert np.isnan(kid(a[:4], b[:4], paired=True)[0])

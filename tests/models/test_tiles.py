@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from mien.models.tiles import Found, Level, Tile, enlarged, located, merge, pyramid, tiles
+from mien.models.tiles import Found, Level, Tile, enlarged, located, merge, pyramid, tiles, windows
 
 
 def found(*rows):
@@ -102,3 +102,24 @@ def test_the_pyramid_ends_at_the_whole_frame_or_where_it_gets_too_thin():
 )
 def test_small_photos_are_enlarged(shape, expected):
     assert enlarged(np.zeros((*shape, 3), np.uint8)).shape[:2] == expected
+
+
+@pytest.mark.parametrize("size", [256, 1024])
+def test_windows_hold_their_places_with_a_margin(size: int) -> None:
+    level = Level(np.zeros((1000, 1500, 3), np.uint8), 0.5, 0.5)
+    places = np.array(
+        [[0, 0, 80, 60], [1000, 700, 50, 50], [1060, 720, 60, 60], [2900, 1900, 100, 100], [400, 900, 900, 90]]
+    )
+    found = windows(level, places.astype(float), size, 32)
+    covered = np.zeros((1000, 1500), bool)
+    for tile in found:
+        assert max(tile.width, tile.height) <= size
+        covered[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width] = True
+    for x, y, w, h in places // 2:
+        assert covered[max(0, y - 32) : y + h + 32, max(0, x - 32) : x + w + 32].all()
+    assert covered.mean() < 0.2
+    assert len(windows(level, places[1:3].astype(float), size, 32)) == 1
+
+
+def test_no_place_asks_for_no_window() -> None:
+    assert windows(Level(np.zeros((100, 100, 3), np.uint8), 1.0, 1.0), np.zeros((0, 4)), 1024, 32) == []

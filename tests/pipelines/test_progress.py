@@ -1,7 +1,10 @@
 import fcntl
+import json
 import os
 import pty
+import shutil
 import struct
+import subprocess
 import sys
 import termios
 import time
@@ -11,6 +14,7 @@ import pytest
 
 from mien.pipelines.progress import DONE, FAILED, LISTED, SKIPPED, Progress, Tell
 from mien.transforms.elements import CodedPhoto
+from mien.transforms.stage import photo_id
 
 PHOTO = CodedPhoto("u", 1, 2, 3, b"", "avif", ("face", "face"), "p", "v")  # type: ignore[arg-type]
 
@@ -60,3 +64,21 @@ def test_a_bar_where_a_person_looks_on(tmp_path: Path) -> None:
     assert b"1/1" in shown
     assert b"faces=0, failed=1" in shown
     assert b"0 of 1 photos" in shown
+
+
+def test_a_line_a_photo_without_its_name(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    shutil.copy(photos / "a/x.jpg", tmp_path / "in/secret name.jpg")
+    (tmp_path / "in/secret text.jpg").write_text("no picture")
+    words = ["redact", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--detector", "mediapipe"]
+    command = [sys.executable, "-m", "mien.pipelines", *words, "--workers", "2", "-v"]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=300).stderr
+    lines = [line.removeprefix("mien.photo: ") for line in said.splitlines() if line.startswith("mien.photo: ")]
+    rows = {row["photo"]: row for row in map(json.loads, lines)}
+    good, bad = (rows[photo_id(str(tmp_path / "in" / name))] for name in ("secret name.jpg", "secret text.jpg"))
+    (index,) = (tmp_path / "out").glob("index-*.jsonl")
+    row = json.loads(index.read_text())
+    assert (good["bytes"], good["milliseconds"]) == (row["bytes"], row["milliseconds"])
+    assert good["faces"] == sum(row["actions"].values()) > 0
+    assert bad == {"photo": photo_id(str(tmp_path / "in/secret text.jpg")), "stage": "decode", "error": "ImageError"}
+    assert "secret" not in "".join(lines)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from tests.pipelines.conftest import failures, mien, record
 
@@ -98,3 +99,25 @@ def test_the_output_may_lie_in_the_input(source: Path) -> None:
     assert mien(*words) == 0
     assert mien(*words) == 0
     assert record(source / "out")["counts"]["skipped"] == 2
+
+
+def test_only_what_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, output = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for name in ("a", "b", "c"):
+        Image.new("RGB", (64, 48), (9, 99, 9)).save(source / f"{name}.png")
+    (source / "b.png").write_bytes(b"")
+    words = ("compress", source, "--output", output, "--format", "blobs", *QUICK)
+    assert mien(*words, "--only-failed") == 2
+    assert "no earlier run is there" in capsys.readouterr().err
+    assert mien(*words) == 3
+    shutil.copy(source / "a.png", source / "b.png")
+    shutil.copy(source / "a.png", source / "new.png")
+    os.utime(source / "c.png", (1, 1))
+    for out in (1, 0):  # the second time it has not failed any more
+        assert mien(*words, "--only-failed") == 0
+        assert (record(output)["counts"]["out"], record(output)["counts"]["skipped"]) == (out, 4 - out)
+    assert mien(*words) == 0
+    assert record(output)["counts"]["out"] == 2
+    assert mien(*words, "--only-failed", "--overwrite") == 2
+    assert "not allowed with" in capsys.readouterr().err

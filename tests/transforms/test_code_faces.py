@@ -12,7 +12,7 @@ from mien.models.codec import Coded, FaceCodec
 from mien.models.faces import Face
 from mien.models.image import decode_image
 from mien.transforms.background import code_background
-from mien.transforms.code_faces import MAX_YAW, FaceCodecHandler, FaceModels, align_faces, batch_weight, code_photos
+from mien.transforms.code_faces import MAX_YAW, align_faces, code_photos
 from mien.transforms.elements import Decision, PhotoInWork, Pixels
 
 DATA = Path(__file__).parent.parent / "data" / "photos"
@@ -107,15 +107,13 @@ def test_a_filled_face_goes_with_all_of_its_box(pixels: Pixels, decided: Decided
     assert backgrounds[0] == backgrounds[1]
 
 
-def test_batches_across_photos_change_nothing(decided: Decided, codec: FaceCodec) -> None:
+def test_what_is_coded_together_is_coded_as_alone(decided: Decided, codec: FaceCodec) -> None:
     photos = [align_faces(decided("preserve")), align_faces(decided("keep", "realistic"))]
-    handler = FaceCodecHandler(320, "fast", 1)
-    models = FaceModels(codec, None, ())
-    together = list(handler.run_inference(photos, models))
-    alone = [photo for one in photos for photo in handler.run_inference([one], models)]
+    together = code_photos(photos, codec, 320, "fast")
+    alone = [photo for one in photos for photo in code_photos([one], codec, 320, "fast")]
     assert [photo.coded for photo in together] == [photo.coded for photo in alone]
     assert together[1].coded[0].payload == b""
-    assert list(handler.run_inference([], models)) == []
+    assert code_photos([], codec, 320, "fast") == []
 
 
 def test_a_codec_that_fails_on_one_face_loses_no_other(decided: Decided, codec: FaceCodec) -> None:
@@ -135,16 +133,6 @@ def test_a_codec_that_fails_on_one_face_loses_no_other(decided: Decided, codec: 
     photo = dataclasses.replace(photo, aligned=(good, bad))
     (coded,) = code_photos([photo], OutOfMemory(), 64, "fast")
     assert [face.rule for face in coded.coded] == ["rule", "rule (not coded)"]
-
-
-def test_a_batch_is_bounded_by_faces_and_pixels(pixels: Pixels, decided: Decided) -> None:
-    photo = align_faces(decided("preserve", "preserve", "keep"))
-    assert batch_weight(photo) == 3
-    large = dataclasses.replace(photo, pixels=np.zeros((4000, 6000, 3), np.uint8))
-    assert batch_weight(large) == 15
-    crowd = dataclasses.replace(photo, aligned=photo.aligned * 50)
-    assert batch_weight(crowd) == 32
-    assert FaceCodecHandler(320, "fast", 1).get_num_bytes([photo]) == pixels.nbytes
 
 
 def test_the_background_keeps_only_what_may_stay(pixels: Pixels, decided: Decided, codec: FaceCodec) -> None:

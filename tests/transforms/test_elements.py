@@ -5,6 +5,8 @@ import sys
 import apache_beam as beam
 import pytest
 from apache_beam import coders
+from apache_beam.runners.pipeline_context import PipelineContext
+from apache_beam.typehints.schemas import named_fields_from_element_type
 
 from mien.transforms.elements import CodedFace, CodedPhoto, Failure, ListedFile, Photo, PhotosAndFailures, Written
 
@@ -32,11 +34,26 @@ def test_elements_cross_workers_unchanged(element: object) -> None:
     assert pickle.loads(pickle.dumps(element)) == element
 
 
-def test_schema_ids_are_the_same_in_every_process() -> None:
-    # else a worker process makes named tuples of our classes
-    code = "from mien.transforms.elements import CodedPhoto; print(CodedPhoto._beam_schema_id)"
-    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
-    assert other == CodedPhoto._beam_schema_id
+def test_a_worker_that_meets_the_coder_first_decodes_our_classes() -> None:
+    # else it makes up named tuples, and a job in several processes stops at the first photo that fails
+    coder = coders.registry.get_coder(Failure)
+    travelling = coder.to_runner_api(PipelineContext()).SerializeToString()
+    encoded = coder.encode(Failure("u", "decode", "ImageError", "empty"))
+    code = (
+        "import sys; from apache_beam.coders import Coder; from apache_beam.runners.pipeline_context import *; "
+        "proto, element = (bytes.fromhex(word) for word in sys.argv[1:]); "
+        "assert not any(name.startswith('mien.transforms.') for name in sys.modules); "
+        "spec = beam_runner_api_pb2.Coder.FromString(proto); "
+        "print(type(Coder.from_runner_api(spec, PipelineContext()).decode(element)))"
+    )
+    words = [sys.executable, "-c", code, travelling.hex(), encoded.hex()]
+    result = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert result.stdout.strip() == str(Failure), result.stderr
+
+
+def test_elements_are_rows_to_beam() -> None:
+    # as Beam YAML and data frames need them
+    assert [name for name, _ in named_fields_from_element_type(Failure)] == ["uri", "stage", "error", "message"]
 
 
 def test_the_two_outputs_go_into_the_next_transform_together() -> None:

@@ -99,9 +99,9 @@ def test_another_face_takes_the_place(found: PhotoInWork) -> None:
     def only_egg(pixels: Pixels) -> float:
         return float(np.abs(pixels.astype(float) - found.pixels)[:60].max())
 
-    shown = safe_pixels(photo, photo.coded, "face", codec)
+    shown = safe_pixels(photo, photo.coded, "face", codec, {})
     assert only_egg(shown) == 0
-    head = safe_pixels(photo, photo.coded, "head", codec)
+    head = safe_pixels(photo, photo.coded, "head", codec, {})
     assert only_egg(head) > 0  # the hair is gone
     assert np.abs(shown.astype(float) - redact_faces(found.pixels, [])).mean() > 0.5
 

@@ -9,9 +9,11 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from mien.models.alignment import snap_transform
 from mien.transforms.elements import CodedFace, CodedPhoto, ListedFile
+from mien.transforms.manifest import commit, parts_of, roll_back
 from mien.transforms.parquet import SCHEMA, photo_of, row_of
-from mien.transforms.read_coded import photos_of_table
-from mien.transforms.write_parquet import PartWriter, WriteParquet, drop_rows
+from mien.transforms.read import list_files
+from mien.transforms.read_coded import CODED_SUFFIXES, photos_of_table
+from mien.transforms.write_parquet import PartWriter, WriteParquet
 
 RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 TRANSFORM = tuple(snap_transform((0.31, 0.02, 481.3, -0.02, 0.31, 172.9)))
@@ -67,7 +69,7 @@ def test_a_photo_that_is_done_anew_is_there_once(tmp_path: Path) -> None:
     write(tmp_path, [photo("a.jpg"), photo("b.jpg")], "1")
     write(tmp_path, [photo("b.jpg"), photo("c.jpg")], "2")
     assert rows(tmp_path) == ["/in/a.jpg", "/in/b.jpg", "/in/c.jpg"]
-    assert len(list(tmp_path.glob("photos-1-*.parquet"))) == 1
+    assert [path.name.count(".2.") for path in tmp_path.glob("photos-1-*.parquet")] == [1]  # a copy of the old part
     write(tmp_path, [photo("a.jpg")], "3")
     assert rows(tmp_path) == ["/in/a.jpg", "/in/b.jpg", "/in/c.jpg"]
     assert not list(tmp_path.glob("photos-1-*"))  # it held nothing else
@@ -76,5 +78,60 @@ def test_a_photo_that_is_done_anew_is_there_once(tmp_path: Path) -> None:
 
 def test_other_files_are_left_alone(tmp_path: Path) -> None:
     pq.write_table(pa.table({"uri": ["/in/a.jpg"]}), tmp_path / "mine.parquet")
-    drop_rows(str(tmp_path), {"/in/a.jpg"})
-    assert rows(tmp_path) == ["/in/a.jpg"]
+    write(tmp_path, [photo("a.jpg")])
+    assert rows(tmp_path) == ["/in/a.jpg", "/in/a.jpg"]
+
+
+def listed(folder: Path) -> list[str]:
+    """The tables of a folder as mien's readers list them; failures by their stage."""
+    entries = list(list_files(str(folder), str(folder), CODED_SUFFIXES))
+    return [entry.name if isinstance(entry, ListedFile) else entry.message for entry in entries]
+
+
+def test_readers_see_a_run_when_it_is_committed(tmp_path: Path) -> None:
+    write(tmp_path, [photo("a.jpg"), photo("b.jpg")], "1")
+    before = listed(tmp_path)
+    with beam.Pipeline(runner=RUNNER) as pipeline:
+        parquet = WriteParquet(str(tmp_path), "2", commits=False)
+        _ = pipeline | beam.Create([photo("b.jpg"), photo("c.jpg")]) | parquet
+    assert len(list(tmp_path.glob("photos-*.parquet"))) == 3  # the new part, and a copy of the old one without b.jpg
+    assert listed(tmp_path) == before
+    roll_back(str(tmp_path), "2")
+    assert [path.name for path in tmp_path.glob("photos-*.parquet")] == before
+
+    with beam.Pipeline(runner=RUNNER) as pipeline:
+        _ = pipeline | beam.Create([photo("b.jpg"), photo("c.jpg")]) | parquet
+    commit(str(tmp_path), "2")
+    assert sorted(listed(tmp_path)) == sorted(path.name for path in tmp_path.glob("photos-*.parquet"))
+    assert rows(tmp_path) == ["/in/a.jpg", "/in/b.jpg", "/in/c.jpg"]
+    assert not set(before) & set(listed(tmp_path))
+    held = parts_of(str(tmp_path))
+    assert held.holds(before[0])  # as a copy
+    assert not held.holds("photos-3-0123456789ab.parquet")
+
+
+def test_a_folder_without_a_manifest_is_read_as_it_is(tmp_path: Path) -> None:
+    write(tmp_path, [photo("a.jpg")], "1")
+    (tmp_path / "_manifest.json").unlink()
+    assert len(listed(tmp_path)) == 1
+    write(tmp_path, [photo("a.jpg"), photo("b.jpg")], "2")
+    assert rows(tmp_path) == ["/in/a.jpg", "/in/b.jpg"]
+    assert len(listed(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("no json", "no manifest of tables"),
+        ("[]", "no manifest of tables"),
+        ('{"version": 2, "run": "1", "parts": [], "gone": []}', "a manifest of version 2"),
+        ('{"version": 1, "run": "1", "parts": ["../photos-1-0123456789ab.parquet"], "gone": []}', "is no part of"),
+        ('{"version": 1, "run": "1", "parts": [], "gone": ["mine.parquet"]}', "is no part of"),
+        ('{"version": 1, "run": "1", "parts": ["photos-1-0123456789ab.parquet"], "gone": []}', "0123456789ab.parquet"),
+    ],
+)
+def test_a_manifest_that_is_none_hides_no_table_silently(tmp_path: Path, text: str, message: str) -> None:
+    write(tmp_path, [photo("a.jpg")], "1")
+    (tmp_path / "_manifest.json").write_text(text)
+    (found,) = listed(tmp_path)
+    assert message in found
