@@ -68,7 +68,7 @@ def test_aligned_faces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     face = Image.open(SAMPLES / "1.jpg").convert("RGB")
     face.resize((8, 8), Image.Resampling.BOX).save(source / "tiny.png")
     face.resize((40, 30)).save(source / "wide.png")
-    words = ["magnify", source, "--output", output, "--aligned", "--size", 128, "--samples", 2, "--strength", 0.2]
+    words = ["magnify", source, "--output", output, "--aligned", "--size", 128, "--samples", 2, "--strength", 0.9]
     assert main([str(word) for word in (*words, "--workers", 1)]) == 3
     said = capsys.readouterr().err
     assert "identity not preserved in 2 of 2" in said
