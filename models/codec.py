@@ -206,8 +206,10 @@ class FaceCodec:
         face: (3, 256, 256) in -1..1 that they are to stand for. score: of what they show, (1, 3, 128, 128) in -1..1,
         how well they do, 0 to 1.
         """
-        chosen, drawn = self._allocate(face, _base(latents), BASE_BYTES)
-        found = score(drawn)
+        plain = self.decoder.draw([_base(latents)], 128, tinted=False)
+        colours = self._colours(face, plain)
+        found = score(tint(plain, colour_values(colours)[None]))
+        chosen = allocate(self.decoder, _base(latents), colours, BASE_BYTES, finest=FAST_FINEST)
         return Coded(chosen.payload(self.decoder, round(255 * found)), found)
 
     def look(self, face: Tensor) -> tuple[Tensor, Tensor]:

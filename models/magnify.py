@@ -169,14 +169,12 @@ class FaceMagnifier:
         return _pixels(self.codec.picture(latents[None], DRAWN[0]))
 
     def _fitted(self, small: Pixels, latents: Tensor, shown: NDArray[np.float32]) -> Tensor:
-        """Latents (K,) near those given, which show that; of faces over LARGEST px the encoder's own are kept."""
-        if len(small) > LARGEST:
-            return latents
+        """Latents (K,) near those given, which show that."""
         spread = self._factor(len(small)).square().sum(1).sqrt() * self.codec.base_deviation
         return self._fitting.fit(small, latents, shown, spread)
 
     def _factor(self, size: int) -> Tensor:
-        """(K, K) of the errors' covariance at a size; between SIZES linear in the logarithm."""
+        """(K, K) of the errors' covariance at a size; between SIZES linear in the logarithm, beyond as at the last."""
         place = float(np.interp(np.log2(size), np.log2(SIZES), range(len(SIZES))))
         low = min(int(place), len(SIZES) - 2)
         return torch.lerp(self._factors[low], self._factors[low + 1], place - low)

@@ -44,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
         from mien.pipelines import evaluate_magnify
 
         return evaluate_magnify.run(args)
+    if args.strength:
+        raise JobError("--strength is for --magnify")
     output = make_output(args)
     names = set_names([normal_uri(folder) for folder in args.folders])
     listed = {name: list_pictures(folder, str(output.absolute())) for name, folder in names.items()}

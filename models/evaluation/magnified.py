@@ -38,7 +38,7 @@ METHODS = (MIEN, BICUBIC, LANCZOS)
 SKIN = ((0.25, 0.33, 0.38, 0.62), (0.56, 0.68, 0.28, 0.38), (0.56, 0.68, 0.62, 0.72))
 # The classes of the angle that are usual in dermatology (Del Bino and Bernerd, 2013), joined two and two.
 TONES = ((41.0, "very light and light"), (10.0, "intermediate and tan"), (-np.inf, "brown and dark"))
-AGES = ((1.0, "child and young"), (2.0, "young to middle-aged"), (np.inf, "middle-aged and old"))
+AGES = ((1.3, "looks young"), (1.7, "between"), (np.inf, "looks old"))
 BLUR = 3.0  # px of a 512 px face: finer detail than that is counted as wrinkles
 
 

@@ -68,7 +68,7 @@ def test_aligned_faces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     face = Image.open(SAMPLES / "1.jpg").convert("RGB")
     face.resize((8, 8), Image.Resampling.BOX).save(source / "tiny.png")
     face.resize((40, 30)).save(source / "wide.png")
-    words = ["magnify", source, "--output", output, "--aligned", "--size", 128, "--samples", 2, "--strength", 0.2]
+    words = ["magnify", source, "--output", output, "--aligned", "--size", 128, "--samples", 2, "--strength", 0.9]
     assert main([str(word) for word in (*words, "--workers", 1)]) == 3
     said = capsys.readouterr().err
     assert "identity not preserved in 2 of 2" in said
@@ -84,6 +84,10 @@ def test_aligned_faces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.parametrize("words", [("--factor", "65"), ("--strength", "2"), ("--samples", "0"), ("--size", "100")])
 def test_a_bad_command_line(words: tuple[str, str], tmp_path: Path) -> None:
     assert main(["magnify", str(SAMPLES), "--output", str(tmp_path), *words]) == 2
+
+
+def test_strength_is_for_magnifying(tmp_path: Path) -> None:
+    assert main(["evaluate", str(SAMPLES), "--strength", "0.5", "--output", str(tmp_path)]) == 2
 
 
 def test_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
