@@ -293,10 +293,11 @@ def serve(descriptor: int, level: int) -> None:
             outcome = _Outcome()
             _through(stages, message, outcome, connection)
             found = container.get_cumulative()
-            outcome.counters = [(key.metric.namespace, key.metric.name, n) for key, n in found.counters.items()]
+            outcome.counters = [(key.metric.namespace, key.metric.name, n) for key, n in found.counters.items() if n]
             outcome.distributions = [
                 (key.metric.namespace, key.metric.name, (known.count, known.sum, known.min, known.max))
                 for key, known in found.distributions.items()
+                if known.count
             ]
             container.reset()
             connection.send(("done", outcome))

@@ -18,7 +18,7 @@ from mien.models.image import decode_image, encode_image
 from mien.models.metadata import draw_mark, synthesis_xmp
 from mien.models.redaction import MaskKind, redact_faces
 from mien.models.runtime import tune_process
-from mien.transforms.background import SUFFIXES, VERSION
+from mien.transforms.background import VERSION
 from mien.transforms.code_faces import FACE_BYTES, GENERATED, SECONDS, CodeFaces, Effort, hidden_of
 from mien.transforms.decide import DecideFaces
 from mien.transforms.decode import MAX_PIXELS, DecodePhotos
@@ -33,6 +33,7 @@ from mien.transforms.elements import (
     SafePhoto,
 )
 from mien.transforms.isolate import IsolatedStages, Limits, stages_of
+from mien.transforms.names import SUFFIXES
 from mien.transforms.people import FaceRows, GiveSeeds
 from mien.transforms.policy import SHOWN, Policy, load_policy
 from mien.transforms.restore import ImageFormat, paste_coded
