@@ -19,7 +19,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics, MetricsFilter
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, SetupOptions, StandardOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.runner import PipelineResult, create_runner
 
 from mien.models.runtime import cores
@@ -287,10 +287,6 @@ def _engine(beam_words: list[str], workers: int, workers_given: bool) -> Pipelin
         raise JobError("--workers is for runs on this machine; the named runner has its own option")
     try:
         options = PipelineOptions(words)
-        # A worker process that meets the coder of one of these classes before the class itself makes named tuples of its
-        # values from then on, and a failure that is none stops the job.
-        setup = options.view_as(SetupOptions)
-        setup.beam_plugins = [*(setup.beam_plugins or ()), "mien.transforms.elements"]
         runner = str(options.view_as(StandardOptions).runner)
         if runner.rpartition(".")[2] == "DaskRunner":
             raise JobError("DaskRunner reports no metrics in this Beam, so what became of the photos could not be told")

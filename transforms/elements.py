@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from apache_beam import PCollection, coders
 from apache_beam.typehints import row_type
+from apache_beam.typehints.schema_registry import SCHEMA_REGISTRY
 
 from mien.models.faces import Face
 
@@ -178,6 +179,9 @@ for _element in (ListedFile, Photo, Decision, CodedFace, CodedPhoto, HandledFace
     _id = uuid.uuid5(uuid.NAMESPACE_URL, f"mien/{_element.__name__}?{_fields}")
     setattr(_element, row_type._BEAM_SCHEMA_ID, str(_id))
     coders.registry.register_row(_element)
+    # A worker process that has met the schema before this class has made a named tuple for it, on which
+    # dataclasses.replace and asdict fail; the class takes its place.
+    SCHEMA_REGISTRY.add(_element, SCHEMA_REGISTRY.get_schema_by_id(str(_id)))
 
 
 @dataclass(frozen=True)

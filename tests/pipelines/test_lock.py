@@ -13,7 +13,13 @@ from mien.pipelines import lock as module
 from mien.pipelines.lock import NAME, Lock
 from tests.pipelines.conftest import mien
 
-HOLD = 'import sys; from mien.pipelines.lock import Lock; Lock(sys.argv[1], "first").__enter__(); print(); sys.stdin.read()'
+HOLD = """
+import sys
+from mien.pipelines.lock import Lock
+with Lock(sys.argv[1], "first"):
+    print(flush=True)
+    sys.stdin.read()
+"""
 
 
 def test_the_second_job_is_refused_and_a_killed_one_is_not_in_the_way(
