@@ -80,7 +80,8 @@ def recover(output: str, killed: bool) -> None:
 
 def _gather(journals: list[str], index: str) -> None:
     """One index file of a run's journals; none where there are none."""
-    if not journals:
+    journals = [path for path in journals if read_bytes(path)]
+    if not journals:  # on S3 Beam cannot write an empty file
         return
     part = join(index.rpartition("/")[0], f"{_PART_FILE}{uuid.uuid4().hex}")
     with replacing(index, part), create(part) as stream:

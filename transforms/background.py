@@ -14,7 +14,6 @@ from mien.transforms.isolate import IsolatedStages
 from mien.transforms.stage import NAMESPACE, Stage
 
 BackgroundCodec = Literal["avif", "webp", "jpeg"]
-SUFFIXES = {"avif": ".avif", "webp": ".webp", "jpeg": ".jpg", "png": ".png"}
 QUALITY = 60
 VERSION = importlib.metadata.version("mien")
 

@@ -217,8 +217,7 @@ class _Align(Stage):
 
 
 class _Code(Stage):
-    """A photo's faces are coded together; those of several photos are not, which was no faster on CPUs (measured: see
-    CHANGELOG) and would hold their pixels meanwhile."""
+    """A photo's faces are coded together; those of several photos are not, which would hold their pixels meanwhile."""
 
     stage = "code"
 

@@ -181,10 +181,10 @@ class _Children:
                     self._idle.append(child)
                 self._free.notify()
 
-    def close(self) -> None:
-        """Ends all that are idle."""
+    def close(self, keep: int = 0) -> None:
+        """Ends those that are idle, all but so many."""
         with self._free:
-            while self._idle:
+            while len(self._idle) > keep:
                 self._idle.pop().close()
 
 
@@ -203,6 +203,9 @@ class Isolated(beam.DoFn):
 
     def setup(self) -> None:
         _CHILDREN.allow(self._limits.children)
+
+    def teardown(self) -> None:
+        _CHILDREN.close(keep=1)  # for the next job of this process, if there is one
 
     def process(self, element: Any) -> Iterator[Any]:
         try:

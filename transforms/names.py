@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterable
 
+SUFFIXES = {"avif": ".avif", "webp": ".webp", "jpeg": ".jpg", "png": ".png"}  # of image files, by their format
 _VANISHING = {"": "%", ".": "%2E", "..": "%2E%2E"}
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/+")
 

@@ -172,15 +172,21 @@ def list_files(uri: str, root: str, suffixes: frozenset[str], exclude: str = "")
 
 
 def read_file(file: ListedFile, max_bytes: int = MAX_BYTES) -> bytes:
-    """The file's bytes. ImageTooLargeError over max_bytes, before any is read; ImageError for a device or pipe."""
+    """The file's bytes. ImageTooLargeError over max_bytes, before any is read; ImageError for a device or pipe, and for
+    a local file that changes while it is read; an object of a store does not, it is replaced."""
     if file.size > max_bytes:
         raise ImageTooLargeError(f"{file.size} bytes, over the limit of {max_bytes} (--max-bytes)")
-    if is_local(file.uri) and not stat.S_ISREG(os.stat(file.uri).st_mode):
+    before = os.stat(file.uri) if is_local(file.uri) else None
+    if before and not stat.S_ISREG(before.st_mode):
         raise ImageError("not a regular file")
     with FileSystems.open(file.uri, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
         data: bytes = stream.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise ImageTooLargeError(f"grew over the limit of {max_bytes} bytes while it was read (--max-bytes)")
+    if before:
+        after = os.stat(file.uri)
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or len(data) != after.st_size:
+            raise ImageError("changed while it was read")
     return data
 
 

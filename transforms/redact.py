@@ -25,7 +25,7 @@ from mien.models.metadata import draw_mark, synthesis_xmp
 from mien.models.outline import outline_of, paste_within
 from mien.models.redaction import Hidden, MaskKind, redact_faces
 from mien.models.runtime import tune_process
-from mien.transforms.background import SUFFIXES, VERSION
+from mien.transforms.background import VERSION
 from mien.transforms.code_faces import FACE_BYTES, GENERATED, SECONDS, CodeFaces, Effort, hidden_of
 from mien.transforms.decide import DecideFaces
 from mien.transforms.decode import MAX_PIXELS, DecodePhotos
@@ -40,6 +40,7 @@ from mien.transforms.elements import (
     SafePhoto,
 )
 from mien.transforms.isolate import IsolatedStages, Limits, stages_of
+from mien.transforms.names import SUFFIXES
 from mien.transforms.people import FaceRows, GiveSeeds
 from mien.transforms.policy import SHOWN, Policy, load_policy
 from mien.transforms.restore import ImageFormat, paste_coded

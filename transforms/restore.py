@@ -12,11 +12,11 @@ from mien.models.errors import ContainerError
 from mien.models.image import decode_image, encode_image
 from mien.models.metadata import synthesis_xmp
 from mien.models.runtime import tune_process
-from mien.transforms.background import SUFFIXES, VERSION
+from mien.transforms.background import VERSION
 from mien.transforms.decode import MAX_PIXELS
 from mien.transforms.elements import CodedFace, CodedPhoto, Photo, Pixels
 from mien.transforms.isolate import LIMITS, IsolatedStages, Limits
-from mien.transforms.names import name_under
+from mien.transforms.names import SUFFIXES, name_under
 from mien.transforms.stage import NAMESPACE, Stage
 
 ImageFormat = Literal["png", "jpeg", "webp", "avif"]

@@ -8,10 +8,9 @@ from apache_beam.metrics import Metrics
 
 from mien.models.container import StoredFace, StoredPhoto, embed, extract
 from mien.models.errors import ContainerError
-from mien.transforms.background import SUFFIXES
 from mien.transforms.elements import CodedPhoto, Photo, PhotosAndFailures, SafePhoto, Written
 from mien.transforms.files import read_bytes, write_whole
-from mien.transforms.names import join, name_under, normal_uri, safe_name
+from mien.transforms.names import SUFFIXES, join, name_under, normal_uri, safe_name
 from mien.transforms.stage import (
     NAMESPACE,
     Input,

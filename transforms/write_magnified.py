@@ -4,9 +4,8 @@ import dataclasses
 import json
 from collections.abc import Iterable
 
-from mien.transforms.background import SUFFIXES
 from mien.transforms.elements import MagnifiedFace, MagnifiedPhoto, PhotosAndFailures, Written
-from mien.transforms.names import join, name_under, normal_uri, safe_name
+from mien.transforms.names import SUFFIXES, join, name_under, normal_uri, safe_name
 from mien.transforms.stage import Input, Stage, StageTransform, as_outputs, join_failures, through
 from mien.transforms.write_blobs import write_new
 

@@ -19,7 +19,7 @@ from mien.pipelines.lock import NAME as LOCK
 from tests.pipelines.conftest import mien, record
 
 QUICK = ("--policy", "redact", "--detector", "mediapipe")
-PHOTOS = 12
+PHOTOS = 8
 
 
 @pytest.fixture

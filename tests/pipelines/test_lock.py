@@ -16,10 +16,9 @@ from tests.pipelines.conftest import mien
 HOLD = """
 import sys
 from mien.pipelines.lock import Lock
-
-Lock(sys.argv[1], "first").__enter__()
-print()
-sys.stdin.read()
+with Lock(sys.argv[1], "first"):
+    print(flush=True)
+    sys.stdin.read()
 """
 
 

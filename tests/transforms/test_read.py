@@ -1,4 +1,6 @@
 import os
+import threading
+import time
 from pathlib import Path
 
 import apache_beam as beam
@@ -80,6 +82,27 @@ def test_limits_are_checked_before_a_byte_is_read(tmp_path: Path) -> None:
         read_file(ListedFile(str(path), "x.jpg", 6, 0.0), 5)
     with pytest.raises(ImageTooLargeError, match="grew"):
         read_file(ListedFile(str(path), "x.jpg", 4, 0.0), 5)
+
+
+def test_a_file_that_is_written_while_it_is_read_is_not_taken(tmp_path: Path) -> None:
+    path = tmp_path / "x.jpg"
+    path.write_bytes(bytes(64_000_000))
+    begun, failed = threading.Event(), []
+
+    def append() -> None:
+        with path.open("ab", buffering=0) as stream:
+            while not failed and stream.tell() < 70_000_000:
+                stream.write(b"more")
+                begun.set()
+                time.sleep(0.001)
+
+    writer = threading.Thread(target=append)
+    writer.start()
+    begun.wait()
+    with pytest.raises(ImageError, match="changed while it was read"):
+        read_file(ListedFile(str(path), "x.jpg", 0, 0.0))
+    failed.append(True)
+    writer.join()
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
