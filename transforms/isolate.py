@@ -5,8 +5,8 @@ hands it one file's bytes after the other; what comes back is what is to be writ
 child dies, its photo is tried once more in a new one (somebody else may have killed it) and is then recorded; when it
 takes too long or too much memory it is killed and the photo recorded. Either way the next photo gets a new child.
 
-Beam's own with_exception_handling(use_subprocess=True) starts a process for each stage, so that models are loaded
-several times and all pixels are pickled twice a stage; it has no limit of memory.
+Beam's own with_exception_handling(use_subprocess=True) wraps one DoFn: with it on each stage pixels would be pickled
+between processes, and it has no limit of memory.
 """
 
 import atexit

@@ -61,7 +61,7 @@ def ridge(inputs: Floats, outputs: Floats, penalty: float) -> Floats:
 def analysis(codec: FaceCodec, w: torch.Tensor) -> Floats:
     """(512, K): the regression of the base layer's latents on w - mean, for styles w (N, 512) like the teacher's."""
     covariance = np.cov(w.double().numpy().T)
-    synthesis, unit = codec._synthesis.double().numpy(), codec._unit.double().numpy()
+    synthesis, unit = codec.decoder.synthesis.double().numpy(), codec.base_deviation.double().numpy()
     found: Floats = np.linalg.solve(covariance + 1e-6 * np.eye(512), synthesis.T * unit**2)
     return found
 
@@ -69,7 +69,7 @@ def analysis(codec: FaceCodec, w: torch.Tensor) -> Floats:
 def make_samples(codec: FaceCodec, teacher: Teacher, folder: pathlib.Path, count: int) -> Floats:
     """Draws `count` faces of the base layer into the folder; the latents (PRIOR, K) that they are the first of."""
     w = sample_w(teacher, PRIOR, SEED)
-    latents = ((w - codec._mean).double().numpy()) @ analysis(codec, w)
+    latents = ((w - codec.decoder.mean).double().numpy()) @ analysis(codec, w)
     folder.mkdir(parents=True, exist_ok=True)
     path, done = folder / "faces.npy", folder / "done"
     begin = int(done.read_text()) if done.exists() else 0

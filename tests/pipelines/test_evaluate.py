@@ -111,7 +111,7 @@ def test_without_matplotlib_and_without_jpeg_xl(tmp_path: Path, monkeypatch: pyt
         (("--lpips-backbone", "gone.bin", "--lpips-heads", "gone.pth"), "gone.bin does not hold"),
         (("--dlib", "gone"), "dlib"),
         (("--weights", "gone"), "gone"),
-        (("--magnify",), "--magnify"),
+        (("--magnify", "--strength", "2"), "--strength"),
     ],
 )
 def test_a_bad_command_line(
