@@ -70,6 +70,8 @@ class Lock:
                 os.close(file)  # its holder has just ended and deleted it
             except OSError as error:
                 os.close(file)
+                if isinstance(error, FileNotFoundError):  # deleted between the two looks at it
+                    continue
                 if error.errno in _NO_LOCKS:
                     return False
                 if not isinstance(error, BlockingIOError):
@@ -111,6 +113,6 @@ def _holder(path: str) -> dict[str, Any]:
     """Who holds the lock, as far as its file says; empty where there is none."""
     try:
         found = json.loads(read_bytes(path)) if FileSystems.exists(path) else {}
-    except ValueError:
+    except (ValueError, FileNotFoundError):  # just being written, or just deleted
         return {}
     return found if isinstance(found, dict) else {}

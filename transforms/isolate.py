@@ -71,7 +71,8 @@ class Child:
         ours, theirs = socket.socketpair()
         level = logging.getLogger().getEffectiveLevel()
         words = [sys.executable, "-P", "-c", _CODE, str(theirs.fileno()), str(level)]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+        self.path = _import_path()
+        environment = os.environ | {"PYTHONPATH": self.path}
         with theirs:
             self.process = subprocess.Popen(
                 words, env=environment, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], close_fds=True
@@ -143,6 +144,11 @@ class Child:
             return 0
 
 
+def _import_path() -> str:
+    """Where this process imports from, as PYTHONPATH has it."""
+    return os.pathsep.join(path or os.getcwd() for path in sys.path)
+
+
 class _Children:
     """This process's children: those that wait for work, at most as many as are allowed at work."""
 
@@ -167,6 +173,9 @@ class _Children:
             self._busy += 1
             child = self._idle.pop() if self._idle else None
         try:
+            if child is not None and child.path != _import_path():  # it could not import what this process can
+                child.close()
+                child = None
             child = child or Child()
             yield child
         except BaseException:
