@@ -21,6 +21,7 @@ from mien.models.image import decode_image
 from mien.models.landmarks import FaceLandmarker
 from mien.models.located import located_faces
 from mien.models.recogniser import Recogniser, arcface_crop
+from mien.models.runtime import one_thread
 
 Match = Literal["in", "out", "doubtful"]
 
@@ -67,10 +68,11 @@ class Gallery:
 @torch.inference_mode()
 def embed(faces: NDArray[np.uint8], recogniser: Recogniser) -> NDArray[np.float32]:
     """Aligned faces (N, 512, 512, 3) uint8 RGB to the recogniser's embeddings, (N, 192) float32 of length 1."""
-    found = [
-        recogniser(arcface_crop(F.interpolate(picture / 127.5 - 1, size=256, mode="area")))
-        for picture in (torch.from_numpy(np.ascontiguousarray(f)).permute(2, 0, 1)[None].float() for f in faces)
-    ]
+    with one_thread():  # the same to the last bit in any process: seeds of new faces hold it
+        found = [
+            recogniser(arcface_crop(F.interpolate(picture / 127.5 - 1, size=256, mode="area")))
+            for picture in (torch.from_numpy(np.ascontiguousarray(f)).permute(2, 0, 1)[None].float() for f in faces)
+        ]
     return torch.cat(found).numpy() if found else np.empty((0, 192), np.float32)
 
 

@@ -24,7 +24,7 @@ from mien.models.image import decode_image, encode_image
 from mien.models.metadata import draw_mark, synthesis_xmp
 from mien.models.outline import outline_of, paste_within
 from mien.models.redaction import Hidden, MaskKind, redact_faces
-from mien.models.runtime import tune_process
+from mien.models.runtime import one_thread, tune_process
 from mien.transforms.background import VERSION
 from mien.transforms.code_faces import FACE_BYTES, GENERATED, SECONDS, CodeFaces, Effort, hidden_of
 from mien.transforms.decide import DecideFaces
@@ -68,7 +68,8 @@ def new_faces(photo: PhotoInWork, faces: Sequence[CodedFace], codec: FaceCodec, 
     for i, (face, own) in enumerate(zip(faces, photo.faces, strict=False)):
         if face.action in GENERATED and own.landmarks:
             size = max(_LANDMARKS_SIZE, needed_size(face.transform))
-            picture = codec.decode(face.payload, size=size)
+            with one_thread():  # the same pixels in any process
+                picture = codec.decode(face.payload, size=size)
             if landmarks := looks.located(picture).landmarks:
                 points = (np.asarray(landmarks, np.float64).reshape(478, 2) + 0.5) * (SIZE / size) - 0.5
                 picture = fitted(picture, align_face(photo.pixels, face.transform, size))
@@ -97,7 +98,8 @@ def safe_pixels(
     pixels = redact_faces(photo.pixels, list(hidden.values()))
     within = [i for i, face in hidden.items() if face.outline is not None]
     rest = [face for i, face in enumerate(faces) if face.action in GENERATED and i not in within]
-    paste_coded(pixels, rest, codec, photo.pixels)
+    with one_thread():
+        paste_coded(pixels, rest, codec, photo.pixels)
     for i in sorted(within, key=lambda i: square(faces[i].transform)[2]):  # a large face stands in front of a small one
         paste_within(pixels, photo.pixels, new[i].picture, new[i].points, faces[i].transform, new[i].outline)
     return pixels
