@@ -8,6 +8,7 @@ outline, as on the forehead, the new face fades out over the photo, outside; whe
 fades inside, into a fill of what is around. In either case no pixel of the old face within the outline is left.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -184,6 +185,12 @@ def _spline(places: Points, values: Points) -> Callable[[Points], Points]:
 
 def _depth(outline: Points) -> Array:
     """(GRID, GRID) aligned pixels from the outline inwards, negative outside."""
+    return _depth_of(outline.astype(np.float64).tobytes())
+
+
+@functools.lru_cache(maxsize=256)  # a photo's masks are asked for when it is filled, painted, and verified
+def _depth_of(outline_bytes: bytes) -> Array:
+    outline = np.frombuffer(outline_bytes).reshape(-1, 2)
     points = np.stack(np.meshgrid(places(), places()), axis=-1).reshape(-1, 1, 2).astype(np.float64)
     start, end = outline[None], np.roll(outline, -1, axis=0)[None]
     along, to_point = end - start, points - start
