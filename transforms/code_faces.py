@@ -1,4 +1,4 @@
-"""The faces that a policy preserves or changes: aligned, and coded by the neural codec in batches across photos."""
+"""The faces that a policy preserves or changes: aligned, and coded by the neural codec, a photo at a time."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence

@@ -80,8 +80,8 @@ def new_faces(photo: PhotoInWork, faces: Sequence[CodedFace], codec: FaceCodec, 
 def hidden_faces(faces: Sequence[CodedFace], mask: MaskKind, new: Mapping[int, NewFace]) -> dict[int, Hidden]:
     """How much goes of the faces that may not be seen, by their index."""
     hidden = {i: hidden_of(face, face.action, mask) for i, face in enumerate(faces) if face.action not in SHOWN}
-    if mask == "face":
-        for i in [i for i in new if faces[i].action in GENERATED]:
+    for i in new:
+        if faces[i].action in GENERATED:
             hidden[i] = dataclasses.replace(hidden[i], outline=new[i].outline)
     return hidden
 
@@ -138,7 +138,8 @@ class Redactor:
     def redact(self, photo: PhotoInWork) -> SafePhoto:
         """The safe photo. Raises PrivacyError for one in which a face is still seen that the policy hides."""
         faces = list(photo.coded or map(uncoded, photo.faces, photo.decisions))
-        new = new_faces(photo, faces, self._codec, self._looks)
+        # where the head goes too there is no outline to paint within
+        new = new_faces(photo, faces, self._codec, self._looks) if self._policy.mask == "face" else {}
         data = self._encode(photo, faces, new)
         if not self._policy.actions <= SHOWN:
             if seen := self._leaks(photo, faces, new, data):
