@@ -38,6 +38,12 @@ from mien.transforms.stage import Input, Stage, StageTransform, as_outputs, fail
 
 _WATCH_SECONDS = 0.1
 _START_SECONDS = 300.0  # to load the models, on a machine that has much else to do
+# What becomes of a photo that costs its child, and the stage that its failure names.
+_LOST: dict[type[Exception], str] = {
+    PhotoCrashedError: "crashed",
+    PhotoTimeoutError: "timeout",
+    PhotoMemoryError: "memory",
+}
 _CODE = "import sys; from mien.transforms.isolate import serve; serve(int(sys.argv[1]), int(sys.argv[2]))"
 
 
@@ -219,14 +225,8 @@ class Isolated(beam.DoFn):
     def process(self, element: Any) -> Iterator[Any]:
         try:
             outcome = self._work(element)
-        except PhotoCrashedError as error:
-            yield TaggedOutput(FAILURES, failure_of(element.uri, "crashed", error))
-            return
-        except PhotoTimeoutError as error:
-            yield TaggedOutput(FAILURES, failure_of(element.uri, "timeout", error))
-            return
-        except PhotoMemoryError as error:
-            yield TaggedOutput(FAILURES, failure_of(element.uri, "memory", error))
+        except tuple(_LOST) as error:
+            yield TaggedOutput(FAILURES, failure_of(element.uri, _LOST[type(error)], error))
             return
         for namespace, name, value in outcome.counters:
             Metrics.counter(namespace, name).inc(value)
