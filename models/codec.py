@@ -163,8 +163,9 @@ class FaceCodec:
         those below 0.6 were smeared, torn or half hidden.
         """
         picture = torch.from_numpy(np.ascontiguousarray(face)).permute(2, 0, 1).float() / 127.5 - 1
-        drawn = self.picture(self.base_latents(picture)[None], 128)
-        return self._score(picture, self._person_of(picture[None]), drawn)
+        latents, person = self.look(picture)
+        drawn = self.picture(latents[None, : len(self.decoder.centre)], 128)
+        return self._score(picture, person, drawn)
 
     @property
     def basis(self) -> str:
