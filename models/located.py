@@ -14,11 +14,20 @@ from mien.models.faces import Face
 from mien.models.landmarks import FaceLandmarker
 
 Box: TypeAlias = tuple[float, float, float, float]
+Square: TypeAlias = tuple[float, float, float, float]  # as mien.models.alignment.square gives it
 
 
-def located_faces(pixels: NDArray[np.uint8], detector: FaceDetector, landmarker: FaceLandmarker) -> tuple[Face, ...]:
-    """The faces of (H, W, 3) uint8 RGB, largest first; one whose landmarks cannot be found has its box alone."""
-    return without_doubles(_aligned(landmarker.locate(pixels, face)) for face in detector.detect(pixels))
+def located_faces(
+    pixels: NDArray[np.uint8], detector: FaceDetector, landmarker: FaceLandmarker, landmarks_from: float = 0.0
+) -> tuple[Face, ...]:
+    """The faces of (H, W, 3) uint8 RGB, largest first; one whose landmarks cannot be found has its box alone.
+
+    landmarks_from: longer side of a box in pixels; of smaller faces the landmarks are not looked for.
+    """
+    found = detector.detect(pixels)
+    return without_doubles(
+        _aligned(landmarker.locate(pixels, face)) if max(face.box[2:]) >= landmarks_from else face for face in found
+    )
 
 
 def without_doubles(faces: Iterable[Face]) -> tuple[Face, ...]:
@@ -27,19 +36,20 @@ def without_doubles(faces: Iterable[Face]) -> tuple[Face, ...]:
     Detectors give a face that fills the frame boxes so different that they pass for several faces.
     """
     kept: list[Face] = []
+    squares: list[Square | None] = []
     for face in faces:
-        twin = next((i for i, other in enumerate(kept) if _same(face, other)), None)
+        own = square(face.transform) if face.transform else None
+        twin = next((i for i, other in enumerate(squares) if own and other and _same(own, other)), None)
         if twin is None:
             kept.append(face)
+            squares.append(own)
         else:
             kept[twin] = dataclasses.replace(kept[twin], box=_around(kept[twin].box, face.box))
     return tuple(kept)
 
 
-def _same(face: Face, other: Face) -> bool:
-    if not face.transform or not other.transform:
-        return False
-    (x, y, side, _), (other_x, other_y, other_side, _) = square(face.transform), square(other.transform)
+def _same(one: Square, other: Square) -> bool:
+    (x, y, side, _), (other_x, other_y, other_side, _) = one, other
     return math.hypot(x - other_x, y - other_y) < 0.1 * other_side and 0.8 < side / other_side < 1.25
 
 

@@ -48,6 +48,14 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for it; without them bfloat16 is slower than float32."""
+    import torch
+
+    known = torch.cpu.get_capabilities()
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+
+
 def cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

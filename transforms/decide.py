@@ -105,11 +105,12 @@ def decide_photo(policy: Policy, photo: PhotoInWork) -> PhotoInWork:
 def same_decisions(policy: Policy, faces: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the policy decides on the faces of a safe photo, as its HandledFace recorded them, as was decided then.
 
-    From their measures alone: False under a policy with galleries, because no embedding is ever recorded.
+    From their measures alone: False under a policy with galleries, because no embedding is ever recorded, and where it
+    asks for a pose that is not known, as that of a small face may not have been looked for.
     """
-    if policy.galleries:
-        return False
     decided = [face for face in faces if face["decided"]]
+    if policy.galleries or (policy.asks_for_pose and any(face["yaw"] is None for face in decided)):
+        return False
     return all(decide(policy, face).action == face["decided"] for face in decided)
 
 

@@ -16,9 +16,11 @@ from mien.transforms.stage import NAMESPACE, Stage
 DETECTORS = ("mediapipe", "centerface")
 
 
-def find_faces(photo: PhotoInWork, detector: FaceDetector, landmarker: FaceLandmarker) -> PhotoInWork:
-    """The photo with its faces, largest first. A face whose landmarks cannot be found stays, with its box alone."""
-    return dataclasses.replace(photo, faces=located_faces(photo.pixels, detector, landmarker))
+def find_faces(
+    photo: PhotoInWork, detector: FaceDetector, landmarker: FaceLandmarker, landmarks_from: float = 0.0
+) -> PhotoInWork:
+    """The photo with its faces, largest first, as mien.models.located finds them."""
+    return dataclasses.replace(photo, faces=located_faces(photo.pixels, detector, landmarker, landmarks_from))
 
 
 class _Detect(Stage):
@@ -26,9 +28,10 @@ class _Detect(Stage):
 
     stage = "detect"
 
-    def __init__(self, detectors: Sequence[str], threads: int) -> None:
+    def __init__(self, detectors: Sequence[str], threads: int, landmarks_from: float) -> None:
         self._detectors = tuple(detectors)
         self._threads = threads
+        self._landmarks_from = landmarks_from
 
     def setup(self) -> None:
         tune_process(self._threads)
@@ -40,7 +43,7 @@ class _Detect(Stage):
         self._landmarker.close()
 
     def work(self, element: PhotoInWork) -> Iterable[PhotoInWork]:
-        found = find_faces(element, self._detector, self._landmarker)
+        found = find_faces(element, self._detector, self._landmarker, self._landmarks_from)
         Metrics.counter(NAMESPACE, "faces").inc(len(found.faces))
         yield found
 
@@ -48,8 +51,9 @@ class _Detect(Stage):
 class DetectFaces(IsolatedStages):
     """PhotoInWork -> PhotoInWork with faces.
 
-    detectors: names from mien.models.detection, whose finds are joined; threads: of one worker process.
+    detectors: names from mien.models.detection, whose finds are joined; threads: of one worker process; landmarks_from:
+    as in mien.models.located.
     """
 
-    def __init__(self, detectors: Sequence[str] = DETECTORS, threads: int = 1) -> None:
-        super().__init__([_Detect(detectors, threads)], PhotoInWork)
+    def __init__(self, detectors: Sequence[str] = DETECTORS, threads: int = 1, landmarks_from: float = 0.0) -> None:
+        super().__init__([_Detect(detectors, threads, landmarks_from)], PhotoInWork)

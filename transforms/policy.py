@@ -177,6 +177,11 @@ class Policy(BaseModel):
         named = (uri for r in self.rules for uri in (*(r.when.person_in or ()), *(r.when.person_not_in or ())))
         return tuple(dict.fromkeys(named))
 
+    @property
+    def asks_for_pose(self) -> bool:
+        """Whether a rule has a condition that only landmarks can tell: pose or a gallery."""
+        return bool(self.galleries) or any({"yaw", "pitch"} & rule.when.ranges().keys() for rule in self.rules)
+
     def with_mask(self, mask: Literal["face", "head"]) -> "Policy":
         """The same policy with another mask."""
         return self.model_copy(update={"mask": mask})

@@ -109,3 +109,7 @@ def test_what_was_recorded_tells_whether_a_policy_decides_the_same() -> None:
     assert same_decisions(parse_policy(text % "realistic", "p"), rows)
     assert not same_decisions(parse_policy(text % "fill", "p"), rows)
     assert not same_decisions(rule("{person_in: gallery}"), rows)
+    turned = rule("{yaw: {max: 35}}")
+    assert turned.asks_for_pose
+    assert not same_decisions(turned, [{**rows[0], "yaw": None, "decided": "fill"}])  # it may not have been looked for
+    assert not first.asks_for_pose

@@ -20,9 +20,12 @@ def test_one_face_that_fills_the_frame_is_one_face(name: str) -> None:
     with FaceDetector() as detector:
         landmarker = FaceLandmarker()
         photo = find_faces(PhotoInWork("u", "n", None, 9, pixels), detector, landmarker)
+        without = find_faces(photo, detector, landmarker, landmarks_from=1 + max(photo.faces[0].box[2:]))
         landmarker.close()
     assert len(photo.faces) == 1
     assert photo.faces[0].transform
+    assert without.faces
+    assert not any(face.landmarks or face.transform for face in without.faces)
 
 
 def test_doubles_are_joined_and_no_box_is_lost() -> None:
