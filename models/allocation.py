@@ -6,7 +6,6 @@ tables, and the real coder has the last word.
 """
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -85,21 +84,23 @@ def _curve(
     """colours: behind the symbols of the base layer, whose tables are always those of its step; None elsewhere."""
     lengths, errors, chosen, rows = [], [], [], []
     found: list[Symbols | None] = []
-    for step, round_up in itertools.product(range(finest, len(steps)), roundings):
-        symbols = _quantise(values, steps[step], round_up)
+    for step in range(finest, len(steps)):
+        several = np.stack([_quantise(values, steps[step], round_up) for round_up in roundings])
         if colours is None:
-            row, bits = tables.best_row(symbols, step)
+            best, bits = tables.best_rows(several, step)
         else:
-            symbols, row, bits = np.concatenate([symbols, colours]), step + SPREAD, math.inf
-        if math.isinf(bits):
-            symbols = tables.clip(symbols, row)
-            bits = tables.estimate(symbols, row)
-        length = bits / 8 + (HEADER.size if colours is not None else SECTION)
-        lengths.append(length if colours is None or length < BASE_BYTES else math.inf)
-        errors.append(weight * float(np.square(values - symbols[: len(values)] * steps[step]).sum()))
-        found.append(symbols)
-        chosen.append(step)
-        rows.append(row)
+            several = np.column_stack([several, np.tile(colours, (len(several), 1))])
+            best, bits = np.full(len(several), step + SPREAD), np.full(len(several), np.inf)
+        for symbols, row, bit in zip(several, best.tolist(), bits.tolist(), strict=True):
+            if math.isinf(bit):
+                symbols = tables.clip(symbols, row)
+                bit = tables.estimate(symbols, row)
+            length = bit / 8 + (HEADER.size if colours is not None else SECTION)
+            lengths.append(length if colours is None or length < BASE_BYTES else math.inf)
+            errors.append(weight * float(np.square(values - symbols[: len(values)] * steps[step]).sum()))
+            found.append(symbols)
+            chosen.append(step)
+            rows.append(row)
     if colours is None:
         lengths.append(0.0)
         errors.append(weight * float(np.square(values).sum()))

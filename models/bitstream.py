@@ -99,18 +99,19 @@ class Tables:
         """Bits of the symbols (int32, within the limits) with this row's tables, without the coder."""
         return float(self.bits[self.places(row) + symbols].sum())
 
-    def best_row(self, symbols: NDArray[np.int32], step: int) -> tuple[int, float]:
-        """The row that codes symbols (int32) of this step with the fewest bits and without a loss, and the bits.
+    def best_rows(self, symbols: NDArray[np.int32], step: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """For each of several codings of a layer the row that takes the fewest bits without a loss, and the bits.
 
-        Rows within `spread` of the step's own; its own, and infinity, where none has room for all symbols.
+        symbols: (N, symbols) int32 of this step. Rows, (N,), within `spread` of the step's own; its own, and infinity,
+        where none has room for all symbols.
         """
-        best, fewest = step + self.spread, float("inf")
-        for row in range(step, step + 2 * self.spread + 1):
-            if (np.abs(symbols) <= self.limits[self.classes[row]]).all():
-                bits = self.estimate(symbols, row)
-                if bits < fewest:
-                    best, fewest = row, bits
-        return best, fewest
+        rows = range(step, step + 2 * self.spread + 1)
+        limits = self.limits[self.classes[rows.start : rows.stop]]
+        held = np.clip(symbols[:, None], -limits, limits)
+        bits = self.bits[np.stack([self.places(row) for row in rows]) + held].sum(2)
+        bits[(held != symbols[:, None]).any(2)] = np.inf
+        best, fewest = bits.argmin(1), bits.min(1)
+        return np.where(np.isinf(fewest), self.spread, best) + step, fewest
 
     def code(self, symbols: NDArray[np.int32], row: int) -> bytes:
         """Symbols (symbols,) int32, within the limits, to the fewest bytes that decode() turns back into them."""

@@ -150,7 +150,7 @@ class FaceCodec:
         _check_faces(faces)
         read = [self.decoder.read(payload)[1] for payload in payloads]
         found = [
-            self._score(face, self._person_of(face[None]), self.decoder.draw([latents], 128))
+            self._score(face, self._person_of(face[None]), self.decoder.sketch([latents], 128))
             for face, latents in zip(_tensors(faces, INPUT), read, strict=True)
         ]
         return np.array(found, np.float32)
@@ -207,7 +207,7 @@ class FaceCodec:
         face: (3, 256, 256) in -1..1 that they are to stand for. score: of what they show, (1, 3, 128, 128) in -1..1,
         how well they do, 0 to 1.
         """
-        plain = self.decoder.draw([_base(latents)], 128, tinted=False)
+        plain = self.decoder.sketch([_base(latents)], 128, tinted=False)
         colours = self._colours(face, plain)
         found = score(tint(plain, colour_values(colours)[None]))
         chosen = allocate(self.decoder, _base(latents), colours, BASE_BYTES, finest=FAST_FINEST)
@@ -249,10 +249,10 @@ class FaceCodec:
         if effort == "fast":
             chosen, drawn = self._allocate(face, latents, ceiling)
         else:
-            colours = colour_values(self._colours(face, self.decoder.draw([latents], 128)))
+            colours = colour_values(self._colours(face, self.decoder.sketch([latents], 128)))
             start, unit = Latents(latents.layers, colours), self._unit[: len(base)]
             chosen = refine(self.decoder, self._encoder, unit, face, start, ceiling, effort, objective == "identity")
-            drawn = self.decoder.draw([chosen.dequantised(self.decoder)], 128)
+            drawn = self.decoder.sketch([chosen.dequantised(self.decoder)], 128)
         score = self._score(face, person, drawn)
         return Coded(chosen.payload(self.decoder, round(255 * score)), score)
 
@@ -265,11 +265,11 @@ class FaceCodec:
     def _allocate(self, face: Tensor, latents: Latents, ceiling: int) -> tuple[Allocation, Tensor]:
         """What to write of the latents, with the colours put right, and what it shows: (1, 3, 128, 128) in -1..1."""
         first = allocate(self.decoder, latents, np.zeros(COLOURS, np.int32), ceiling, finest=FAST_FINEST)
-        plain = self.decoder.draw([first.dequantised(self.decoder)], 128, tinted=False)
+        plain = self.decoder.sketch([first.dequantised(self.decoder)], 128, tinted=False)
         found = allocate(self.decoder, latents, self._colours(face, plain), ceiling, finest=FAST_FINEST)
         shown = found.dequantised(self.decoder)
         if found.steps != first.steps or found.layers != first.layers:  # the colours took bytes from the latents
-            return found, self.decoder.draw([shown], 128)
+            return found, self.decoder.sketch([shown], 128)
         return found, tint(plain, shown.colours[None])
 
     def _colours(self, face: Tensor, drawn: Tensor) -> Symbols:
@@ -346,10 +346,6 @@ def _check_faces(faces: Images) -> None:
 def _tensors(faces: Images, size: int) -> list[Tensor]:
     """Each face as (3, size, size) in -1..1, shrunk by area in integers, so that it is exact."""
     factor = SIZE // size
-    shape = (size, factor, size, factor, 3)
-    return [
-        torch.from_numpy(face.reshape(shape).sum((1, 3), dtype=np.int32).astype(np.float32) / (factor**2 * 127.5) - 1)
-        .permute(2, 0, 1)
-        .contiguous()
-        for face in faces
-    ]
+    places = [(y, x) for y in range(factor) for x in range(factor)]
+    sums = (sum(face[y::factor, x::factor].astype(np.float32) for y, x in places) for face in faces)
+    return [torch.from_numpy(one / np.float32(factor**2 * 127.5) - 1).permute(2, 0, 1).contiguous() for one in sums]

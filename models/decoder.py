@@ -9,6 +9,8 @@ All coordinates are scaled so that a step of one size is equally visible everywh
 step for all of them, and the squared error of the latents stands for what is seen.
 """
 
+import copy
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from torch import Tensor
 from mien.models.bitstream import LAYERS, SPREAD, Header, Tables, decode_section, read_header
 from mien.models.errors import WrongModelError
 from mien.models.generator import STYLES, Generator
+from mien.models.runtime import multiplies_bfloat16
 from mien.models.weight_files import read_weights
 
 Symbols = NDArray[np.int32]
@@ -99,9 +102,28 @@ class FaceDecoder:
 
     def draw(self, latents: Sequence[Latents], size: int, tinted: bool = True) -> Tensor:
         """N faces as (N, 3, size, size) in -1..1; tinted: with their colours put right. Differentiable."""
-        w = torch.cat([self._styles(one) for one in latents])
-        added = {px: maps for layer, px in GRIDS.items() if (maps := self._maps(latents, layer, px)) is not None}
-        face: Tensor = self.generator(w, size, added).clamp(-1, 1)
+        return self._draw(self.generator, torch.float32, latents, size, tinted)
+
+    def sketch(self, latents: Sequence[Latents], size: int, tinted: bool = True) -> Tensor:
+        """draw() to be looked at by the encoder only: where the processor multiplies bfloat16, in that type.
+
+        In half the time, and by 0.3 grey levels of 255 off on average.
+        """
+        if not multiplies_bfloat16():
+            return self.draw(latents, size, tinted)
+        return self._draw(self._sketching, torch.bfloat16, latents, size, tinted)
+
+    @functools.cached_property
+    def _sketching(self) -> Generator:
+        found: Generator = copy.deepcopy(self.generator).bfloat16()
+        return found.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
+
+    def _draw(
+        self, generator: Generator, dtype: torch.dtype, latents: Sequence[Latents], size: int, tinted: bool
+    ) -> Tensor:
+        w = torch.cat([self._styles(one) for one in latents]).to(dtype)
+        grids = {px: maps for layer, px in GRIDS.items() if (maps := self._maps(latents, layer, px)) is not None}
+        face: Tensor = generator(w, size, {px: maps.to(dtype) for px, maps in grids.items()}).float().clamp(-1, 1)
         return tint(face, torch.stack([one.colours for one in latents])) if tinted else face
 
     def _styles(self, latents: Latents) -> Tensor:

@@ -227,7 +227,10 @@ def best_shape(name: str, latents: Tensor, deviation: NDArray[np.float64], steps
     for shape in SHAPES:
         coder = read_tables({**layer_tables(name, deviation, shape, False), "steps": steps}, name, 0)
         bits[shape] = sum(
-            min(coder.best_row(symbols, step)[1], coder.estimate(coder.clip(symbols, step + SPREAD), step + SPREAD))
+            min(
+                float(coder.best_rows(symbols[None], step)[1][0]),
+                coder.estimate(coder.clip(symbols, step + SPREAD), step + SPREAD),
+            )
             for symbols, step in rows
         )
     log.info("%s: bits a face by shape %s", name, {k: round(v / len(rows)) for k, v in bits.items()})

@@ -158,11 +158,11 @@ def test_random_symbol_bytes_with_a_right_checksum_never_crash(tables: Tables, b
     assert (np.abs(symbols) <= tables.limits[tables.classes[0]]).all()
 
 
-def test_the_best_row_loses_nothing_and_costs_least(spread: Tables) -> None:
+def test_the_best_rows_lose_nothing_and_cost_least(spread: Tables) -> None:
     wide, narrow = np.zeros(spread.symbols, np.int32), np.zeros(spread.symbols, np.int32)
     wide[:6] = spread.limits[3]
-    for symbols in (wide, narrow):
-        row, bits = spread.best_row(symbols, 0)
+    rows, fewest = spread.best_rows(np.stack([wide, narrow]), 0)
+    for symbols, row, bits in zip((wide, narrow), rows.tolist(), fewest.tolist(), strict=True):
         np.testing.assert_array_equal(spread.decode(spread.code(symbols, row), row), symbols)
         assert bits == min(
             spread.estimate(symbols, r)
