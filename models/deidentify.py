@@ -48,7 +48,7 @@ MAX_MOUTH, MAX_EYES = 0.12, 0.2  # by which mouth and eyes may be opened otherwi
 # further that embedding must be from the person's, so that the same draw is taken in each photo.
 LIKENING, LIKENING_STEP, MARGIN = 3, 0.4, 0.2
 # Of the prior, as StyleGAN's psi; PERSON of it in the directions that change the person most, so that people differ.
-TRUNCATION, PERSON = 0.55, 0.85
+TRUNCATION, PERSON = 0.55, 1.2
 FARTHEST = 2.5  # deviations, of a latent
 MAX_TURN = 8.0  # degrees between the yaws and the pitches of the original and the new face
 # What is kept of the original is rounded to multiples of STEPS (units as in appearance.NAMES), within this range.

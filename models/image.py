@@ -145,7 +145,7 @@ def _check_size(name: str, width: int, height: int, max_pixels: int) -> None:
 
 
 def exif_of(data: bytes) -> bytes:
-    """The EXIF block of an image file, empty where it has none; of an AVIF, whose EXIF is never read, always empty.
+    """The EXIF block of an image file, empty where it has none.
 
     ImageError for what is no photo; whatever the file's decoder raises on a damaged one.
     """
@@ -154,7 +154,8 @@ def exif_of(data: bytes) -> bytes:
         return header.exif
     if header.format == "HEIF":
         return pillow_heif.open_heif(header.data).info.get("exif") or b""
-    return _OPENERS[header.format](io.BytesIO(header.data)).info.get("exif") or b""
+    whole = data if header.format == "AVIF" else header.data  # the header's has no EXIF that a decoder would see
+    return _OPENERS[header.format](io.BytesIO(whole)).info.get("exif") or b""
 
 
 def _open(header: Header, max_pixels: int) -> Image.Image:

@@ -30,7 +30,7 @@ def read(block):
     return dict(exif), dict(exif.get_ifd(34665))
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
 def test_the_named_fields_are_written_anew(kind):
     source = photo(
         kind,
