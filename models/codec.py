@@ -187,9 +187,13 @@ class FaceCodec:
         return self.decoder.draw([_base(one) for one in latents], size, tinted=False)
 
     @torch.inference_mode()
-    def draw_base(self, latents: NDArray[np.float32], size: int = SIZE) -> Images:
-        """Latents (K,) float32 of the base layer, not quantised, to a face (size, size, 3) uint8 RGB."""
-        drawn = self.decoder.draw([_base(torch.from_numpy(latents))], size, tinted=False)
+    def draw_base(self, latents: NDArray[np.float32], size: int = SIZE, exact: bool = True) -> Images:
+        """Latents (K,) float32 of the base layer, not quantised, to a face (size, size, 3) uint8 RGB.
+
+        exact: as it is decoded; else as quickly as this processor can (FaceDecoder.sketch).
+        """
+        draw = self.decoder.draw if exact else self.decoder.sketch
+        drawn = draw([_base(torch.from_numpy(latents))], size, tinted=False)
         return np.ascontiguousarray(_to_uint8(drawn)[0])
 
     def write_base(

@@ -145,10 +145,11 @@ class Deidentifier:
         known = original if seed is None or len(seed) == SEED else np.frombuffer(seed[SEED:], "<f4").astype(np.float64)
         traits = self.traits(known) if keep_traits else None
         at_first = wanted if seed is None else PLAIN
+        exact = seed is not None  # what draws one person everywhere may not depend on the processor
         for attempt in range(TRIES):
             person, own = self._person(secret, attempt, traits, at_first), None
             latents = self._latents(self._towards(person, at_first))
-            if not self._looks_real(self._codec.draw_base(latents, _SKETCHED), attempt):
+            if not self._looks_real(self._codec.draw_base(latents, _SKETCHED, exact), attempt):
                 continue
             if seed is not None:
                 own, clear = self._seen(self._codec.draw_base(latents, _DRAWN))
@@ -239,7 +240,7 @@ class Deidentifier:
                 for _ in range(LIKENING):
                     place = np.clip(place + LIKENING_STEP * self._likening(place, own), -FARTHEST, FARTHEST)
             size = _DRAWN if correction == CORRECTIONS else _SKETCHED
-            seen = self._looks.measure(self._codec.draw_base(self._latents(place), size))
+            seen = self._looks.measure(self._codec.draw_base(self._latents(place), size, exact=own is not None))
             if seen is None or correction == CORRECTIONS:
                 break
             place = self._corrected(place, wanted, seen)
