@@ -11,7 +11,7 @@ from mien.transforms.code_faces import SECONDS
 from mien.transforms.compress import CompressPhotos
 from mien.transforms.elements import CodedPhoto, PhotosAndFailures
 from mien.transforms.policy import load_policy
-from mien.transforms.read import IMAGE_SUFFIXES, ReadFiles
+from mien.transforms.read import PHOTO_SUFFIXES, ReadFiles
 from mien.transforms.write_blobs import WriteBlobs
 from mien.transforms.write_parquet import WriteParquet
 
@@ -54,4 +54,4 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         written: PhotosAndFailures = told | write
         return written
 
-    return job.run(Plan("compress", IMAGE_SUFFIXES, settings, work, reads=tuple(policy.galleries)))
+    return job.run(Plan("compress", PHOTO_SUFFIXES, settings, work, reads=tuple(policy.galleries)))

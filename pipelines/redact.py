@@ -17,7 +17,7 @@ from mien.transforms.people import FaceRows, gallery
 from mien.transforms.policy import SHOWN, Policy, load_policy
 from mien.transforms.preview import PreviewPhotos, WritePreview
 from mien.transforms.pseudonyms import read_key
-from mien.transforms.read import IMAGE_SUFFIXES, ReadFiles
+from mien.transforms.read import PHOTO_SUFFIXES, ReadFiles, Together
 from mien.transforms.redact import RedactPhotos, uncoded_policy
 from mien.transforms.write_blobs import WritePhotos
 
@@ -47,12 +47,14 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
             written: PhotosAndFailures = told | WritePreview(job.output)
             return written
 
-        return job.run(Plan("redact", IMAGE_SUFFIXES, settings, look, dry=True, reads=reads))
+        return job.run(Plan("redact", PHOTO_SUFFIXES, settings, look, dry=True, reads=reads))
 
     def work(listed: PhotosAndFailures, everything: beam.PCollection) -> PhotosAndFailures:
         rows = None
         if key_id and "deidentify" in policy.actions:
-            rows = everything | FaceRows(args.detector, args.max_bytes, args.max_pixels, job.threads, limits)
+            rows = (
+                everything | Together() | FaceRows(args.detector, args.max_bytes, args.max_pixels, job.threads, limits)
+            )
         redact = RedactPhotos(
             policy,
             args.image_format,
@@ -75,7 +77,7 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         return written
 
     same = functools.partial(same_decisions, uncoded_policy(policy))
-    return job.run(Plan("redact", IMAGE_SUFFIXES, settings, work, _DECIDED, same, withdraw=True, reads=reads))
+    return job.run(Plan("redact", PHOTO_SUFFIXES, settings, work, _DECIDED, same, withdraw=True, reads=reads))
 
 
 def _settings(args: argparse.Namespace, policy: Policy, key_id: str | None) -> dict[str, Any]:
