@@ -58,7 +58,7 @@ def members(stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
     Raises tarfile.TarError for what is no tar, is damaged, or ends before its end mark, once all before that is out.
     """
     headers: Any = _Headers(stream)
-    tar = tarfile.TarFile(fileobj=headers, encoding="utf-8")
+    tar: Any = tarfile.TarFile(fileobj=headers, encoding="utf-8")
     end = 0
     while True:
         headers.left = _HEADER_BYTES
