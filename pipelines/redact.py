@@ -17,8 +17,9 @@ from mien.transforms.people import FaceRows, gallery
 from mien.transforms.policy import SHOWN, Policy, load_policy
 from mien.transforms.preview import PreviewPhotos, WritePreview
 from mien.transforms.pseudonyms import read_key
-from mien.transforms.read import PHOTO_SUFFIXES, ReadFiles, Together
+from mien.transforms.read import PHOTO_SUFFIXES, ReadFiles
 from mien.transforms.redact import RedactPhotos, uncoded_policy
+from mien.transforms.shards import Together
 from mien.transforms.stage import StageTransform
 from mien.transforms.write_blobs import WritePhotos
 from mien.transforms.write_webdataset import WriteWebDataset

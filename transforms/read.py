@@ -18,7 +18,7 @@ from mien.models.errors import ImageError, ImageTooLargeError
 from mien.transforms.elements import FAILURES, Failure, ListedFile, Photo, PhotosAndFailures
 from mien.transforms.manifest import HIDDEN, MANIFEST, is_part, read_manifest
 from mien.transforms.names import common_root, is_local, join, name_under, normal_uri
-from mien.transforms.shards import SHARD, MemberReader, list_members
+from mien.transforms.shards import SHARD, MemberReader, Together, list_members
 from mien.transforms.stage import (
     NAMESPACE,
     Input,
@@ -53,7 +53,6 @@ PHOTO_SUFFIXES = IMAGE_SUFFIXES | {SHARD}  # of files that photos are read from
 MAX_BYTES = 200_000_000
 _WILDCARDS = frozenset("*?[")
 _PARTS = {".parquet", SHARD}
-_NEAR = 16_000_000  # bytes of a shard that are read together; what Beam asks a store for at once
 
 _Entry: TypeAlias = "tuple[str, int, float] | Failure"  # path, bytes, when it was last changed (Unix seconds)
 
@@ -106,7 +105,7 @@ def _below(files: FileSystem, folder: str) -> Iterator[_Entry]:
                 yield found.path, found.size_in_bytes, found.last_updated_in_seconds
 
 
-def _counted(files: FileSystem, entries: Iterable[_Entry]) -> Iterator[_Entry]:
+def _counted(files: FileSystem, entries: Iterable[_Entry], suffixes: frozenset[str]) -> Iterator[_Entry]:
     """The entries, with the parts of a folder that has a manifest as it names them, whatever else lies there.
 
     What the manifest names comes from it and not from the listing, which may be older. A manifest that cannot be read
@@ -126,7 +125,8 @@ def _counted(files: FileSystem, entries: Iterable[_Entry]) -> Iterator[_Entry]:
                 yield failure_of(join(folder, MANIFEST), "list", error)
                 continue
             governed[folder] = manifest is not None
-            for path in (join(folder, part) for part in sorted(manifest.parts)) if manifest else ():
+            parts = sorted(part for part in manifest.parts if _suffix(part) in suffixes) if manifest else []
+            for path in (join(folder, part) for part in parts):
                 try:
                     found = files.metadata(path)
                     yield path, found.size_in_bytes, found.last_updated_in_seconds
@@ -161,7 +161,7 @@ def list_files(uri: str, root: str, suffixes: frozenset[str], exclude: str = "")
         raise FileNotFoundError(f"{uri}: no such file or folder")
     empty = True
     entries = _below(files, folder)
-    for entry in _counted(files, entries) if _PARTS & suffixes else entries:
+    for entry in _counted(files, entries, suffixes) if _PARTS & suffixes else entries:
         if isinstance(entry, Failure):
             empty = False
             yield entry
@@ -293,37 +293,6 @@ class ListFiles(StageTransform):
         apart = through(once | "Shards" >> beam.Filter(_is_shard), _TakeApart(), ListedFile)
         photos = (files, apart.photos | beam.Reshuffle()) | beam.Flatten()  # a shard's photos are work for many
         return PhotosAndFailures(photos=photos, failures=join_failures(apart.failures, [listed.failures]))
-
-
-class Together(beam.PTransform):
-    """ListedFile -> the same, those that lie near each other in a shard of a store one after the other.
-
-    A store is asked for many bytes at once, so that a reader (MemberReader) which keeps the shard open asks once for
-    all of these. On this machine's disks there is nothing to gain.
-    """
-
-    def expand(self, files: beam.PCollection) -> beam.PCollection:
-        alone = files | "Alone" >> beam.Filter(lambda file: not _in_store(file))
-        near = (
-            files
-            | "InShards" >> beam.Filter(_in_store)
-            | "Near" >> beam.Map(_place).with_output_types(tuple[tuple[str, int], ListedFile])
-            | beam.GroupByKey()
-            | "InOrder" >> beam.FlatMap(_in_order).with_output_types(ListedFile)
-        )
-        return (alone, near) | beam.Flatten()
-
-
-def _in_store(file: ListedFile) -> bool:
-    return bool(file.shard) and not is_local(file.shard)
-
-
-def _place(file: ListedFile) -> tuple[tuple[str, int], ListedFile]:
-    return (file.shard, file.start // _NEAR), file
-
-
-def _in_order(group: tuple[tuple[str, int], Iterable[ListedFile]]) -> list[ListedFile]:
-    return sorted(group[1], key=lambda file: file.start)
 
 
 class ReadFiles(StageTransform):

@@ -8,9 +8,10 @@ import os
 import posixpath
 import stat
 import tarfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, BinaryIO
 
+import apache_beam as beam
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
@@ -22,6 +23,7 @@ from mien.transforms.stage import failure_of
 SHARD = ".tar"
 _HEADER_BYTES = 1_000_000  # of one member's headers; a long name takes some hundred
 _BLOCK = 512
+_NEAR = 16_000_000  # bytes of a shard that are read together; what Beam asks a store for at once
 
 
 class _Headers:
@@ -157,3 +159,34 @@ def _check_unchanged(file: ListedFile) -> None:
         abs(now - file.modified) >= 1 if not is_local(file.shard) else now != file.modified
     ):  # some stores list in seconds
         raise ImageError("its shard changed after it was listed")
+
+
+class Together(beam.PTransform):
+    """ListedFile -> the same, those that lie near each other in a shard of a store one after the other.
+
+    A store is asked for many bytes at once, so that a reader (MemberReader) which keeps the shard open asks once for
+    all of these. On this machine's disks there is nothing to gain.
+    """
+
+    def expand(self, files: beam.PCollection) -> beam.PCollection:
+        alone = files | "Alone" >> beam.Filter(lambda file: not _in_store(file))
+        near = (
+            files
+            | "InShards" >> beam.Filter(_in_store)
+            | "Near" >> beam.Map(_place).with_output_types(tuple[tuple[str, int], ListedFile])
+            | beam.GroupByKey()
+            | "InOrder" >> beam.FlatMap(_in_order).with_output_types(ListedFile)
+        )
+        return (alone, near) | beam.Flatten()
+
+
+def _in_store(file: ListedFile) -> bool:
+    return bool(file.shard) and not is_local(file.shard)
+
+
+def _place(file: ListedFile) -> tuple[tuple[str, int], ListedFile]:
+    return (file.shard, file.start // _NEAR), file
+
+
+def _in_order(group: tuple[tuple[str, int], Iterable[ListedFile]]) -> list[ListedFile]:
+    return sorted(group[1], key=lambda file: file.start)
