@@ -9,7 +9,7 @@ import json
 import platform
 import posixpath
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,12 @@ from mien.pipelines.audit_page import page
 from mien.transforms.elements import CodedPhoto, Failure, ListedFile, Pixels
 from mien.transforms.files import write_whole
 from mien.transforms.names import is_local, join, normal_uri
-from mien.transforms.read import IMAGE_SUFFIXES, MAX_BYTES, folder_of, list_files, read_file
-from mien.transforms.read_coded import PARQUET, photo_of_blob, photos_of_table
+from mien.transforms.parquet import PARQUET
+from mien.transforms.read import IMAGE_SUFFIXES, MAX_BYTES, PHOTO_SUFFIXES, folder_of, list_files, read_file
+from mien.transforms.read_coded import photo_of_blob, photo_of_sample, photos_of_table
 from mien.transforms.restore import restore_photo
+from mien.transforms.shards import SHARD, list_members
+from mien.transforms.webdataset import Sample, samples
 
 OK, FOUND = 0, 3
 _PACKAGES = ("mien", "torch", "mediapipe", "dlib-bin", "numpy", "opencv-contrib-python")
@@ -46,7 +49,7 @@ _SAME_SHAPE = 0.01  # by which the sides' ratio of a scaled output may differ
 @dataclass(frozen=True)
 class Output:
     """A photo of the output. record: box and action of each face, where it has one; coded: what restore would read.
-    uri: of its original, where a table says it."""
+    uri: of its original, where a table or shard says it."""
 
     name: str
     data: bytes
@@ -79,8 +82,8 @@ def run(args: argparse.Namespace) -> int:
     tune_process(cores())
     witnesses = recognisers(Path(args.dlib_models) if args.dlib_models else None)
     output, target = normal_uri(args.audited), normal_uri(args.output)
-    originals = Originals(_listed(normal_uri(args.originals), IMAGE_SUFFIXES, ""))
-    files = _listed(output, IMAGE_SUFFIXES | {PARQUET}, target)
+    originals = Originals(_originals(normal_uri(args.originals)))
+    files = _listed(output, PHOTO_SUFFIXES | {PARQUET}, target)
     _write(join(target, "audit.json"), b"{}\n")  # now rather than after hours
     audit = Audit()
     quiet = args.quiet or not sys.stderr.isatty()
@@ -141,9 +144,24 @@ def _listed(uri: str, suffixes: frozenset[str], exclude: str) -> list[ListedFile
         found = list(list_files(uri, folder_of(uri, suffixes), suffixes, exclude))
     except Exception as error:  # every store has errors of its own
         raise JobError(f"{uri}: cannot be read: {' '.join(str(error).split())}") from error
-    if failures := [entry for entry in found if isinstance(entry, Failure)]:
-        raise JobError(f"{failures[0].uri}: cannot be read: {failures[0].message}")
-    return sorted((entry for entry in found if isinstance(entry, ListedFile)), key=lambda entry: entry.name)
+    return sorted(_files(found), key=lambda entry: entry.name)
+
+
+def _originals(uri: str) -> list[ListedFile]:
+    """Those in shards too."""
+    listed = _listed(uri, PHOTO_SUFFIXES, "")
+    shards = [file for file in listed if file.uri.lower().endswith(SHARD)]
+    inside = _files(entry for shard in shards for entry in list_members(shard, IMAGE_SUFFIXES))
+    return sorted([*(file for file in listed if file not in shards), *inside], key=lambda entry: entry.name)
+
+
+def _files(entries: Iterable[ListedFile | Failure]) -> list[ListedFile]:
+    found = []
+    for entry in entries:
+        if isinstance(entry, Failure):
+            raise JobError(f"{entry.uri}: cannot be read: {entry.message}")
+        found.append(entry)
+    return found
 
 
 def _outputs(file: ListedFile) -> Iterator[Output | tuple[str, Exception]]:
@@ -152,6 +170,10 @@ def _outputs(file: ListedFile) -> Iterator[Output | tuple[str, Exception]]:
         if file.uri.lower().endswith(PARQUET):
             for photo in photos_of_table(file):
                 yield _of_coded(photo, photo.background) if isinstance(photo, CodedPhoto) else (file.name, photo)
+            return
+        if file.uri.lower().endswith(SHARD):
+            for sample in samples(file.uri, IMAGE_SUFFIXES, MAX_BYTES):
+                yield _of_sample(sample, file) if isinstance(sample, Sample) else (file.name, sample)
             return
         data = read_file(file, MAX_BYTES)
         try:
@@ -162,6 +184,15 @@ def _outputs(file: ListedFile) -> Iterator[Output | tuple[str, Exception]]:
             yield _of_coded(coded, data, file.name)
     except Exception as error:
         yield file.name, error
+
+
+def _of_sample(sample: Sample, shard: ListedFile) -> Output:
+    try:
+        photo = photo_of_sample(sample, shard)
+        return _of_coded(photo, sample.data)
+    except ContainerError:  # an ordinary picture
+        uri, name = (str(sample.about.get(key, "")) for key in ("uri", "name"))
+        return Output(name or join(shard.name, f"{sample.key}{sample.suffix}"), sample.data, uri=uri)
 
 
 def _of_coded(photo: CodedPhoto, data: bytes, name: str = "") -> Output:

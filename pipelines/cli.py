@@ -141,7 +141,10 @@ def parser() -> argparse.ArgumentParser:
     compress = commands.add_parser("compress", help="photos to coded photos", epilog="Beam's options are taken too.")
     _job(compress, "compress")
     compress.add_argument(
-        "--format", choices=("parquet", "blobs"), default="parquet", help="tables, or an image a photo"
+        "--format",
+        choices=("parquet", "blobs", "webdataset"),
+        default="parquet",
+        help="tables, an image a photo, or tar shards",
     )
     compress.add_argument("--policy", default="compress", metavar="FILE|NAME", help="who stays recognisable (everyone)")
     _face_options(compress)
@@ -153,6 +156,9 @@ def parser() -> argparse.ArgumentParser:
         "redact", help="photos to safe photos, without what a policy hides", epilog="Beam's options are taken too."
     )
     _job(redact, "redact")
+    redact.add_argument(
+        "--format", choices=("files", "webdataset"), default="files", help="an image a photo, or tar shards of them"
+    )
     redact.add_argument("--policy", default="redact", metavar="FILE|NAME", help="who stays recognisable (nobody)")
     redact.add_argument("--mask", choices=("face", "head"), help="how much of a hidden face goes (as the policy says)")
     redact.add_argument("--image-format", choices=_IMAGE_FORMATS, default="jpeg")
@@ -269,7 +275,7 @@ def parser() -> argparse.ArgumentParser:
     )
     audit.set_defaults(module="audit", beam=False)
     audit.add_argument(
-        "audited", metavar="OUTPUT", help="safe photos, coded photos or tables: file, folder, glob or URI"
+        "audited", metavar="OUTPUT", help="safe photos, coded photos, tables or shards: file, folder, glob or URI"
     )
     audit.add_argument("--originals", required=True, metavar="DIR", help="the photos that OUTPUT was made from")
     audit.add_argument("--output", required=True, metavar="DIR", help="folder for audit.json and audit.html")

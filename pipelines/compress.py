@@ -11,9 +11,11 @@ from mien.transforms.code_faces import SECONDS
 from mien.transforms.compress import CompressPhotos
 from mien.transforms.elements import CodedPhoto, PhotosAndFailures
 from mien.transforms.policy import load_policy
-from mien.transforms.read import IMAGE_SUFFIXES, ReadFiles
+from mien.transforms.read import PHOTO_SUFFIXES, ReadFiles
+from mien.transforms.stage import StageTransform
 from mien.transforms.write_blobs import WriteBlobs
 from mien.transforms.write_parquet import WriteParquet
+from mien.transforms.write_webdataset import WriteWebDataset
 
 
 def run(args: argparse.Namespace, beam_words: list[str]) -> int:
@@ -49,9 +51,14 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
     def work(listed: PhotosAndFailures, _: beam.PCollection) -> PhotosAndFailures:
         coded = listed | ReadFiles(args.max_bytes) | compress
         told = PhotosAndFailures(photos=job.tell_done(coded.photos, CodedPhoto), failures=coded.failures)
-        blobs = args.format == "blobs"
-        write = WriteBlobs(job.output, job.overwrite) if blobs else WriteParquet(job.output, job.run_id, commits=False)
+        write: StageTransform
+        if args.format == "blobs":
+            write = WriteBlobs(job.output, job.overwrite)
+        elif args.format == "webdataset":
+            write = WriteWebDataset(job.output, job.run_id, commits=False)
+        else:
+            write = WriteParquet(job.output, job.run_id, commits=False)
         written: PhotosAndFailures = told | write
         return written
 
-    return job.run(Plan("compress", IMAGE_SUFFIXES, settings, work, reads=tuple(policy.galleries)))
+    return job.run(Plan("compress", PHOTO_SUFFIXES, settings, work, reads=tuple(policy.galleries)))

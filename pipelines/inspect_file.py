@@ -1,7 +1,8 @@
-"""mien inspect: what is inside a file, byte by byte: a coded photo, a table of them, or a coded face."""
+"""mien inspect: what is inside a file, byte by byte: a coded photo, a table or shard of them, or a coded face."""
 
 import argparse
 import json
+import tarfile
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -12,12 +13,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mien.models import bitstream, container
-from mien.models.errors import ContainerError, PayloadError
+from mien.models.errors import ContainerError, ImageError, PayloadError
 from mien.pipelines import JobError
 from mien.transforms.manifest import is_part, parts_of
 from mien.transforms.parquet import ROOT_KEY, SCHEMA
+from mien.transforms.read import IMAGE_SUFFIXES, MAX_BYTES
+from mien.transforms.webdataset import samples
 
-_PARQUET, _IMAGES = b"PAR1", (b"\xff\xd8", b"RIFF")
+_PARQUET, _TAR, _IMAGES = b"PAR1", b"ustar", (b"\xff\xd8", b"RIFF")
 _FACE_COLUMNS = ("x", "y", "w", "h", "action", "rule", "model", "score")
 
 
@@ -29,20 +32,22 @@ def run(args: argparse.Namespace) -> int:
 
 
 def inspect(path: Path) -> dict[str, Any]:
-    """What the file holds, as JSON can say it; `kind` is photo, table or face."""
+    """What the file holds, as JSON can say it; `kind` is photo, picture, table, shard or face."""
     try:
         with path.open("rb") as stream:
-            start = stream.read(12)
+            start = stream.read(512)
     except OSError as error:
         raise JobError(f"{path}: {error.strerror}") from error
     if start[:4] == _PARQUET:
         return _table(path)
     if start.startswith(_IMAGES) or start[4:8] == b"ftyp":
         return _photo(path.read_bytes())
+    if start[257:262] == _TAR:
+        return _shard(path)
     try:
         return {"kind": "face", "bytes": path.stat().st_size, "payload": _fields(path.read_bytes())}
     except PayloadError as error:
-        raise JobError(f"{path}: no AVIF, WebP, JPEG or Parquet file, nor a coded face: {error}") from error
+        raise JobError(f"{path}: no AVIF, WebP, JPEG, Parquet or tar file, nor a coded face: {error}") from error
 
 
 def _photo(data: bytes) -> dict[str, Any]:
@@ -95,7 +100,7 @@ def _table(path: Path) -> dict[str, Any]:
             "bytes": path.stat().st_size,
             "rows": meta.num_rows,
             "row_groups": meta.num_row_groups,
-            "counted": not is_part(path.name) or path.name in parts_of(str(path.absolute().parent)).parts,
+            "counted": _counted(path),
             "root": (meta.metadata or {}).get(ROOT_KEY, b"").decode(errors="replace"),
             "schema": {field.name: str(field.type) for field in table.schema_arrow},
             "columns": columns,
@@ -105,6 +110,23 @@ def _table(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, TypeError) as error:  # pyarrow's errors are these
         raise JobError(f"{path}: not a Parquet table that can be read: {error}") from error
     return found
+
+
+def _counted(path: Path) -> bool:
+    return not is_part(path.name) or path.name in parts_of(str(path.absolute().parent)).parts
+
+
+def _shard(path: Path) -> dict[str, Any]:
+    found: list[dict[str, Any]] = []
+    try:
+        for sample in samples(str(path), IMAGE_SUFFIXES, MAX_BYTES):
+            if isinstance(sample, Exception):
+                found.append({"note": str(sample)})
+            else:
+                found.append({"key": sample.key, "suffix": sample.suffix, "bytes": len(sample.data), **sample.about})
+        return {"kind": "shard", "bytes": path.stat().st_size, "counted": _counted(path), "samples": found}
+    except (OSError, ValueError, ImageError, tarfile.TarError) as error:
+        raise JobError(f"{path}: not a shard that can be read: {error}") from error
 
 
 def _rows(table: pq.ParquetFile) -> Iterable[dict[str, Any]]:
@@ -138,6 +160,8 @@ def _text(found: dict[str, Any]) -> Iterable[str]:
         head = f"{photo['width']} x {photo['height']}, {photo['source_bytes']} -> {photo['background_bytes']}"
         yield f"photo {photo['uri']}: {head} bytes + {sum(face['bytes'] for face in photo['faces'])} of faces"
         yield from _face_lines(photo["faces"])
+    for sample in found.get("samples", []):
+        yield from _sample_lines(sample)
     yield from _piece_lines(found.get("pieces", []))
     for face in found.get("faces", []):
         yield from _face_lines([face])
@@ -145,11 +169,26 @@ def _text(found: dict[str, Any]) -> Iterable[str]:
     yield from _piece_lines(found.get("payload", []))
 
 
+def _sample_lines(sample: dict[str, Any]) -> Iterable[str]:
+    """In another's shard what lies beside an image may say anything."""
+    if "note" in sample:
+        yield f"sample {sample['note']}"
+        return
+    yield f"sample {sample['key']}{sample['suffix']}: {sample['bytes']} bytes"
+    try:
+        place = f"{sample['width']} x {sample['height']}, {sample['source_bytes']} bytes"
+        yield from [f"  of {sample['uri']}, {place}", *_face_lines(sample["faces"])]
+    except (KeyError, TypeError, ValueError):  # another's
+        return
+
+
 def _face_lines(faces: list[dict[str, Any]]) -> Iterable[str]:
     for face in faces:
         x, y, w, h = face["box"] if "box" in face else (face[side] for side in "xywh")
         place = f"{w:.0f} x {h:.0f} at {x:.0f}, {y:.0f}"
-        yield f"  face {place}: {face['action']} by {face['rule']!r}, {face['bytes']} bytes, score {face['score']:.2f}"
+        coded = f", {face['bytes']} bytes" if "bytes" in face else ""
+        score = "" if face["score"] is None else f", score {face['score']:.2f}"
+        yield f"  face {place}: {face['action']} by {face['rule']!r}{coded}{score}"
 
 
 def _piece_lines(pieces: list[dict[str, Any]]) -> Iterable[str]:

@@ -14,7 +14,7 @@ from mien.transforms.elements import MagnifiedPhoto, PhotosAndFailures
 from mien.transforms.files import read_bytes
 from mien.transforms.magnify import MagnifyFaces
 from mien.transforms.names import join
-from mien.transforms.read import IMAGE_SUFFIXES, ReadFiles
+from mien.transforms.read import PHOTO_SUFFIXES, ReadFiles
 from mien.transforms.write_magnified import WriteMagnified
 
 
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         written: PhotosAndFailures = told | WriteMagnified(job.output, job.overwrite)
         return written
 
-    status = job.run(Plan("magnify", IMAGE_SUFFIXES, settings, work))
+    status = job.run(Plan("magnify", PHOTO_SUFFIXES, settings, work))
     if not args.quiet:
         _warn(json.loads(read_bytes(join(job.output, "run.json")))["counts"])
     return status

@@ -15,11 +15,12 @@ import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 
 from mien.models.third_party import weights_digests
-from mien.pipelines.resume import FAILED_FILES, INDEX, NOT_READ
+from mien.pipelines.resume import FAILED_FILES, INDEX
 from mien.transforms.elements import Failure, ListedFile, Written
 from mien.transforms.files import delete, files_named, read_bytes, write_whole
 from mien.transforms.manifest import commit, hidden_folder
 from mien.transforms.names import join
+from mien.transforms.stage import NOT_READ
 
 Counts = dict[str, int]
 _MAGNIFIED = ("magnified", "flagged", "identity_not_preserved")

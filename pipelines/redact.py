@@ -17,9 +17,12 @@ from mien.transforms.people import FaceRows, gallery
 from mien.transforms.policy import SHOWN, Policy, load_policy
 from mien.transforms.preview import PreviewPhotos, WritePreview
 from mien.transforms.pseudonyms import read_key
-from mien.transforms.read import IMAGE_SUFFIXES, ReadFiles
+from mien.transforms.read import PHOTO_SUFFIXES, ReadFiles
 from mien.transforms.redact import RedactPhotos, uncoded_policy
+from mien.transforms.shards import Together
+from mien.transforms.stage import StageTransform
 from mien.transforms.write_blobs import WritePhotos
+from mien.transforms.write_webdataset import WriteWebDataset
 
 # what decides on faces, and on nothing else: a photo whose faces are decided on as before need not be done again
 _DECIDED = ("policy", "policy_hash", "galleries")
@@ -47,12 +50,14 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
             written: PhotosAndFailures = told | WritePreview(job.output)
             return written
 
-        return job.run(Plan("redact", IMAGE_SUFFIXES, settings, look, dry=True, reads=reads))
+        return job.run(Plan("redact", PHOTO_SUFFIXES, settings, look, dry=True, reads=reads))
 
     def work(listed: PhotosAndFailures, everything: beam.PCollection) -> PhotosAndFailures:
         rows = None
         if key_id and "deidentify" in policy.actions:
-            rows = everything | FaceRows(args.detector, args.max_bytes, args.max_pixels, job.threads, limits)
+            rows = (
+                everything | Together() | FaceRows(args.detector, args.max_bytes, args.max_pixels, job.threads, limits)
+            )
         redact = RedactPhotos(
             policy,
             args.image_format,
@@ -71,16 +76,20 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         )
         safe = listed | ReadFiles(args.max_bytes) | redact
         told = PhotosAndFailures(photos=job.tell_done(safe.photos, SafePhoto), failures=safe.failures)
-        written: PhotosAndFailures = told | WritePhotos(job.output, job.overwrite)
+        write: StageTransform = WritePhotos(job.output, job.overwrite)
+        if args.format == "webdataset":
+            write = WriteWebDataset(job.output, job.run_id, commits=False, withdraw=True)
+        written: PhotosAndFailures = told | write
         return written
 
     same = functools.partial(same_decisions, uncoded_policy(policy))
-    return job.run(Plan("redact", IMAGE_SUFFIXES, settings, work, _DECIDED, same, withdraw=True, reads=reads))
+    return job.run(Plan("redact", PHOTO_SUFFIXES, settings, work, _DECIDED, same, withdraw=True, reads=reads))
 
 
 def _settings(args: argparse.Namespace, policy: Policy, key_id: str | None) -> dict[str, Any]:
     """All that decides what a photo's output is. No secret and no name of a person is in it."""
     return {
+        "format": args.format,
         "policy": policy.id,
         "policy_hash": policy.hash,
         "galleries": [gallery_digest(uri) for uri in policy.galleries],

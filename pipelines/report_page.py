@@ -5,8 +5,10 @@ the policy leaves in the output is filled in before the picture is shrunk. A pho
 """
 
 import datetime
+import functools
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import tarfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,13 +19,18 @@ from PIL import Image
 from tqdm import tqdm
 
 from mien.models.container import extract
+from mien.models.errors import ImageError
 from mien.models.image import decode_image, encode_image
 from mien.models.redaction import REDACTIONS, Hidden, redact_faces
 from mien.pipelines.report_runs import DONE, FAILED, WITHHELD, Run, Seen, total
 from mien.transforms.background import VERSION
-from mien.transforms.files import files_named, read_bytes
+from mien.transforms.files import read_bytes
+from mien.transforms.manifest import is_part, parts_in
 from mien.transforms.names import join, safe_name
 from mien.transforms.page import data_uri, render
+from mien.transforms.read import IMAGE_SUFFIXES, MAX_BYTES
+from mien.transforms.shards import SHARD
+from mien.transforms.webdataset import Sample, samples
 
 PHOTOS = 2000  # listed at most
 PICTURES, SIDE, QUALITY, BYTES = 300, 400, 55, 6_000_000  # at most so many, pixels of the longer side, bytes in all
@@ -91,18 +98,18 @@ def _safe_pictures(run: Run, photos: Sequence[Seen]) -> Iterator[tuple[Seen, byt
     """Small WebP pictures of those photos that have one. Restored and magnified photos have none: they show faces."""
     if run.record["command"] not in ("compress", "redact"):
         return
-    tables = {photo.uri: photo for photo in photos if photo.name.endswith(".parquet")}
+    within = {photo.uri: photo for photo in photos if is_part(photo.name)}
     for photo in photos:
-        if photo.uri not in tables and (picture := _of_file(run.folder, photo)) is not None:
+        path = join(run.folder, safe_name(photo.name))
+        if photo.uri not in within and (picture := _of_image(functools.partial(read_bytes, path), photo)) is not None:
             yield photo, picture
-    for uri, picture in _of_tables(run.folder, set(tables)):
-        yield tables[uri], picture
+    yield from _of_parts(run.folder, within)
 
 
-def _of_file(folder: str, photo: Seen) -> bytes | None:
+def _of_image(read: Callable[[], bytes], photo: Seen) -> bytes | None:
     """Of an image file; None for one that is gone, or that is no longer the one that was written."""
     try:
-        data = read_bytes(join(folder, safe_name(photo.name)))
+        data = read()
         if not photo.sha256 or hashlib.sha256(data).hexdigest() != photo.sha256:
             return None
         if photo.faces is None:
@@ -114,17 +121,28 @@ def _of_file(folder: str, photo: Seen) -> bytes | None:
         return None
 
 
-def _of_tables(folder: str, uris: set[str]) -> Iterator[tuple[str, bytes]]:
-    """(uri, picture) of the rows of a folder's tables, the newest part first."""
-    left = set(uris)
-    for path in reversed(files_named(folder, "photos-", ".parquet") if left else []):
+def _of_parts(folder: str, left: dict[str, Seen]) -> Iterator[tuple[Seen, bytes]]:
+    """Those of a folder's tables and shards, the newest part first."""
+    for name in sorted(parts_in(folder), reverse=True) if left else []:
+        path = join(folder, name)
         try:
+            if name.endswith(SHARD):
+                for photo, data in _of_shard(path, left):
+                    if (picture := _of_image(functools.partial(bytes, data), photo)) is not None:
+                        yield left.pop(photo.uri), picture
+                continue
             with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
-                for uri, picture in _of_table(pq.ParquetFile(stream), left):
-                    left.discard(uri)
-                    yield uri, picture
-        except (OSError, ValueError):
+                for uri, picture in _of_table(pq.ParquetFile(stream), set(left)):
+                    yield left.pop(uri), picture
+        except (OSError, ValueError, ImageError, tarfile.TarError):
             continue
+
+
+def _of_shard(path: str, photos: Mapping[str, Seen]) -> Iterator[tuple[Seen, bytes]]:
+    for sample in samples(path, IMAGE_SUFFIXES, MAX_BYTES):
+        photo = photos.get(str(sample.about.get("uri"))) if isinstance(sample, Sample) else None
+        if photo is not None and isinstance(sample, Sample):
+            yield photo, sample.data
 
 
 def _of_table(table: pq.ParquetFile, uris: set[str]) -> Iterator[tuple[str, bytes]]:

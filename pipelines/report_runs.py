@@ -10,10 +10,10 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from mien.pipelines import JobError
-from mien.pipelines.resume import INDEX, NOT_READ
+from mien.pipelines.resume import INDEX
 from mien.transforms.files import files_named, read_bytes
 from mien.transforms.names import join
-from mien.transforms.stage import photo_id
+from mien.transforms.stage import NOT_READ, photo_id
 
 Json = dict[str, Any]
 

@@ -22,13 +22,11 @@ from apache_beam.pvalue import TaggedOutput
 from mien.pipelines.progress import SKIPPED, Tell
 from mien.transforms.elements import ListedFile, Written
 from mien.transforms.files import create, files_named, replacing
-from mien.transforms.manifest import Manifest, is_part, parts_of
+from mien.transforms.manifest import Manifest, is_part, parts_in, parts_of
 from mien.transforms.names import join
-from mien.transforms.stage import NAMESPACE
+from mien.transforms.stage import NAMESPACE, NOT_READ
 
 INDEX, FAILED_FILES = "index-", "failures-"
-# A photo that was read but not understood is withheld; one that could not be read or written has failed.
-NOT_READ = ("list", "read", "write")
 _SKIPPED = "skipped"
 
 
@@ -60,7 +58,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Held:
-    """What an output holds at the start of a run. tables: which of its Parquet parts count."""
+    """What an output holds at the start of a run. tables: which of its parts, tables or shards, count."""
 
     output: str
     tables: Manifest
@@ -69,8 +67,7 @@ class Held:
     def of(cls, output: str) -> "Held":
         """Looks. ValueError for a manifest that cannot be read."""
         tables = parts_of(output)
-        there = {path.rpartition("/")[2] for path in files_named(output, "photos-", ".parquet")}
-        return cls(output, Manifest(tables.run, tuple(there & set(tables.parts))))
+        return cls(output, Manifest(tables.run, tuple(set(parts_in(output)) & set(tables.parts))))
 
     def has(self, name: str) -> bool:
         """Whether what an index row names is there: a file, or a part of a table or a copy of it."""
@@ -193,7 +190,8 @@ class _Withdraw(beam.DoFn):
 
     def process(self, group: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[str]:
         row = _latest(group[1]["rows"])
-        if row is not None and any(group[1]["failures"]):
+        # what lies in a part goes when the run's own parts are put in place
+        if row is not None and any(group[1]["failures"]) and not is_part(row["output"]):
             path = join(self._output, row["output"])
             if FileSystems.exists(path):
                 FileSystems.delete([path])

@@ -50,7 +50,8 @@ from mien.transforms.files import delete, files_named
 from mien.transforms.isolate import LIMITS, Limits
 from mien.transforms.manifest import commit, hidden_folder
 from mien.transforms.names import common_root, is_local, join, normal_uri
-from mien.transforms.read import IMAGE_SUFFIXES, ListFiles, folder_of, list_files
+from mien.transforms.read import PHOTO_SUFFIXES, ListFiles, folder_of, list_files
+from mien.transforms.shards import SHARD
 from mien.transforms.stage import NAMESPACE
 
 OK, BAD_COMMAND, SOME_FAILED = 0, 2, 3
@@ -79,6 +80,11 @@ class Plan:
     reads: tuple[str, ...] = ()
 
     @property
+    def tables(self) -> bool:
+        """Whether what it reads holds coded photos, many in a file."""
+        return self.suffixes is not PHOTO_SUFFIXES
+
+    @property
     def kind(self) -> str:
         """The name of its record, without the suffix."""
         return "dry-run" if self.dry else "run"
@@ -103,7 +109,8 @@ class Job:
         self.quiet: bool = args.quiet
         # of two runs the later one sorts last, however soon it follows
         self.run_id = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S.%f}-{uuid.uuid4().hex[:4]}"
-        files = all(is_local(uri) and os.path.isfile(uri) for uri in self.inputs)
+        # how many photos a shard holds is not known
+        files = all(is_local(uri) and os.path.isfile(uri) and not uri.lower().endswith(SHARD) for uri in self.inputs)
         self.engine = choose(beam_words, args.workers, len(self.inputs) if files else None)
         self.threads = self.engine.threads
         self._seconds: int | None = args.photo_seconds
@@ -192,7 +199,7 @@ class Job:
 
     def _execute(self, plan: Plan, started: float) -> PipelineResult:
         pipeline = beam.Pipeline(options=self.engine.options)
-        listed = pipeline | ListFiles(self.inputs, plan.suffixes, self.exclude)
+        listed = pipeline | ListFiles(self.inputs, plan.suffixes, self.exclude, apart=not plan.tables)
         told = listed.photos | "TellListed" >> beam.ParDo(Tell(self._address, LISTED)).with_output_types(ListedFile)
         anew = self.overwrite or plan.dry
         left = told | OnlyLeft(self.output, plan.wanted, anew, self._address, self.only_failed)
@@ -211,8 +218,7 @@ class Job:
         )
         if self.engine.template:
             steps |= {"listed": listed.photos, "left": left, "written": written.photos, "failures": written.failures}
-            tables = plan.suffixes is not IMAGE_SUFFIXES
-            _ = steps | RecordFromWithin(self._about(plan, started), self.output, plan.kind, tables)
+            _ = steps | RecordFromWithin(self._about(plan, started), self.output, plan.kind, plan.tables)
         result = pipeline.run()
         result.wait_until_finish()
         return result

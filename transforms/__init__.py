@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mien.transforms.write_blobs import WriteBlobs, WritePhotos
     from mien.transforms.write_magnified import WriteMagnified
     from mien.transforms.write_parquet import WriteParquet
+    from mien.transforms.write_webdataset import WriteWebDataset
 
 __all__ = [
     "CompressPhotos",
@@ -28,6 +29,7 @@ __all__ = [
     "WriteMagnified",
     "WriteParquet",
     "WritePhotos",
+    "WriteWebDataset",
 ]
 
 _MODULES = {
@@ -41,6 +43,7 @@ _MODULES = {
     "WriteMagnified": "write_magnified",
     "WriteParquet": "write_parquet",
     "WritePhotos": "write_blobs",
+    "WriteWebDataset": "write_webdataset",
 }
 
 

@@ -40,7 +40,8 @@ class ListedFile(_Row):
     """A file that was found but not yet read: bytes, and when it was last changed (Unix seconds).
 
     name: its path relative to the common root of all inputs; what the output is named after. photos: how many it holds.
-    ours: an earlier run of the same job has written its output, which may be replaced.
+    ours: an earlier run of the same job has written its output, which may be replaced. shard, start: of a member of a
+    tar, the tar's uri and where in it, in bytes, the member's data start; modified is the tar's.
     """
 
     uri: str
@@ -49,6 +50,8 @@ class ListedFile(_Row):
     modified: float
     photos: int = 1
     ours: bool = False
+    shard: str = ""
+    start: int = 0
 
 
 @dataclass(frozen=True)
@@ -207,7 +210,7 @@ class Failure(_Row):
 class Written(_Row):
     """A photo that is safe in the output.
 
-    output: the file that holds it, relative to the output folder. sha256: of that file, where it is the photo's alone.
+    output: the file that holds it, relative to the output folder. sha256: of its image file, also of one in a shard.
     faces: of a safe photo. bytes: of the output, in a table about so many. actions: faces by what was done with them.
     spent: as in Photo.
     """

@@ -1,4 +1,4 @@
-"""Which Parquet parts of an output count: a small manifest beside them, written last and whole, names them.
+"""Which parts of an output, tables or shards, count: a small manifest beside them, written last and whole, names them.
 
 A run places its parts beside the others, where no reader of mien's counts them yet, and a commit puts the new manifest
 in the place of the old one. A run that was killed before that has changed nothing. models/FORMAT.md has the layout.
@@ -18,7 +18,7 @@ MANIFEST = "_manifest.json"  # readers of folders of tables (pyarrow, Spark, Duc
 HIDDEN = ".mien-"  # what begins so is a run's own, and never a result
 VERSION = 1
 # of a copy, made without the rows of photos that were done anew, a run's id stands behind the name that the part had
-_PART = re.compile(r"(photos-[^/]+?-[0-9a-f]{12})(?:\.[^/]+)?\.parquet")
+_PART = re.compile(r"(photos-[^/]+?-[0-9a-f]{12})(?:\.[^/]+)?(\.parquet|\.tar)")
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,14 @@ class Manifest:
 
 
 def is_part(name: str) -> bool:
-    """Whether a file's name is one that WriteParquet gives."""
+    """Whether a file's name is one that WriteParquet or WriteWebDataset gives."""
     return _PART.fullmatch(name) is not None
+
+
+def suffix_of(name: str) -> str:
+    """.parquet or .tar, of a part's name."""
+    found = _PART.fullmatch(name)
+    return found[2] if found else ""
 
 
 def _original(name: str) -> str:
@@ -66,7 +72,13 @@ def _original(name: str) -> str:
 
 def copy_name(name: str, run_id: str) -> str:
     """What a run's copy of a part is called."""
-    return f"{_original(name)}.{run_id}.parquet"
+    return f"{_original(name)}.{run_id}{suffix_of(name)}"
+
+
+def parts_in(folder: str) -> list[str]:
+    """Names of the parts that are in a folder or URI, whether they count or not."""
+    names = (path.rpartition("/")[2] for path in files_named(folder, "photos-", ""))
+    return [name for name in names if is_part(name)]
 
 
 def read_manifest(folder: str) -> Manifest | None:
@@ -83,8 +95,7 @@ def parts_of(folder: str) -> Manifest:
     found = read_manifest(folder)
     if found is not None:
         return found
-    names = (path.rpartition("/")[2] for path in files_named(folder, "photos-", ".parquet"))
-    return Manifest("", tuple(name for name in names if is_part(name)))
+    return Manifest("", tuple(parts_in(folder)))
 
 
 def pending(folder: str, run_id: str) -> str:

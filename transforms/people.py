@@ -22,6 +22,7 @@ from mien.transforms.elements import ListedFile, Photo, Pixels
 from mien.transforms.isolate import LIMITS, IsolatedStages, Limits
 from mien.transforms.pseudonyms import FaceRow, NamePeople, face_row, seeds_of
 from mien.transforms.read import MAX_BYTES, read_file
+from mien.transforms.shards import MemberReader
 from mien.transforms.stage import Stage
 
 # photo pixels of the side of a face's square below which it is nobody's: what the recogniser sees is then the size
@@ -55,10 +56,16 @@ class _ReadAgain(beam.DoFn):
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
 
+    def setup(self) -> None:
+        self._shards = MemberReader()
+
+    def finish_bundle(self) -> None:
+        self._shards.close()
+
     def process(self, element: ListedFile | Photo) -> Iterator[Photo]:
         if isinstance(element, ListedFile):
             with contextlib.suppress(Exception):
-                yield Photo(element.uri, read_file(element, self._max_bytes), element.name, element)
+                yield Photo(element.uri, read_file(element, self._max_bytes, self._shards), element.name, element)
             return
         yield element
 

@@ -1,5 +1,6 @@
-"""Photos from files, folders, globs and URIs, through Beam's FileSystems."""
+"""Photos from files, WebDataset shards, folders, globs and URIs, through Beam's FileSystems."""
 
+import contextlib
 import os
 import posixpath
 import re
@@ -17,6 +18,7 @@ from mien.models.errors import ImageError, ImageTooLargeError
 from mien.transforms.elements import FAILURES, Failure, ListedFile, Photo, PhotosAndFailures
 from mien.transforms.manifest import HIDDEN, MANIFEST, is_part, read_manifest
 from mien.transforms.names import common_root, is_local, join, name_under, normal_uri
+from mien.transforms.shards import SHARD, MemberReader, Together, list_members
 from mien.transforms.stage import (
     NAMESPACE,
     Input,
@@ -47,9 +49,10 @@ IMAGE_SUFFIXES = frozenset(
         "bmp",
     )
 )
+PHOTO_SUFFIXES = IMAGE_SUFFIXES | {SHARD}  # of files that photos are read from
 MAX_BYTES = 200_000_000
 _WILDCARDS = frozenset("*?[")
-_TABLES = ".parquet"
+_PARTS = {".parquet", SHARD}
 
 _Entry: TypeAlias = "tuple[str, int, float] | Failure"  # path, bytes, when it was last changed (Unix seconds)
 
@@ -102,11 +105,11 @@ def _below(files: FileSystem, folder: str) -> Iterator[_Entry]:
                 yield found.path, found.size_in_bytes, found.last_updated_in_seconds
 
 
-def _counted(files: FileSystem, entries: Iterable[_Entry]) -> Iterator[_Entry]:
-    """The entries, with the tables of a folder that has a manifest as it names them, whatever else lies there.
+def _counted(files: FileSystem, entries: Iterable[_Entry], suffixes: frozenset[str]) -> Iterator[_Entry]:
+    """The entries, with the parts of a folder that has a manifest as it names them, whatever else lies there.
 
     What the manifest names comes from it and not from the listing, which may be older. A manifest that cannot be read
-    is a Failure, and none of its folder's tables is listed.
+    is a Failure, and none of its folder's parts is listed.
     """
     governed: dict[str, bool] = {}
     for entry in entries:
@@ -122,7 +125,8 @@ def _counted(files: FileSystem, entries: Iterable[_Entry]) -> Iterator[_Entry]:
                 yield failure_of(join(folder, MANIFEST), "list", error)
                 continue
             governed[folder] = manifest is not None
-            for path in (join(folder, part) for part in sorted(manifest.parts)) if manifest else ():
+            parts = sorted(part for part in manifest.parts if _suffix(part) in suffixes) if manifest else []
+            for path in (join(folder, part) for part in parts):
                 try:
                     found = files.metadata(path)
                     yield path, found.size_in_bytes, found.last_updated_in_seconds
@@ -137,7 +141,8 @@ def list_files(uri: str, root: str, suffixes: frozenset[str], exclude: str = "")
 
     uri: a file, which is always listed; a folder, of which the files with known suffixes are, at any depth; or a glob
         (*, **, ?, []) of either, whose own suffix, if it has one, counts as known. A local file of that very name wins.
-    Of a folder's tables only those count that its manifest names, if it has one; what mien hides is passed over.
+    Of a folder's tables and shards of mien's only those count that its manifest names, if it has one; what mien hides
+    is passed over. A shard comes as one file.
     root: the folder that names are relative to. exclude: a folder to leave out; empty: none.
     Raises FileNotFoundError where there is no such file, BeamIOError or ValueError for a store that cannot be listed.
     """
@@ -156,7 +161,7 @@ def list_files(uri: str, root: str, suffixes: frozenset[str], exclude: str = "")
         raise FileNotFoundError(f"{uri}: no such file or folder")
     empty = True
     entries = _below(files, folder)
-    for entry in _counted(files, entries) if _TABLES in suffixes else entries:
+    for entry in _counted(files, entries, suffixes) if _PARTS & suffixes else entries:
         if isinstance(entry, Failure):
             empty = False
             yield entry
@@ -171,9 +176,13 @@ def list_files(uri: str, root: str, suffixes: frozenset[str], exclude: str = "")
         raise FileNotFoundError(f"{uri}: no file to work on was found there")
 
 
-def read_file(file: ListedFile, max_bytes: int = MAX_BYTES) -> bytes:
+def read_file(file: ListedFile, max_bytes: int = MAX_BYTES, shards: MemberReader | None = None) -> bytes:
     """The file's bytes. ImageTooLargeError over max_bytes, before any is read; ImageError for a device or pipe, and for
-    a local file that changes while it is read; an object of a store does not, it is replaced."""
+    a local file that changes while it is read; an object of a store does not, it is replaced. shards: the reader of
+    members of shards, where there are many."""
+    if file.shard:
+        with contextlib.closing(MemberReader()) as own:
+            return (shards or own).read(file, max_bytes)
     if file.size > max_bytes:
         raise ImageTooLargeError(f"{file.size} bytes, over the limit of {max_bytes} (--max-bytes)")
     before = os.stat(file.uri) if is_local(file.uri) else None
@@ -199,19 +208,33 @@ class _List(beam.DoFn):
     def process(self, uri: str) -> Iterator[Any]:
         try:
             for entry in list_files(uri, self._root, self._suffixes, self._exclude):
-                try:
-                    entry.uri.encode()
-                except UnicodeEncodeError:  # a file name that is not UTF-8 cannot travel as a string
-                    name = entry.uri.encode(errors="backslashreplace").decode()
-                    entry = Failure(name, "list", "UnicodeEncodeError", "the file's name is not UTF-8")
-                if isinstance(entry, Failure):
-                    Metrics.counter(NAMESPACE, "photos_in").inc()
-                    yield TaggedOutput(FAILURES, entry)
-                else:
-                    yield entry
+                yield _outcome(entry)
         except Exception as error:
-            Metrics.counter(NAMESPACE, "photos_in").inc()
-            yield TaggedOutput(FAILURES, failure_of(uri, "list", error))
+            yield _outcome(failure_of(uri, "list", error))
+
+
+def _outcome(entry: ListedFile | Failure) -> Any:
+    """What a stage that lists yields for it."""
+    try:
+        entry.uri.encode()
+    except UnicodeEncodeError:  # a file name that is not UTF-8 cannot travel as a string
+        name = entry.uri.encode(errors="backslashreplace").decode()
+        entry = Failure(name, "list", "UnicodeEncodeError", "the file's name is not UTF-8")
+    if isinstance(entry, ListedFile):
+        return entry
+    Metrics.counter(NAMESPACE, "photos_in").inc()
+    return TaggedOutput(FAILURES, entry)
+
+
+class _TakeApart(beam.DoFn):
+    """The photos of a shard."""
+
+    def process(self, file: ListedFile) -> Iterator[Any]:
+        yield from map(_outcome, list_members(file, IMAGE_SUFFIXES))
+
+
+def _is_shard(file: ListedFile) -> bool:
+    return _suffix(file.uri) == SHARD
 
 
 class _Read(Stage):
@@ -220,9 +243,15 @@ class _Read(Stage):
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
 
+    def setup(self) -> None:
+        self._shards = MemberReader()
+
+    def finish_bundle(self) -> None:
+        self._shards.close()
+
     def work(self, element: ListedFile) -> Iterable[Photo]:
         Metrics.counter(NAMESPACE, "photos_in").inc()
-        data = read_file(element, self._max_bytes)
+        data = read_file(element, self._max_bytes, self._shards)
         Metrics.counter(NAMESPACE, "bytes_in").inc(len(data))
         yield Photo(element.uri, data, element.name, element)
 
@@ -230,13 +259,19 @@ class _Read(Stage):
 class ListFiles(StageTransform):
     """Files, folders, globs and URIs -> ListedFile, each once however many inputs name it.
 
-    photos (the ListedFile) and failures, as attributes of the result.
+    photos (the ListedFile) and failures, as attributes of the result. apart: of a shard its photos are listed, each as
+    a file of its own, and not the shard.
     """
 
     def __init__(
-        self, inputs: str | Sequence[str], suffixes: frozenset[str] = IMAGE_SUFFIXES, exclude: str = ""
+        self,
+        inputs: str | Sequence[str],
+        suffixes: frozenset[str] = PHOTO_SUFFIXES,
+        exclude: str = "",
+        apart: bool = True,
     ) -> None:
         super().__init__()
+        self._apart = apart
         self._inputs = list(dict.fromkeys(normal_uri(uri) for uri in ([inputs] if isinstance(inputs, str) else inputs)))
         self._suffixes = suffixes
         self._exclude = exclude
@@ -252,7 +287,12 @@ class ListFiles(StageTransform):
             | beam.GroupByKey()
             | "Once" >> beam.Map(lambda files: next(iter(files[1]))).with_output_types(ListedFile)
         )
-        return PhotosAndFailures(photos=once, failures=listed.failures)
+        if not self._apart:
+            return PhotosAndFailures(photos=once, failures=listed.failures)
+        files = once | "Files" >> beam.Filter(lambda file: not _is_shard(file))
+        apart = through(once | "Shards" >> beam.Filter(_is_shard), _TakeApart(), ListedFile)
+        photos = (files, apart.photos | beam.Reshuffle()) | beam.Flatten()  # a shard's photos are work for many
+        return PhotosAndFailures(photos=photos, failures=join_failures(apart.failures, [listed.failures]))
 
 
 class ReadFiles(StageTransform):
@@ -264,12 +304,12 @@ class ReadFiles(StageTransform):
 
     def expand(self, listed: Input) -> PhotosAndFailures:
         files, failures = as_outputs(listed)
-        read = through(files, _Read(self._max_bytes), Photo)
+        read = through(files | Together(), _Read(self._max_bytes), Photo)
         return PhotosAndFailures(photos=read.photos, failures=join_failures(read.failures, failures))
 
 
 class ReadPhotos(StageTransform):
-    """Photos from a file, a folder with all below it, a glob or a URI, or from a list of them.
+    """Photos from a file, a folder with all below it, a glob or a URI, or from a list of them; those of shards too.
 
     The result has .photos (Photo) and .failures (Failure); CompressPhotos takes it as it is. exclude: a folder to leave
     out, such as the output's.

@@ -1,5 +1,6 @@
-"""Coded photos from where they were written: image files that carry faces, and Parquet tables."""
+"""Coded photos from where they were written: image files that carry faces, Parquet tables, and WebDataset shards."""
 
+import dataclasses
 import posixpath
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,14 +13,17 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 
 from mien.models.container import extract
+from mien.models.errors import MienError
 from mien.transforms.elements import FAILURES, CodedFace, CodedPhoto, ListedFile, PhotosAndFailures
-from mien.transforms.parquet import ROOT_KEY, SCHEMA, photo_of
+from mien.transforms.names import join, safe_name
+from mien.transforms.parquet import PARQUET, ROOT_KEY, SCHEMA, photo_of
 from mien.transforms.read import MAX_BYTES, ListFiles, read_file
+from mien.transforms.shards import SHARD
 from mien.transforms.stage import NAMESPACE, Input, StageTransform, as_outputs, failure_of, join_failures, through
+from mien.transforms.webdataset import Sample, count_samples, samples
 
-PARQUET = ".parquet"
 BLOB_CODECS = {".avif": "avif", ".webp": "webp", ".jpg": "jpeg", ".jpeg": "jpeg"}
-CODED_SUFFIXES = frozenset((*BLOB_CODECS, PARQUET))
+CODED_SUFFIXES = frozenset((*BLOB_CODECS, PARQUET, SHARD))
 _ROWS_AT_ONCE = 8
 
 
@@ -38,9 +42,11 @@ def photo_of_blob(data: bytes, origin: ListedFile) -> CodedPhoto:
 
 
 def photos_of_file(file: ListedFile) -> Iterator[CodedPhoto | Exception]:
-    """What a file of either kind holds."""
+    """What a file of any kind holds."""
     if file.uri.lower().endswith(PARQUET):
         yield from photos_of_table(file)
+    elif file.uri.lower().endswith(SHARD):
+        yield from photos_of_shard(file)
     else:
         yield photo_of_blob(read_file(file, MAX_BYTES), file)
 
@@ -62,6 +68,35 @@ def photos_of_table(origin: ListedFile) -> Iterator[CodedPhoto | Exception]:
                     yield photo_of(row, root, origin)
                 except (ValueError, TypeError, OverflowError) as error:
                     yield error
+
+
+def photo_of_sample(sample: Sample, shard: ListedFile) -> CodedPhoto:
+    """A sample with mien's chunk as a coded photo; of another's shard it is named after it.
+
+    Raises ContainerError, or ValueError for a name that cannot be; the JSON beside an image may say anything.
+    """
+    file = f"{sample.key}{sample.suffix}"
+    name = safe_name(f"{shard.name}/{file}")
+    photo = photo_of_blob(sample.data, ListedFile(join(shard.uri, file), name, len(sample.data), shard.modified))
+    uri, own, size = (sample.about.get(key) for key in ("uri", "name", "source_bytes"))
+    if isinstance(uri, str) and isinstance(own, str):
+        size = size if isinstance(size, int) and 0 <= size < 1 << 63 else 0
+        photo = dataclasses.replace(photo, uri=uri, name=safe_name(own), source_bytes=size)
+    f"{photo.uri}{photo.name}".encode()  # what is not UTF-8 cannot travel as a string
+    return dataclasses.replace(photo, origin=shard)
+
+
+def photos_of_shard(origin: ListedFile) -> Iterator[CodedPhoto | Exception]:
+    """The samples of a shard, one in memory at a time; the exception in place of one that is no coded photo.
+
+    Raises tarfile.TarError, ImageError or OSError for a shard that is none, is damaged or cut.
+    """
+    origin = dataclasses.replace(origin, photos=count_samples(origin.uri, BLOB_CODECS.keys()))
+    for sample in samples(origin.uri, BLOB_CODECS.keys(), MAX_BYTES):
+        try:
+            yield sample if isinstance(sample, Exception) else photo_of_sample(sample, origin)
+        except (MienError, ValueError) as error:
+            yield error
 
 
 class _ReadCoded(beam.DoFn):
@@ -90,7 +125,7 @@ class ReadCodedFiles(StageTransform):
 
 
 class ReadCoded(StageTransform):
-    """Coded photos from blobs and Parquet tables: a file, folder, glob or URI, or a list of them."""
+    """Coded photos from blobs, Parquet tables and WebDataset shards: a file, folder, glob or URI, or a list of them."""
 
     def __init__(self, inputs: str | Sequence[str], exclude: str = "") -> None:
         super().__init__()
@@ -98,5 +133,7 @@ class ReadCoded(StageTransform):
         self._exclude = exclude
 
     def expand(self, pipeline: beam.Pipeline) -> PhotosAndFailures:
-        result: PhotosAndFailures = pipeline | ListFiles(self._inputs, CODED_SUFFIXES, self._exclude) | ReadCodedFiles()
+        result: PhotosAndFailures = (
+            pipeline | ListFiles(self._inputs, CODED_SUFFIXES, self._exclude, apart=False) | ReadCodedFiles()
+        )
         return result

@@ -18,6 +18,8 @@ from apache_beam.pvalue import TaggedOutput
 from mien.transforms.elements import FAILURES, Failure, PhotosAndFailures, Written
 
 NAMESPACE = "mien"
+# A photo that was read but not understood is withheld; one that could not be read or written has failed.
+NOT_READ = ("list", "read", "write")
 _LOG = logging.getLogger("mien.photo")
 
 Input: TypeAlias = "beam.PCollection | dict[str, beam.PCollection]"

@@ -80,14 +80,14 @@ def test_a_disk_that_fills_up(photos: Path, tmp_path: Path) -> None:
     quick = ["--policy", "redact", "--detector", "mediapipe", "--workers", "1"]
     commands = [
         ["compress", str(photos), "--output", str(tmp_path / kind), "--format", kind, *quick]
-        for kind in ("blobs", "parquet")
+        for kind in ("blobs", "parquet", "webdataset")
     ]
     code = "import json, sys; from mien.pipelines.cli import main; print([main(w) for w in json.loads(sys.argv[1])])"
     words = [sys.executable, "-c", code, json.dumps(commands)]
     result = subprocess.run(words, capture_output=True, text=True, preexec_fn=small_disk, timeout=300)
-    assert result.stdout == "[3, 3]\n", result.stderr
-    assert len(re.findall(r"0 of 2 photos, \d+ faces", result.stderr)) == 2  # beside lines of progress
-    for kind in ("blobs", "parquet"):
+    assert result.stdout == "[3, 3, 3]\n", result.stderr
+    assert len(re.findall(r"0 of 2 photos, \d+ faces", result.stderr)) == 3  # beside lines of progress
+    for kind in ("blobs", "parquet", "webdataset"):
         left = [path for path in (tmp_path / kind).rglob("*") if path.is_file()]
         # run-RUN.json is the run's record as it is kept
         assert {path.name.split("-")[0] for path in left} == {"failures", "run", "run.json"}

@@ -94,10 +94,12 @@ def restored(coded: Path, output: Path) -> set[str]:
     return {path.stem for path in output.glob("*.jpg")}
 
 
-@pytest.mark.parametrize("index", [False, True], ids=["before its index", "after its index"])
-def test_a_run_that_ended_as_its_tables_were_committed(photos: Path, tmp_path: Path, index: bool) -> None:
+@pytest.mark.parametrize(
+    ("index", "kind"), [(False, "parquet"), (True, "webdataset")], ids=["before its index", "after its index"]
+)
+def test_a_run_that_ended_as_its_tables_were_committed(photos: Path, tmp_path: Path, index: bool, kind: str) -> None:
     output = tmp_path / "out"
-    words = ("compress", photos, "--output", output, *QUICK)
+    words = ("compress", photos, "--output", output, "--format", kind, *QUICK)
     assert mien(*words) == 0
     (first,) = output.glob("photos-*")
     before = (output / "_manifest.json").read_bytes()

@@ -1,10 +1,12 @@
 """Photos in a bucket: an emulator on loopback serves both Beam and gcsfs."""
 
+import io
 import json
 import os
 import socket
 import subprocess
 import sys
+import tarfile
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -60,6 +62,11 @@ def test_from_a_bucket_to_a_bucket_and_back(bucket: Bucket, photos: Path) -> Non
     bucket.put("in/ü 1/x.jpg", (photos / "a" / "x.jpg").read_bytes())
     bucket.put("in/2/x.jpg", b"no picture")
     bucket.put("inside/x.jpg", b"another folder")
+    shard = io.BytesIO()
+    with tarfile.open(fileobj=shard, mode="w") as tar:
+        for name in ("0.jpg", "1.jpg"):
+            tar.add(photos / "a" / "x.jpg", name)
+    bucket.put("shards/s.tar", shard.getvalue()[:-20000])  # cut: without its end, and that of the second photo
     quick = ["--detector", "mediapipe"]
     blobs = ["--output", "gs://photos/out", "--format", "blobs", *quick]
     statuses, lines = bucket.mien(
@@ -68,14 +75,36 @@ def test_from_a_bucket_to_a_bucket_and_back(bucket: Bucket, photos: Path) -> Non
         ["compress", "gs://photos/in/ü 1", "--output", "gs://photos/table", *quick],
         ["restore", "gs://photos/out", "--output", "gs://photos/back"],
         ["restore", "gs://photos/table", "--output", "gs://photos/back"],
+        [
+            "compress",
+            "gs://photos/shards",
+            "--output",
+            "gs://photos/tar",
+            "--format",
+            "webdataset",
+            *quick,
+            "--policy=redact",
+        ],
+        ["restore", "gs://photos/tar", "--output", "gs://photos/back"],
     )
-    assert statuses == [3, 3, 0, 0, 0], lines
-    expected = ["1 of 2 photos", "0 of 1 photos, 1 done before", "1 of 1 photos", "1 of 1 photos", "1 of 1 photos"]
+    assert statuses == [3, 3, 0, 0, 0, 3, 0], lines
+    expected = [
+        "1 of 2 photos",
+        "0 of 1 photos, 1 done before",
+        *["1 of 1 photos"] * 3,
+        "1 of 3 photos",
+        "1 of 1 photos",
+    ]
     shown = [line for line in lines if " photos" in line and "bytes" in line]
     assert all(line.startswith(start) for line, start in zip(shown, expected, strict=True))
     names = bucket.names()
     images = [name for name in names if name.endswith((".avif", ".png"))]
-    assert images == ["back/x.jpg.png", "back/ü 1/x.jpg.png", "out/ü 1/x.jpg.avif"]
+    assert images == [
+        "back/s.tar/0.jpg.png",
+        "back/x.jpg.png",
+        "back/ü 1/x.jpg.png",
+        "out/ü 1/x.jpg.avif",
+    ]
     assert not [name for name in names if ".mien" in name]
 
 

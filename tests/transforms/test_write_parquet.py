@@ -10,10 +10,10 @@ from apache_beam.testing.util import assert_that, equal_to
 from mien.models.alignment import snap_transform
 from mien.transforms.elements import CodedFace, CodedPhoto, ListedFile
 from mien.transforms.manifest import commit, parts_of, roll_back
-from mien.transforms.parquet import SCHEMA, photo_of, row_of
+from mien.transforms.parquet import SCHEMA, TableWriter, photo_of, row_of
 from mien.transforms.read import list_files
 from mien.transforms.read_coded import CODED_SUFFIXES, photos_of_table
-from mien.transforms.write_parquet import PartWriter, WriteParquet
+from mien.transforms.write_parquet import WriteParquet
 
 RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 TRANSFORM = tuple(snap_transform((0.31, 0.02, 481.3, -0.02, 0.31, 172.9)))
@@ -54,7 +54,7 @@ def test_rows_that_are_no_photo(change: dict[str, object]) -> None:
 
 
 def test_row_groups_are_bounded_by_bytes(tmp_path: Path) -> None:
-    writer = PartWriter(str(tmp_path / "t.parquet"), row_group_bytes=5000)
+    writer = TableWriter(str(tmp_path / "t.parquet"), row_group_bytes=5000)
     for i in range(10):
         writer.add(photo(f"{i}.jpg"))
     assert writer.close() == (tmp_path / "t.parquet").stat().st_size

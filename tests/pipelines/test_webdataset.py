@@ -1,0 +1,107 @@
+"""Shards in and out: photos in a tar are files to a job, and what it writes is read as it is."""
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mien.pipelines.cli import main
+from mien.pipelines.inspect_file import inspect
+from tests.pipelines.conftest import failures, mien, record
+
+QUICK = ("--detector", "mediapipe", "--format", "webdataset")
+
+
+def shard(path: Path, **photos: bytes) -> None:
+    with tarfile.open(path, "w") as tar:
+        for name, data in photos.items():
+            for suffix, part in ((".png", data), (".txt", b"a caption")):
+                info = tarfile.TarInfo(f"{name}{suffix}")
+                info.size = len(part)
+                tar.addfile(info, io.BytesIO(part))
+
+
+def picture(grey: int) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 48), (grey, 99, 9)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def samples(output: Path) -> dict[str, str]:
+    """The parts of an output by the photos in them, of those that count."""
+    found = {}
+    for name in json.loads((output / "_manifest.json").read_text())["parts"]:
+        told = inspect(output / name)
+        assert told["counted"]
+        for sample in told["samples"]:
+            assert sample["name"] not in found
+            found[sample["name"]] = name
+    return found
+
+
+def counts(output: Path) -> list[int]:
+    found = record(output)["counts"]
+    return [found[name] for name in ("in", "out", "withheld", "failed", "skipped", "withdrawn")]
+
+
+def test_shards_are_redacted_photo_by_photo(tmp_path: Path) -> None:
+    source, output = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    shard(source / "0.tar", a=picture(1), b=picture(2), bad=b"no picture")
+    shard(source / "1.tar", a=picture(3), c=picture(4))
+    cut = (source / "1.tar").read_bytes()
+    (source / "1.tar").write_bytes(cut[: cut.index(b"c.png") + 600])
+    words = ("redact", source, "--output", output, *QUICK)
+    assert mien(*words) == 3
+    assert counts(output) == [6, 3, 1, 2, 0, 0]  # the photo in which the shard is cut, and what may have come after it
+    assert sorted(samples(output)) == ["0.tar/a.png", "0.tar/b.png", "1.tar/a.png"]
+    assert set(failures(output)) == {"bad.png", "c.png", "1.tar"}
+    assert "the shard ends within it" in failures(output)["c.png"]["message"]
+
+    (source / "1.tar").write_bytes(cut)
+    assert mien(*words) == 3
+    assert counts(output) == [3, 2, 1, 0, 2, 0]  # 1.tar has changed; of 0.tar only the bad one is tried again
+    assert sorted(samples(output)) == ["0.tar/a.png", "0.tar/b.png", "1.tar/a.png", "1.tar/c.png"]
+    before = samples(output)
+
+    shard(source / "0.tar", a=picture(1), b=b"no picture any more")
+    os.utime(source / "0.tar", (1, 1))
+    assert mien(*words) == 3
+    assert counts(output) == [2, 1, 1, 0, 2, 1]  # what was made of b is gone, and nothing else
+    after = samples(output)
+    assert sorted(after) == ["0.tar/a.png", "1.tar/a.png", "1.tar/c.png"]
+    assert after["1.tar/c.png"] == before["1.tar/c.png"]
+    assert main(["report", str(output), "--output", str(tmp_path / "report.html"), "-q"]) == 0
+    assert (tmp_path / "report.html").read_text().count("data:image/webp") == 3
+
+
+def test_a_shard_holds_what_the_blob_holds(
+    photos: Path, compressed: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From a shard to a shard and back, beside the same photo from a file to a file."""
+    source = tmp_path / "s.tar"
+    with tarfile.open(source, "w") as tar:
+        tar.add(photos / "a" / "x.jpg", "x.jpg")
+    output = tmp_path / "shards"
+    assert mien("compress", source, "--output", output, "--format", "webdataset") == 0
+    (path,) = output.glob("photos-*.tar")
+    with tarfile.open(path) as made:
+        blob, about = (made.extractfile(member) for member in made)
+        assert blob
+        assert about
+        assert blob.read() == (compressed("blobs") / "a" / "x.jpg.avif").read_bytes()
+        told = json.load(about)
+    assert (told["uri"], told["source_bytes"]) == (f"{source}/x.jpg", (photos / "a" / "x.jpg").stat().st_size)
+    assert sum(face["bytes"] > 0 for face in told["faces"]) == record(output)["actions"]["preserve"] > 0
+    assert main(["inspect", str(path)]) == 0
+    assert "preserve by 'otherwise'" in capsys.readouterr().out
+    for expected in ([1, 1, 0, 0, 0, 0], [0, 0, 0, 0, 1, 0]):
+        assert mien("restore", output, "--output", tmp_path / "back") == 0
+        assert counts(tmp_path / "back") == expected
+    with Image.open(tmp_path / "back" / "s.tar" / "x.jpg.png") as back:
+        assert back.size == (600, 400)
