@@ -9,6 +9,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -67,6 +68,9 @@ class _Curve:
     rows: list[int]
 
 
+Curves: TypeAlias = dict[int, _Curve]  # by layer
+
+
 def _quantise(values: NDArray[np.float32], step: float, round_up: float) -> Symbols:
     found: Symbols = (np.sign(values) * np.floor(np.abs(values) / step + round_up)).astype(np.int32)
     return found
@@ -91,16 +95,17 @@ def _curve(
         else:
             several = np.column_stack([several, np.tile(colours, (len(several), 1))])
             best, bits = np.full(len(several), step + SPREAD), np.full(len(several), np.inf)
-        for symbols, row, bit in zip(several, best.tolist(), bits.tolist(), strict=True):
-            if math.isinf(bit):
-                symbols = tables.clip(symbols, row)
-                bit = tables.estimate(symbols, row)
-            length = bit / 8 + (HEADER.size if colours is not None else SECTION)
-            lengths.append(length if colours is None or length < BASE_BYTES else math.inf)
-            errors.append(weight * float(np.square(values - symbols[: len(values)] * steps[step]).sum()))
-            found.append(symbols)
-            chosen.append(step)
-            rows.append(row)
+        if (lossy := np.isinf(bits)).any():
+            row = step + SPREAD
+            several[lossy] = tables.clip(several[lossy], row)
+            bits[lossy] = tables.estimates(several[lossy], row)
+        sizes = bits / 8 + (HEADER.size if colours is not None else SECTION)
+        lengths += [size if colours is None or size < BASE_BYTES else math.inf for size in sizes.tolist()]
+        missed = values - several[:, : len(values)] * steps[step]
+        errors += [weight * float(one) for one in np.square(missed).sum(1)]
+        found += list(several)
+        chosen += [step] * len(several)
+        rows += best.tolist()
     if colours is None:
         lengths.append(0.0)
         errors.append(weight * float(np.square(values).sum()))
@@ -110,37 +115,44 @@ def _curve(
     return _Curve(np.array(lengths), np.array(errors), found, chosen, rows)
 
 
+def enhancements(decoder: FaceDecoder, latents: Latents, exact: bool = True, finest: int = 0) -> Curves:
+    """What may become of the layers above the base layer, for allocate(): the same whatever colours and ceiling."""
+    values = ((i, layer) for i, layer in enumerate(latents.layers) if i != BASE and layer is not None)
+    return {i: _layer_curve(decoder, i, layer.detach().numpy(), None, exact, finest) for i, layer in values}
+
+
+def _layer_curve(
+    decoder: FaceDecoder, layer: int, values: NDArray[np.float32], colours: Symbols | None, exact: bool, finest: int
+) -> _Curve:
+    roundings = ROUNDINGS if exact else (ROUND_UP,)
+    return _curve(values, decoder.tables[layer], decoder.steps, colours, roundings, WEIGHTS[layer], finest)
+
+
 def allocate(
-    decoder: FaceDecoder, latents: Latents, colours: Symbols, ceiling: int, exact: bool = True, finest: int = 0
+    decoder: FaceDecoder,
+    latents: Latents,
+    colours: Symbols,
+    ceiling: int,
+    exact: bool = True,
+    finest: int = 0,
+    above: Curves | None = None,
 ) -> Allocation:
     """The layers and steps with the least error of the latents whose payload has at most `ceiling` bytes.
 
     colours: (4,) the base layer's last symbols. exact: by the real coder, else by the tables' estimate alone, which is
     quicker and a byte or two off. finest: step of the enhancement layers, for latents that are not known any better.
+    above: enhancements() of the same latents, where they are known.
     ValueError where not even the coarsest base layer fits.
     """
-    values = [None if layer is None else layer.detach().numpy() for layer in latents.layers]
     base = latents.layers[BASE]
     assert base is not None
-    values[BASE] = (base.detach() - decoder.centre).numpy()
-    roundings = ROUNDINGS if exact else (ROUND_UP,)
-    curves = {
-        i: _curve(
-            v,
-            decoder.tables[i],
-            decoder.steps,
-            colours if i == BASE else None,
-            roundings,
-            WEIGHTS[i],
-            0 if i == BASE else finest,
-        )
-        for i, v in enumerate(values)
-        if v is not None
-    }
+    values = (base.detach() - decoder.centre).numpy()
+    curves = {BASE: _layer_curve(decoder, BASE, values, colours, exact, 0)}
+    curves |= enhancements(decoder, latents, exact, finest) if above is None else above
     choices, lengths, _ = _combinations(curves)
     # now and then the coder needs a little less than the estimate, more often up to a byte a layer more
     for i in np.flatnonzero(lengths <= ceiling + 1)[::-1]:
-        found = _allocation(curves, choices[i], len(values))
+        found = _allocation(curves, choices[i], len(latents.layers))
         if not exact:
             return found
         coded = tuple(

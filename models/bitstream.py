@@ -97,7 +97,12 @@ class Tables:
 
     def estimate(self, symbols: NDArray[np.int32], row: int) -> float:
         """Bits of the symbols (int32, within the limits) with this row's tables, without the coder."""
-        return float(self.bits[self.places(row) + symbols].sum())
+        return float(self.estimates(symbols[None], row)[0])
+
+    def estimates(self, symbols: NDArray[np.int32], row: int) -> NDArray[np.float64]:
+        """estimate() of each of (N, symbols), (N,)."""
+        found: NDArray[np.float64] = self.bits[self.places(row) + symbols].sum(1)
+        return found
 
     def best_rows(self, symbols: NDArray[np.int32], step: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """For each of several codings of a layer the row that takes the fewest bits without a loss, and the bits.

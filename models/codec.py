@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mien.models.allocation import BASE_BYTES, Allocation, allocate
+from mien.models.allocation import BASE_BYTES, Allocation, allocate, enhancements
 from mien.models.bitstream import HEADER
 from mien.models.decoder import COLOURS, GAIN_STEP, SATURATIONS, FaceDecoder, Latents, Symbols, colour_values, tint
 from mien.models.encoder import INPUT, Encoder
@@ -268,9 +268,10 @@ class FaceCodec:
 
     def _allocate(self, face: Tensor, latents: Latents, ceiling: int) -> tuple[Allocation, Tensor]:
         """What to write of the latents, with the colours put right, and what it shows: (1, 3, 128, 128) in -1..1."""
-        first = allocate(self.decoder, latents, np.zeros(COLOURS, np.int32), ceiling, finest=FAST_FINEST)
+        above = enhancements(self.decoder, latents, finest=FAST_FINEST)
+        first = allocate(self.decoder, latents, np.zeros(COLOURS, np.int32), ceiling, above=above)
         plain = self.decoder.sketch([first.dequantised(self.decoder)], 128, tinted=False)
-        found = allocate(self.decoder, latents, self._colours(face, plain), ceiling, finest=FAST_FINEST)
+        found = allocate(self.decoder, latents, self._colours(face, plain), ceiling, above=above)
         shown = found.dequantised(self.decoder)
         if found.steps != first.steps or found.layers != first.layers:  # the colours took bytes from the latents
             return found, self.decoder.sketch([shown], 128)
