@@ -6,8 +6,11 @@ import sys
 
 import apache_beam as beam
 
+from mien.models.codec import SIZE
 from mien.models.magnify import FaceMagnifier
 from mien.models.recogniser import SAME_PERSON
+from mien.models.weights_folder import MAGNIFIER_FILE
+from mien.pipelines import JobError
 from mien.pipelines.run import Job, Plan
 from mien.transforms.background import VERSION
 from mien.transforms.elements import MagnifiedPhoto, PhotosAndFailures
@@ -20,10 +23,13 @@ from mien.transforms.write_magnified import WriteMagnified
 
 def run(args: argparse.Namespace, beam_words: list[str]) -> int:
     """Runs the job; the exit status. Raises MienError for a job that cannot start."""
-    job = Job(args, beam_words)
+    if args.size and not args.aligned:
+        raise JobError("--size is of --aligned pictures; how much larger a photo gets is --factor")
+    size = args.size or SIZE
+    job = Job(args, beam_words, [MAGNIFIER_FILE])
     settings = {
         "factor": None if args.aligned else args.factor,
-        "size": args.size if args.aligned else None,
+        "size": size if args.aligned else None,
         "strength": args.strength,
         "samples": args.samples,
         "seed": args.seed,
@@ -38,7 +44,7 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
     magnify = MagnifyFaces(
         args.factor,
         args.aligned,
-        args.size,
+        size,
         args.strength,
         args.samples,
         args.seed,

@@ -30,6 +30,7 @@ INDEX, FAILED_FILES = "index-", "failures-"
 # A photo that was read but not understood is withheld; one that could not be read or written has failed.
 NOT_READ = ("list", "read", "write")
 _SKIPPED = "skipped"
+_USED = ("size", "modified", "output", "fingerprint", "base", "faces")  # of a row; a run holds it for each photo
 
 
 def fingerprint(settings: dict[str, Any]) -> str:
@@ -93,7 +94,7 @@ class _Rows(beam.DoFn):
             for line in stream:
                 try:
                     row = json.loads(line)
-                    yield row["uri"], {**row, "run": run}
+                    yield row["uri"], {**{name: row[name] for name in _USED if name in row}, "run": run}
                 except (ValueError, KeyError, TypeError):
                     continue  # without its row a photo is done again, no more
 
@@ -268,13 +269,26 @@ class WriteIndex(beam.PTransform):
         self._wanted = wanted
 
     def expand(self, written: beam.PCollection) -> beam.PCollection:
-        return (
+        of_tables = (
             written
+            | "OfTables" >> beam.Filter(lambda one: not _is_alone(one))
             | "ByFile" >> beam.Map(_by_file).with_output_types(tuple[str, Written])
             | beam.GroupByKey()
-            | "Rows" >> beam.ParDo(_Done(self._wanted)).with_output_types(str)
-            | WriteLines(self._path)
+            | "TableRows" >> beam.ParDo(_Done(self._wanted)).with_output_types(str)
         )
+        # most photos are files of their own, and need not be held until all are there
+        rows = (
+            written
+            | "OfFiles" >> beam.Filter(_is_alone)
+            | "Alone" >> beam.Map(lambda one: ("", [one])).with_output_types(tuple[str, list[Written]])
+            | "Rows" >> beam.ParDo(_Done(self._wanted)).with_output_types(str)
+        )
+        return (rows, of_tables) | beam.Flatten() | WriteLines(self._path)
+
+
+def _is_alone(written: Written) -> bool:
+    """Whether its file holds no other photo."""
+    return written.origin is not None and written.origin.photos == 1
 
 
 def _by_file(written: Written) -> tuple[str, Written]:

@@ -11,6 +11,7 @@ from mien.models.errors import ContainerError
 from mien.transforms.elements import CodedPhoto, Photo, PhotosAndFailures, SafePhoto, Written
 from mien.transforms.files import read_bytes, write_whole
 from mien.transforms.names import SUFFIXES, join, name_under, normal_uri, safe_name
+from mien.transforms.patience import patience
 from mien.transforms.stage import (
     NAMESPACE,
     Input,
@@ -40,9 +41,10 @@ def blob_name(photo: CodedPhoto) -> str:
 def write_new(path: str, data: bytes, ours: Callable[[], bool]) -> str:
     """Writes the file whole; its sha256. FileExistsError for one that is there, unless ours() says that it may be
     replaced."""
-    if FileSystems.exists(path) and not ours():
-        raise FileExistsError(f"{path} exists and is not of this job; --overwrite replaces it")
-    write_whole(path, data)
+    with patience(path):
+        if FileSystems.exists(path) and not ours():
+            raise FileExistsError(f"{path} exists and is not of this job; --overwrite replaces it")
+        write_whole(path, data)
     Metrics.counter(NAMESPACE, "bytes_out").inc(len(data))
     return hashlib.sha256(data).hexdigest()
 
