@@ -189,7 +189,7 @@ def parser() -> argparse.ArgumentParser:
     )
     _job(magnify, "magnify")
     kind = magnify.add_mutually_exclusive_group()
-    kind.add_argument("--factor", type=_number(2, 64), default=4, metavar="N", help="how much larger, 2 to 64 (4)")
+    kind.add_argument("--factor", type=_number(2, 64), metavar="N", help="how much larger, 2 to 64 (4)")
     kind.add_argument("--aligned", action="store_true", help="each picture is one FFHQ-aligned face, 8 to 256 px")
     magnify.add_argument("--size", type=int, choices=(128, 256, 512), help="px of a magnified aligned face (512)")
     magnify.add_argument(

@@ -15,7 +15,7 @@ from mien.pipelines.run import Job, Plan
 from mien.transforms.background import VERSION
 from mien.transforms.elements import MagnifiedPhoto, PhotosAndFailures
 from mien.transforms.files import read_bytes
-from mien.transforms.magnify import MagnifyFaces
+from mien.transforms.magnify import FACTOR, MagnifyFaces
 from mien.transforms.names import join
 from mien.transforms.read import IMAGE_SUFFIXES, ReadFiles
 from mien.transforms.write_magnified import WriteMagnified
@@ -25,10 +25,10 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
     """Runs the job; the exit status. Raises MienError for a job that cannot start."""
     if args.size and not args.aligned:
         raise JobError("--size is of --aligned pictures; how much larger a photo gets is --factor")
-    size = args.size or SIZE
+    factor, size = args.factor or FACTOR, args.size or SIZE
     job = Job(args, beam_words, [MAGNIFIER_FILE])
     settings = {
-        "factor": None if args.aligned else args.factor,
+        "factor": None if args.aligned else factor,
         "size": size if args.aligned else None,
         "strength": args.strength,
         "samples": args.samples,
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         "version": VERSION,
     }
     magnify = MagnifyFaces(
-        args.factor,
+        factor,
         args.aligned,
         size,
         args.strength,
