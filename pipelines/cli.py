@@ -321,6 +321,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not hasattr(args, "module"):
         commands.print_usage(sys.stderr)
         return 2
+    if argv is None and not args.verbose:  # this process is the command's own
+        threading.excepthook = lambda error: None  # Beam's threads: what stops the job is told where it stops
     return _run(args, beam_words)
 
 
@@ -332,18 +334,11 @@ def _from_worker(record: logging.LogRecord) -> bool:
     return True
 
 
-def _unheard(error: object) -> None:
-    """In place of Python's traceback of an error in a thread, or in an upload that is given up."""
-
-
 def _run(args: argparse.Namespace, beam_words: list[str]) -> int:
-    logging.basicConfig(level=logging.INFO if args.verbose else logging.ERROR, format="%(name)s: %(message)s")
+    # Beam logs the traceback of each try of a store as an error; what stops the job is told in one line
+    logging.basicConfig(level=logging.INFO if args.verbose else logging.CRITICAL, format="%(name)s: %(message)s")
     logging.getLogger("apache_beam.runners.portability.local_job_service").addFilter(_from_worker)
-    if not args.verbose:
-        # tracebacks of each try, in the workers and in Beam's threads; what stops the job is told in one line
-        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
-        threading.excepthook = sys.unraisablehook = _unheard
-        # MediaPipe's and TensorFlow Lite's native logs, in the workers too
+    if not args.verbose:  # MediaPipe's and TensorFlow Lite's native logs, in the workers too
         os.environ.setdefault("GLOG_minloglevel", "3")
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
