@@ -35,7 +35,9 @@ class WeightsFolder:
             with fsspec.open(path, "rb") as file:
                 data: bytes = file.read()
         except Exception as error:  # every store has errors of its own
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            # s3fs and gcsfs give a FileNotFoundError the path alone
+            plain = "no such file" if isinstance(error, FileNotFoundError) else error
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else plain
             raise WeightsError(f"cannot read the weights {path}: {reason}") from error
         if dict(self.digests).get(name, digest := hashlib.sha256(data).hexdigest()) != digest:
             raise WeightsError(f"the weights {path} are not those that the job began with: their sha256 is {digest}")

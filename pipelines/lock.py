@@ -16,10 +16,8 @@ import threading
 import time
 from typing import Any
 
-from apache_beam.io.filesystems import FileSystems
-
 from mien.pipelines import JobError
-from mien.transforms.files import delete, read_bytes, write_whole
+from mien.transforms.files import delete, exists, read_bytes, write_whole
 from mien.transforms.manifest import HIDDEN
 from mien.transforms.names import is_local, join
 
@@ -113,7 +111,7 @@ class Lock:
 def _holder(path: str) -> dict[str, Any]:
     """Who holds the lock, as far as its file says; empty where there is none."""
     try:
-        found = json.loads(read_bytes(path)) if FileSystems.exists(path) else {}
+        found = json.loads(read_bytes(path)) if exists(path) else {}
     except (ValueError, FileNotFoundError):  # just being written, or just deleted
         return {}
     return found if isinstance(found, dict) else {}

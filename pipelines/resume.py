@@ -24,6 +24,7 @@ from mien.transforms.elements import ListedFile, Written
 from mien.transforms.files import create, files_named, replacing
 from mien.transforms.manifest import Manifest, is_part, parts_of
 from mien.transforms.names import join
+from mien.transforms.patience import patience
 from mien.transforms.stage import NAMESPACE
 
 INDEX, FAILED_FILES = "index-", "failures-"
@@ -302,7 +303,7 @@ class _WriteLines(beam.DoFn):
     def process(self, group: tuple[None, Iterable[str]]) -> Iterator[str]:
         folder, _, name = self._path.rpartition("/")
         part = join(folder, f".mien-part-{name}")
-        with replacing(self._path, part), create(part) as stream:
+        with patience(self._path), replacing(self._path, part), create(part) as stream:
             for line in group[1]:
                 stream.write(f"{line}\n".encode())
         yield self._path

@@ -3,15 +3,13 @@
 import hashlib
 from collections.abc import Callable, Iterable
 
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 
 from mien.models.container import StoredFace, StoredPhoto, embed, extract
 from mien.models.errors import ContainerError
 from mien.transforms.elements import CodedPhoto, Photo, PhotosAndFailures, SafePhoto, Written
-from mien.transforms.files import read_bytes, write_whole
+from mien.transforms.files import exists, read_bytes, write_whole
 from mien.transforms.names import SUFFIXES, join, name_under, normal_uri, safe_name
-from mien.transforms.patience import patience
 from mien.transforms.stage import (
     NAMESPACE,
     Input,
@@ -41,10 +39,9 @@ def blob_name(photo: CodedPhoto) -> str:
 def write_new(path: str, data: bytes, ours: Callable[[], bool]) -> str:
     """Writes the file whole; its sha256. FileExistsError for one that is there, unless ours() says that it may be
     replaced."""
-    with patience(path):
-        if FileSystems.exists(path) and not ours():
-            raise FileExistsError(f"{path} exists and is not of this job; --overwrite replaces it")
-        write_whole(path, data)
+    if exists(path) and not ours():
+        raise FileExistsError(f"{path} exists and is not of this job; --overwrite replaces it")
+    write_whole(path, data)
     Metrics.counter(NAMESPACE, "bytes_out").inc(len(data))
     return hashlib.sha256(data).hexdigest()
 
