@@ -314,7 +314,8 @@ def _reason(error: BaseException) -> str:
     if "Channel closed prematurely" in str(error):
         return "a worker process ended in the middle of its work: it was killed, or memory ran out"
     # Beam wraps an error of a step in another one, and names the step behind it
-    text = re.sub(r" \[while running '.*'\]$", "", str(error).strip())
+    said = error.args[0] if error.args and isinstance(error.args[0], str) else error  # S3's have a number beside it
+    text = re.sub(r" \[while running '.*'\]$", "", str(said).strip())
     lines = [line.strip().removeprefix("RuntimeError: ") for line in text.splitlines() if line.strip()]
     return lines[-1][:500] if lines else type(error).__name__
 
