@@ -61,7 +61,8 @@ def delete(path: str) -> None:
     """Deletes a file, or a local folder with all in it, if it is there and can be."""
     with contextlib.suppress(Exception):
         if not is_local(path):
-            FileSystems.delete([path])
+            with patience(path):
+                FileSystems.delete([path])
         elif os.path.isdir(path):
             shutil.rmtree(path)
         else:

@@ -38,10 +38,11 @@ def blob_name(photo: CodedPhoto) -> str:
 
 def write_new(path: str, data: bytes, ours: Callable[[], bool]) -> str:
     """Writes the file whole; its sha256. FileExistsError for one that is there, unless ours() says that it may be
-    replaced."""
-    if exists(path) and not ours():
+    replaced, or it is the same: then a run that was killed wrote it and could not note that."""
+    if not exists(path) or ours():
+        write_whole(path, data)
+    elif read_bytes(path) != data:
         raise FileExistsError(f"{path} exists and is not of this job; --overwrite replaces it")
-    write_whole(path, data)
     Metrics.counter(NAMESPACE, "bytes_out").inc(len(data))
     return hashlib.sha256(data).hexdigest()
 
