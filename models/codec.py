@@ -8,12 +8,10 @@ Bits come from static integer tables (models/bitstream.py); models/FORMAT.md has
 
 import functools
 import hashlib
-import pathlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-import fsspec
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -29,6 +27,7 @@ from mien.models.recogniser import Recogniser, arcface_crop
 from mien.models.refinement import features, refine
 from mien.models.runtime import one_thread
 from mien.models.weight_files import read_weights
+from mien.models.weights_folder import CODEC_FILES, PACKAGED, WeightsFolder, weights_in_use
 
 if TYPE_CHECKING:
     from mien.models.deidentify import Deidentifier
@@ -45,7 +44,6 @@ REALISTIC = 0.85  # truncation towards the mean face, as StyleGAN's psi
 # Step of the style layer under effort fast: the encoder does not know it any better, and finer steps cost bytes for
 # nothing (measured on faces/dev and wild_dev, see the model card).
 FAST_FINEST = 12
-PACKAGED = pathlib.Path(__file__).parent / "weights"
 
 
 @dataclass(frozen=True)
@@ -76,11 +74,12 @@ class FaceCodec:
 
     @classmethod
     def load(cls, uri: str | None = None) -> "FaceCodec":
-        """The codec with the package's weights, or those of a folder at a path or fsspec URI; loaded once a process.
+        """The codec with the weights of a folder at a path or fsspec URI, by default those in use: the package's,
+        unless mien.models.weights_folder.use_weights was told of others. Loaded once a process.
 
         WeightsError where they cannot be read.
         """
-        return _load(uri)
+        return load_codec(WeightsFolder(uri) if uri else weights_in_use())
 
     @property
     def recogniser(self) -> Recogniser:
@@ -319,19 +318,14 @@ def _to_uint8(faces: Tensor) -> Images:
 
 @functools.lru_cache(maxsize=2)
 @torch.inference_mode(False)  # what is made in that mode knows no gradients, and refinement needs them
-def _load(uri: str | None) -> FaceCodec:
-    base = str(PACKAGED) if uri is None else uri.rstrip("/")
-    files = []
-    for name in ("decoder.safetensors", "layers.safetensors", "encoder.safetensors"):
-        try:
-            with fsspec.open(f"{base}/{name}", "rb") as file:
-                files.append(file.read())
-        except Exception as error:  # every store has errors of its own
-            raise WeightsError(f"cannot read the codec's weights {base}/{name}: {error}") from error
+def load_codec(folder: WeightsFolder) -> FaceCodec:
+    """The codec with a folder's weights, as FaceCodec.load."""
+    files = [folder.read(name) for name in CODEC_FILES]
     try:
         return FaceCodec(*files)
     except Exception as error:
-        raise WeightsError(f"{base} does not hold the weights of this version's codec: {error}") from error
+        where = folder.uri or PACKAGED
+        raise WeightsError(f"{where} does not hold the weights of this version's codec: {error}") from error
 
 
 def _one(face: Images) -> Images:

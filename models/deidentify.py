@@ -7,7 +7,6 @@ and sex. The original's latents are never computed. What was drawn is checked on
 
 import functools
 import hashlib
-import pathlib
 import secrets
 from collections.abc import Sequence
 
@@ -16,7 +15,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.numpy import load
 
 from mien.models.allocation import BASE_BYTES
 from mien.models.appearance import NAMES, Looks, bareness
@@ -24,6 +24,7 @@ from mien.models.codec import FaceCodec
 from mien.models.errors import PrivacyError, WeightsError
 from mien.models.recogniser import EMBEDDING, arcface_crop
 from mien.models.runtime import one_thread
+from mien.models.weights_folder import PACKAGED, PERSON_FILE, WeightsFolder, basis_of, weights_in_use
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -63,7 +64,6 @@ SEXES, AGES = (-0.7, 0.7), (0.5, 1.0, 1.5, 2.0)  # as the recogniser's embedding
 MAX_TRAITS = (1.0, 0.8)  # by which the new face's may be judged otherwise
 GAINS = 0.6  # the farthest that skin may be tinted, a logarithm
 SEED = 32  # bytes
-PACKAGED = pathlib.Path(__file__).parent / "weights" / "person.safetensors"
 
 
 class Deidentifier:
@@ -71,7 +71,7 @@ class Deidentifier:
 
     def __init__(self, codec: FaceCodec) -> None:
         self._codec, self._looks = codec, Looks()
-        tensors = _tensors(codec.basis)
+        tensors = person_tensors(codec.basis, weights_in_use())
         self._mean, self._deviation = tensors["prior.mean"], tensors["prior.deviation"]
         self._looks_slope, self._looks_offset = tensors["looks.slope"], tensors["looks.offset"]
         self._directions = tensors["person.directions"]
@@ -264,11 +264,14 @@ def rounded(looks: Floats) -> Floats:
 
 
 @functools.cache
-def _tensors(basis: str) -> dict[str, Floats]:
+def person_tensors(basis: str, folder: WeightsFolder) -> dict[str, Floats]:
+    """What a Deidentifier needs of a folder beside the codec of that basis. WeightsError where it does not fit."""
+    where, data = f"{folder.uri or PACKAGED}/{PERSON_FILE}", folder.read(PERSON_FILE)
     try:
-        with safe_open(PACKAGED, "np") as file:
-            if (file.metadata() or {}).get("basis") != basis:
-                raise WeightsError(f"{PACKAGED} was made for another codec than the one that is loaded")
-            return {name: file.get_tensor(name).astype(np.float64) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"cannot read {PACKAGED}: {error}") from error
+        made_for = basis_of(data)
+        tensors = {name: tensor.astype(np.float64) for name, tensor in load(data).items()}
+    except (ValueError, SafetensorError) as error:
+        raise WeightsError(f"cannot read {where}: {error}") from error
+    if made_for != basis:
+        raise WeightsError(f"{where} was made for another codec than the one that is loaded")
+    return tensors

@@ -13,6 +13,10 @@ class ImageTooLargeError(ImageError):
     """A photo over the limit of bytes or pixels."""
 
 
+class StoreAwayError(MienError):
+    """A store that did not answer for long is not asked again at once."""
+
+
 class ContainerError(MienError):
     """An image file without mien's chunk, or with a damaged or newer one."""
 

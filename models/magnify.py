@@ -8,17 +8,15 @@ are made up: at 8 px hardly anything says who it is.
 
 import functools
 import hashlib
-import json
 from dataclasses import dataclass
 
-import fsspec
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mien.models.codec import PACKAGED, SIZE, FaceCodec
+from mien.models.codec import SIZE, FaceCodec, load_codec
 from mien.models.consistency import consistent, rms_limit, shrink
 from mien.models.errors import FaceShapeError, FaceTooLargeError, FaceTooSmallError, WeightsError
 from mien.models.fitting import Fitting
@@ -27,6 +25,7 @@ from mien.models.guess import LARGEST, SEEN, SIZES, SMALLEST, Guess, cells, enla
 from mien.models.recogniser import SAME_PERSON, arcface_crop
 from mien.models.runtime import one_thread
 from mien.models.weight_files import read_weights
+from mien.models.weights_folder import MAGNIFIER_FILE, PACKAGED, WeightsFolder, basis_of, weights_in_use
 
 Pixels = NDArray[np.uint8]
 
@@ -41,7 +40,6 @@ COLOURLESS = 1.0  # mean distance of the channels, grey levels, up to which a pi
 LEAST_LIKENESS = 0.7
 
 RMS, DOUBTFUL, GREY = "rms over the limit", "not understood as a face", "no colour"
-WEIGHTS = "magnifier.safetensors"
 
 
 @dataclass(frozen=True)
@@ -85,11 +83,11 @@ class FaceMagnifier:
 
     @classmethod
     def load(cls, uri: str | None = None) -> "FaceMagnifier":
-        """The magnifier with the package's weights, or those of a folder at a path or fsspec URI; once a process.
+        """The magnifier with the weights of a folder at a path or fsspec URI, as FaceCodec.load; once a process.
 
         WeightsError where they cannot be read, or were made for another codec.
         """
-        return _load(uri)
+        return _load(WeightsFolder(uri) if uri else weights_in_use())
 
     @torch.inference_mode()
     def magnify(
@@ -236,21 +234,13 @@ def _pixels(face: Tensor) -> NDArray[np.float32]:
 
 @functools.lru_cache(maxsize=2)
 @torch.inference_mode(False)
-def _load(uri: str | None) -> FaceMagnifier:
-    codec = FaceCodec.load(uri)
-    path = f"{str(PACKAGED) if uri is None else uri.rstrip('/')}/{WEIGHTS}"
+def _load(folder: WeightsFolder) -> FaceMagnifier:
+    codec, data = load_codec(folder), folder.read(MAGNIFIER_FILE)
+    where = f"{folder.uri or PACKAGED}/{MAGNIFIER_FILE}"
     try:
-        with fsspec.open(path, "rb") as file:
-            data: bytes = file.read()
         magnifier = FaceMagnifier(codec, data)
-    except Exception as error:  # every store, and safetensors, has errors of its own
-        raise WeightsError(f"cannot read the magnifier's weights {path}: {error}") from error
-    if _basis(data) != codec.basis:
-        raise WeightsError(f"{path} was made for another codec than the one that is loaded")
+    except Exception as error:  # safetensors has errors of its own
+        raise WeightsError(f"cannot read the magnifier's weights {where}: {error}") from error
+    if basis_of(data) != codec.basis:
+        raise WeightsError(f"{where} was made for another codec than the one that is loaded")
     return magnifier
-
-
-def _basis(data: bytes) -> str:
-    """Which coordinates a file's network was trained for, from its metadata (safetensors: a JSON header)."""
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    return str(header.get("__metadata__", {}).get("basis", ""))

@@ -207,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         listed = list(list_files(str(folder), str(folder), IMAGE_SUFFIXES))
     except FileNotFoundError as error:
         parser.error(str(error))
-    photos = [Path(file.uri) for file in listed if hasattr(file, "size")]
+    photos = sorted(Path(file.uri) for file in listed if hasattr(file, "size"))
 
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     rows = [

@@ -7,9 +7,12 @@ import logging
 import os
 import re
 import sys
+import threading
 from collections.abc import Sequence
+from typing import NoReturn
 
 from mien.models.errors import MienError
+from mien.pipelines import JobStoppedError
 
 _DETECTORS = ("mediapipe", "centerface")
 _EFFORTS = ("fast", "good", "best")
@@ -17,7 +20,10 @@ _OBJECTIVES = ("realistic", "identity", "private")
 _CODECS = ("JPEG", "JPEG 2000", "WebP", "AVIF", "JPEG XL")
 _FIELDS = ("date", "copyright", "artist")
 _IMAGE_FORMATS = ("png", "jpeg", "webp", "avif")
-_EPILOG = "Exit status: 0 all done; 2 bad command line, policy or missing weights; 3 something was withheld or failed."
+_EPILOG = (
+    "Exit status: 0 all done; 2 bad command line, policy or missing weights; 3 something was withheld or failed, or the"
+    " job was stopped."
+)
 
 
 def _number(low: int, high: int) -> "type[int]":
@@ -85,6 +91,7 @@ def _job(parser: argparse.ArgumentParser, module: str) -> None:
     parser.add_argument(
         "--workers", type=_number(1, 1024), metavar="N", help="processes on this machine (default: the cores)"
     )
+    parser.add_argument("--weights", metavar="URI", help="folder with other weights than the package's")
     parser.add_argument(
         "--photo-seconds",
         type=_number(1, 10**6),
@@ -187,11 +194,10 @@ def parser() -> argparse.ArgumentParser:
         "magnify", help="photos enlarged, with their small faces magnified", epilog="Beam's options are taken too."
     )
     _job(magnify, "magnify")
-    magnify.add_argument("--factor", type=_number(2, 64), default=4, metavar="N", help="how much larger, 2 to 64 (4)")
-    magnify.add_argument("--aligned", action="store_true", help="each picture is one FFHQ-aligned face, 8 to 256 px")
-    magnify.add_argument(
-        "--size", type=int, choices=(128, 256, 512), default=512, help="px of a magnified aligned face (512)"
-    )
+    kind = magnify.add_mutually_exclusive_group()
+    kind.add_argument("--factor", type=_number(2, 64), metavar="N", help="how much larger, 2 to 64 (4)")
+    kind.add_argument("--aligned", action="store_true", help="each picture is one FFHQ-aligned face, 8 to 256 px")
+    magnify.add_argument("--size", type=int, choices=(128, 256, 512), help="px of a magnified aligned face (512)")
     magnify.add_argument(
         "--strength", type=_share, default=0.0, metavar="X", help="from 0, faithful, to 1, realistic (0)"
     )
@@ -299,6 +305,10 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, **settings: object) -> None:
         super().__init__(**settings, allow_abbrev=False)  # type: ignore[arg-type]
 
+    def error(self, message: str) -> NoReturn:
+        """One line, where argparse prints the whole usage before it."""
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; the exit status, see the module's epilog."""
@@ -317,6 +327,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not hasattr(args, "module"):
         commands.print_usage(sys.stderr)
         return 2
+    if argv is None and not args.verbose:  # this process is the command's own
+        threading.excepthook = lambda error: None  # Beam's threads: what stops the job is told where it stops
     return _run(args, beam_words)
 
 
@@ -329,7 +341,8 @@ def _from_worker(record: logging.LogRecord) -> bool:
 
 
 def _run(args: argparse.Namespace, beam_words: list[str]) -> int:
-    logging.basicConfig(level=logging.INFO if args.verbose else logging.ERROR, format="%(name)s: %(message)s")
+    # Beam logs the traceback of each try of a store as an error; what stops the job is told in one line
+    logging.basicConfig(level=logging.INFO if args.verbose else logging.CRITICAL, format="%(name)s: %(message)s")
     logging.getLogger("apache_beam.runners.portability.local_job_service").addFilter(_from_worker)
     if not args.verbose:  # MediaPipe's and TensorFlow Lite's native logs, in the workers too
         os.environ.setdefault("GLOG_minloglevel", "3")
@@ -347,7 +360,7 @@ def _run(args: argparse.Namespace, beam_words: list[str]) -> int:
         if args.verbose:
             logging.exception("stopped")
         print(f"mien: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return 3 if isinstance(error, JobStoppedError) else 2
 
 
 def _split_beam(words: list[str], commands: argparse.ArgumentParser) -> tuple[list[str], list[str]]:

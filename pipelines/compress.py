@@ -5,6 +5,7 @@ import argparse
 import apache_beam as beam
 
 from mien.models.codec import FaceCodec
+from mien.models.weights_folder import PERSON_FILE
 from mien.pipelines.run import Job, Plan
 from mien.transforms.background import VERSION
 from mien.transforms.code_faces import SECONDS
@@ -21,7 +22,7 @@ from mien.transforms.write_webdataset import WriteWebDataset
 def run(args: argparse.Namespace, beam_words: list[str]) -> int:
     """Runs the job; the exit status. Raises MienError for a job that cannot start."""
     policy = load_policy(args.policy)
-    job = Job(args, beam_words)
+    job = Job(args, beam_words, [PERSON_FILE] if "deidentify" in policy.actions else [])
     settings = {
         "format": args.format,
         "policy": policy.id,

@@ -111,7 +111,7 @@ def list_pictures(folder: str, output: str) -> list[Any]:
     if os.path.isfile(folder):
         raise JobError(f"{folder} is a file; mien evaluate takes folders of pictures")
     try:
-        return list(list_files(folder, folder, IMAGE_SUFFIXES, output))
+        return sorted(list_files(folder, folder, IMAGE_SUFFIXES, output), key=lambda entry: entry.uri)
     except Exception as error:  # every store has errors of its own
         raise JobError(str(error)) from error
 

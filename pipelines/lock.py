@@ -16,10 +16,8 @@ import threading
 import time
 from typing import Any
 
-from apache_beam.io.filesystems import FileSystems
-
 from mien.pipelines import JobError
-from mien.transforms.files import delete, read_bytes, write_whole
+from mien.transforms.files import delete, exists, read_bytes, write_whole
 from mien.transforms.manifest import HIDDEN
 from mien.transforms.names import is_local, join
 
@@ -55,8 +53,9 @@ class Lock:
             os.close(self._file)
             return
         self._renewal.join(10.0)
-        if _holder(self._path).get("run") == self._run_id:
-            delete(self._path)
+        with contextlib.suppress(Exception):  # a store that is away: there the lock stays until it is too old
+            if _holder(self._path).get("run") == self._run_id:
+                delete(self._path)
 
     def _take_file(self) -> bool:
         """Takes the kernel's lock; False on a file system that has none."""
@@ -112,7 +111,7 @@ class Lock:
 def _holder(path: str) -> dict[str, Any]:
     """Who holds the lock, as far as its file says; empty where there is none."""
     try:
-        found = json.loads(read_bytes(path)) if FileSystems.exists(path) else {}
+        found = json.loads(read_bytes(path)) if exists(path) else {}
     except (ValueError, FileNotFoundError):  # just being written, or just deleted
         return {}
     return found if isinstance(found, dict) else {}

@@ -6,13 +6,16 @@ import sys
 
 import apache_beam as beam
 
+from mien.models.codec import SIZE
 from mien.models.magnify import FaceMagnifier
 from mien.models.recogniser import SAME_PERSON
+from mien.models.weights_folder import MAGNIFIER_FILE
+from mien.pipelines import JobError
 from mien.pipelines.run import Job, Plan
 from mien.transforms.background import VERSION
 from mien.transforms.elements import MagnifiedPhoto, PhotosAndFailures
 from mien.transforms.files import read_bytes
-from mien.transforms.magnify import MagnifyFaces
+from mien.transforms.magnify import FACTOR, MagnifyFaces
 from mien.transforms.names import join
 from mien.transforms.read import PHOTO_SUFFIXES, ReadFiles
 from mien.transforms.write_magnified import WriteMagnified
@@ -20,10 +23,13 @@ from mien.transforms.write_magnified import WriteMagnified
 
 def run(args: argparse.Namespace, beam_words: list[str]) -> int:
     """Runs the job; the exit status. Raises MienError for a job that cannot start."""
-    job = Job(args, beam_words)
+    if args.size and not args.aligned:
+        raise JobError("--size is of --aligned pictures; how much larger a photo gets is --factor")
+    factor, size = args.factor or FACTOR, args.size or SIZE
+    job = Job(args, beam_words, [MAGNIFIER_FILE])
     settings = {
-        "factor": None if args.aligned else args.factor,
-        "size": args.size if args.aligned else None,
+        "factor": None if args.aligned else factor,
+        "size": size if args.aligned else None,
         "strength": args.strength,
         "samples": args.samples,
         "seed": args.seed,
@@ -36,9 +42,9 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         "version": VERSION,
     }
     magnify = MagnifyFaces(
-        args.factor,
+        factor,
         args.aligned,
-        args.size,
+        size,
         args.strength,
         args.samples,
         args.seed,

@@ -63,7 +63,7 @@ def complete(
         "spread": {name: of for name, of in spread.items() if name in _SPREAD},
         "failures": failures if failed else None,
         "sha256": {
-            "weights": weights_digests(),
+            "weights": weights_digests() | about["settings"].get("weights", {}),
             "index": _digest(output, f"{INDEX}{about['run']}.jsonl"),
             "failures": _digest(output, failures),
         },

@@ -19,6 +19,7 @@ from mien.transforms.elements import Written
 from mien.transforms.files import create, delete, files_named, read_bytes, replacing, write_whole
 from mien.transforms.manifest import HIDDEN, commit, hidden_folder, is_part, roll_back
 from mien.transforms.names import is_local, join
+from mien.transforms.patience import patience
 
 _PART_FILE = f"{HIDDEN}part-"
 _ROWS, _SECONDS = 1024, 60.0  # after either a file of rows is written; sooner while the run is young
@@ -95,5 +96,6 @@ def _hidden_runs(output: str) -> list[str]:
         names = {entry.name for entry in os.scandir(output) if entry.is_dir()} if os.path.isdir(output) else set()
         return sorted(name.removeprefix(HIDDEN) for name in names if name.startswith(HIDDEN))
     start = join(output, HIDDEN)
-    found = (file.path[len(start) :] for file in FileSystems.get_filesystem(output)._list(start))
+    with patience(output):
+        found = [file.path[len(start) :] for file in FileSystems.get_filesystem(output)._list(start)]
     return sorted({path.partition("/")[0] for path in found if "/" in path})

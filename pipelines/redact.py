@@ -8,6 +8,8 @@ import apache_beam as beam
 
 from mien.models.codec import FaceCodec
 from mien.models.gallery import gallery_digest
+from mien.models.weights_folder import PERSON_FILE
+from mien.pipelines import JobError
 from mien.pipelines.run import Job, Plan, warn_unmarked
 from mien.transforms.background import VERSION
 from mien.transforms.code_faces import GENERATED, SECONDS
@@ -32,8 +34,10 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
     """Runs the job; the exit status. Raises MienError for a job that cannot start."""
     policy = load_policy(args.policy)
     policy = policy.with_mask(args.mask or policy.mask)
+    if args.key_file == "":
+        raise JobError("--key-file is empty")
     key_id = read_key(args.key_file).id if args.key_file else None
-    job = Job(args, beam_words)
+    job = Job(args, beam_words, [PERSON_FILE] if "deidentify" in policy.actions else [])
     for uri in policy.galleries:
         gallery(uri)  # says now what is wrong with it
     if args.no_synthesis_mark and policy.actions & GENERATED and not args.dry_run:

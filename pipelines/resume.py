@@ -24,10 +24,12 @@ from mien.transforms.elements import ListedFile, Written
 from mien.transforms.files import create, files_named, replacing
 from mien.transforms.manifest import Manifest, is_part, parts_in, parts_of
 from mien.transforms.names import join
+from mien.transforms.patience import patience
 from mien.transforms.stage import NAMESPACE, NOT_READ
 
 INDEX, FAILED_FILES = "index-", "failures-"
 _SKIPPED = "skipped"
+_USED = ("size", "modified", "output", "fingerprint", "base", "faces")  # of a row; a run holds it for each photo
 
 
 def fingerprint(settings: dict[str, Any]) -> str:
@@ -90,7 +92,7 @@ class _Rows(beam.DoFn):
             for line in stream:
                 try:
                     row = json.loads(line)
-                    yield row["uri"], {**row, "run": run}
+                    yield row["uri"], {**{name: row[name] for name in _USED if name in row}, "run": run}
                 except (ValueError, KeyError, TypeError):
                     continue  # without its row a photo is done again, no more
 
@@ -266,13 +268,26 @@ class WriteIndex(beam.PTransform):
         self._wanted = wanted
 
     def expand(self, written: beam.PCollection) -> beam.PCollection:
-        return (
+        of_tables = (
             written
+            | "OfTables" >> beam.Filter(lambda one: not _is_alone(one))
             | "ByFile" >> beam.Map(_by_file).with_output_types(tuple[str, Written])
             | beam.GroupByKey()
-            | "Rows" >> beam.ParDo(_Done(self._wanted)).with_output_types(str)
-            | WriteLines(self._path)
+            | "TableRows" >> beam.ParDo(_Done(self._wanted)).with_output_types(str)
         )
+        # most photos are files of their own, and need not be held until all are there
+        rows = (
+            written
+            | "OfFiles" >> beam.Filter(_is_alone)
+            | "Alone" >> beam.Map(lambda one: ("", [one])).with_output_types(tuple[str, list[Written]])
+            | "Rows" >> beam.ParDo(_Done(self._wanted)).with_output_types(str)
+        )
+        return (rows, of_tables) | beam.Flatten() | WriteLines(self._path)
+
+
+def _is_alone(written: Written) -> bool:
+    """Whether its file holds no other photo."""
+    return written.origin is not None and written.origin.photos == 1
 
 
 def _by_file(written: Written) -> tuple[str, Written]:
@@ -286,7 +301,7 @@ class _WriteLines(beam.DoFn):
     def process(self, group: tuple[None, Iterable[str]]) -> Iterator[str]:
         folder, _, name = self._path.rpartition("/")
         part = join(folder, f".mien-part-{name}")
-        with replacing(self._path, part), create(part) as stream:
+        with patience(self._path), replacing(self._path, part), create(part) as stream:
             for line in group[1]:
                 stream.write(f"{line}\n".encode())
         yield self._path

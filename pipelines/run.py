@@ -2,16 +2,18 @@
 
 import argparse
 import contextlib
+import dataclasses
 import datetime
 import importlib.metadata
 import json
 import logging
 import os
 import platform
+import re
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,7 +23,10 @@ from apache_beam.metrics import Metrics, MetricsFilter
 from apache_beam.options.pipeline_options import DirectOptions
 from apache_beam.runners.runner import PipelineResult
 
-from mien.pipelines import JobError
+from mien.models.codec import FaceCodec
+from mien.models.deidentify import person_tensors
+from mien.models.weights_folder import CODEC_FILES, PERSON_FILE, WeightsFolder, use_weights
+from mien.pipelines import JobError, JobStoppedError
 from mien.pipelines.engine import choose
 from mien.pipelines.lock import Lock
 from mien.pipelines.progress import DONE, FAILED, LISTED, Progress, Tell
@@ -48,9 +53,9 @@ from mien.transforms.elements import (
 )
 from mien.transforms.files import delete, files_named
 from mien.transforms.isolate import LIMITS, Limits
-from mien.transforms.manifest import commit, hidden_folder
+from mien.transforms.manifest import HIDDEN, commit, hidden_folder
 from mien.transforms.names import common_root, is_local, join, normal_uri
-from mien.transforms.read import PHOTO_SUFFIXES, ListFiles, folder_of, list_files
+from mien.transforms.read import PHOTO_SUFFIXES, ListFiles, folder_of, is_many, list_files
 from mien.transforms.shards import SHARD
 from mien.transforms.stage import NAMESPACE
 
@@ -97,11 +102,18 @@ class Plan:
 
 
 class Job:
-    """One run: where it goes, on how many processes, and what is common to its parts."""
+    """One run: where it goes, on how many processes, and what is common to its parts.
 
-    def __init__(self, args: argparse.Namespace, beam_words: list[str]) -> None:
+    more_weights: files that it needs beside the codec's, where others than the package's are asked for.
+    """
+
+    def __init__(self, args: argparse.Namespace, beam_words: list[str], more_weights: Sequence[str] = ()) -> None:
         if not args.output:
             raise JobError("--output is empty")
+        if not all(args.inputs):  # a shell variable that is not set; as a path it would be the current folder
+            raise JobError("an INPUT is empty")
+        if args.weights == "":
+            raise JobError("--weights is empty")
         self.inputs = [normal_uri(uri) for uri in args.inputs]
         self.output = normal_uri(args.output)
         self.overwrite: bool = args.overwrite
@@ -113,6 +125,10 @@ class Job:
         files = all(is_local(uri) and os.path.isfile(uri) and not uri.lower().endswith(SHARD) for uri in self.inputs)
         self.engine = choose(beam_words, args.workers, len(self.inputs) if files else None)
         self.threads = self.engine.threads
+        self.weights = WeightsFolder()
+        if args.weights:  # workers take these very files or none
+            self.weights = WeightsFolder(normal_uri(args.weights)).pinned(*CODEC_FILES, *more_weights)
+        use_weights(self.weights)
         self._seconds: int | None = args.photo_seconds
         self._megabytes: int = args.photo_memory
         self._address: tuple[str, int] | None = None
@@ -139,6 +155,8 @@ class Job:
     def run(self, plan: Plan) -> int:
         """Runs the plan; the exit status. Raises JobError for what keeps it from starting or stops it."""
         FileSystems.set_options(self.engine.options)
+        if self.weights.uri:
+            plan = dataclasses.replace(plan, settings=plan.settings | {"weights": dict(self.weights.digests)})
         self._check(plan)
         with contextlib.ExitStack() as stack:
             try:
@@ -164,13 +182,16 @@ class Job:
             if not self.engine.template:
                 commit(self.output, self.run_id)
                 delete(join(join(self.output, hidden_folder(self.run_id)), ""))
+        except JobError:
+            raise
         except Exception as error:
             logging.getLogger(__name__).info("the job stopped", exc_info=True)
-            raise JobError(f"the job stopped: {_reason(error)}") from error
+            raise JobStoppedError(f"the job stopped: {_reason(error)}") from error
         finally:
             progress.close()
             if not self.engine.template:
-                recover(self.output, killed=False)  # after an error or Ctrl-C: what is done stays done
+                with contextlib.suppress(Exception):  # of a store that is away, or a full disk: the next run does it
+                    recover(self.output, killed=False)  # after an error or Ctrl-C: what is done stays done
         if self.engine.template:
             print(f"{self.engine.template} describes the job, which writes {plan.kind}.json itself", file=sys.stderr)
             return OK
@@ -178,7 +199,7 @@ class Job:
         try:
             write_record(record, self.output, plan.kind)
         except Exception as error:
-            raise JobError(f"{self.output}: run.json cannot be written: {_reason(error)}") from error
+            raise JobStoppedError(f"{self.output}: run.json cannot be written: {_reason(error)}") from error
         if not self.quiet:
             print(f"{_summary(record)}; results in {self.output}", file=sys.stderr)
         return SOME_FAILED if record["counts"]["withheld"] or record["counts"]["failed"] else OK
@@ -186,10 +207,18 @@ class Job:
     def _check(self, plan: Plan) -> None:
         if self.only_failed and plan.dry:
             raise JobError("--only-failed does photos again, --dry-run does none")
-        self.engine.check_seen_by_workers([*self.inputs, self.output, *plan.reads])
+        weights = [self.weights.uri] if self.weights.uri else []
+        self.engine.check_seen_by_workers([*self.inputs, self.output, *plan.reads, *weights])
+        if PERSON_FILE in dict(self.weights.digests):
+            person_tensors(FaceCodec.load().basis, self.weights)
         if self.output in self.inputs:
             raise JobError(f"{self.output} is both input and output")
+        if f"/{HIDDEN}" in self.output:
+            raise JobError(f"{self.output}: names that begin with {HIDDEN} are mien's own, and are deleted")
         root = common_root(folder_of(uri, plan.suffixes) for uri in self.inputs)
+        many = [uri for uri in self.inputs if is_many(uri, plan.suffixes)]
+        if many and self.output == root and plan.settings.get("format") != "parquet":
+            raise JobError(f"{self.output}: the results would lie among the photos of {many[0]}")
         for uri in self.inputs:
             try:
                 next(list_files(uri, root, plan.suffixes, self.exclude), None)
@@ -219,7 +248,12 @@ class Job:
         if self.engine.template:
             steps |= {"listed": listed.photos, "left": left, "written": written.photos, "failures": written.failures}
             _ = steps | RecordFromWithin(self._about(plan, started), self.output, plan.kind, plan.tables)
-        result = pipeline.run()
+        try:
+            result = pipeline.run()
+        except Exception as error:
+            if self.engine.local:  # there it is the whole job
+                raise
+            raise JobError(f"{self.engine.runner} did not take the job: {_reason(error)}") from error
         result.wait_until_finish()
         return result
 
@@ -283,7 +317,12 @@ def _reason(error: BaseException) -> str:
         return "no such bucket"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if "Channel closed prematurely" in str(error):
+        return "a worker process ended in the middle of its work: it was killed, or memory ran out"
+    # Beam wraps an error of a step in another one, and names the step behind it
+    said = error.args[0] if error.args and isinstance(error.args[0], str) else error  # S3's have a number beside it
+    text = re.sub(r" \[while running '.*'\]$", "", str(said).strip())
+    lines = [line.strip().removeprefix("RuntimeError: ") for line in text.splitlines() if line.strip()]
     return lines[-1][:500] if lines else type(error).__name__
 
 

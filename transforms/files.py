@@ -12,13 +12,20 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from mien.transforms.names import is_local, join
+from mien.transforms.patience import patience
 
 
 def read_bytes(path: str) -> bytes:
     """A whole file through Beam's FileSystems, never unpacked by its suffix."""
-    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+    with patience(path), FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
         data: bytes = stream.read()
     return data
+
+
+def exists(path: str) -> bool:
+    """Whether there is such a file."""
+    with patience(path):
+        return bool(FileSystems.exists(path))
 
 
 def create(path: str) -> BinaryIO:
@@ -30,7 +37,7 @@ def create(path: str) -> BinaryIO:
 def write_whole(path: str, data: bytes) -> None:
     """Writes a file such that a reader sees all of it or none; one that is there is replaced."""
     if not is_local(path):  # an object appears when its upload is complete
-        with create(path) as stream:
+        with patience(path), create(path) as stream:
             stream.write(data)
         return
     # a name of its own, since the file's may already be as long as the file system allows
@@ -54,7 +61,8 @@ def delete(path: str) -> None:
     """Deletes a file, or a local folder with all in it, if it is there and can be."""
     with contextlib.suppress(Exception):
         if not is_local(path):
-            FileSystems.delete([path])
+            with patience(path):
+                FileSystems.delete([path])
         elif os.path.isdir(path):
             shutil.rmtree(path)
         else:
@@ -67,5 +75,6 @@ def files_named(folder: str, prefix: str, suffix: str) -> list[str]:
         names = os.listdir(folder) if os.path.isdir(folder) else []
         return sorted(join(folder, name) for name in names if name.startswith(prefix) and name.endswith(suffix))
     start = join(folder, prefix)
-    found = [file.path for file in FileSystems.get_filesystem(folder)._list(start)]
+    with patience(folder):
+        found = [file.path for file in FileSystems.get_filesystem(folder)._list(start)]
     return sorted(path for path in found if path.endswith(suffix) and "/" not in path[len(start) :])

@@ -33,6 +33,7 @@ from apache_beam.runners.worker import statesampler
 from apache_beam.utils.counters import CounterFactory
 
 from mien.models.errors import PhotoCrashedError, PhotoMemoryError, PhotoTimeoutError
+from mien.models.weights_folder import use_weights, weights_in_use
 from mien.transforms.elements import FAILURES, Failure, PhotosAndFailures
 from mien.transforms.stage import Input, Stage, StageTransform, as_outputs, failure_of, join_failures
 
@@ -155,6 +156,11 @@ def _import_path() -> str:
     return os.pathsep.join(path or os.getcwd() for path in sys.path)
 
 
+def packed(stages: Sequence[Stage]) -> bytes:
+    """The stages as Child.work takes them, with the weights that are in use here."""
+    return pickle.dumps((weights_in_use(), list(stages)))
+
+
 class _Children:
     """This process's children: those that wait for work, at most as many as are allowed at work."""
 
@@ -213,7 +219,7 @@ class Isolated(beam.DoFn):
     """
 
     def __init__(self, stages: Sequence[Stage], limits: Limits) -> None:
-        self._stages = pickle.dumps(list(stages))
+        self._stages = packed(stages)
         self._limits = limits
 
     def setup(self) -> None:
@@ -328,7 +334,9 @@ def _set_up(stages: list[Stage], pickled: bytes) -> tuple[str, Any]:
     try:
         while stages:
             stages.pop().teardown()
-        for stage in pickle.loads(pickled):
+        weights, wanted = pickle.loads(pickled)
+        use_weights(weights)
+        for stage in wanted:
             stage.setup()
             stages.append(stage)
     except Exception as error:

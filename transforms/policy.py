@@ -308,4 +308,6 @@ def _line(node: yaml.Node, path: tuple[int | str, ...]) -> int:
 def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if isinstance(error, FileNotFoundError):  # s3fs and gcsfs give it the path alone
+        return "no such file"
     return " ".join(str(getattr(error, "problem", None) or error).split()) or type(error).__name__

@@ -59,7 +59,8 @@ def read_key(uri: str) -> Key:
         with fsspec.open(uri, "rb") as stream:
             secret: bytes = stream.read(MAX_KEY + 2).rstrip(b"\r\n")
     except Exception as error:  # every store has errors of its own
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+        known = "no such file" if isinstance(error, FileNotFoundError) else type(error).__name__
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else known
         raise KeyFileError(f"{uri}: the key cannot be read: {reason}") from None
     if not secret:
         raise KeyFileError(f"{uri}: the key file is empty")

@@ -18,6 +18,7 @@ from mien.models.errors import ImageError, ImageTooLargeError
 from mien.transforms.elements import FAILURES, Failure, ListedFile, Photo, PhotosAndFailures
 from mien.transforms.manifest import HIDDEN, MANIFEST, is_part, read_manifest
 from mien.transforms.names import common_root, is_local, join, name_under, normal_uri
+from mien.transforms.patience import patience
 from mien.transforms.shards import SHARD, MemberReader, Together, list_members
 from mien.transforms.stage import (
     NAMESPACE,
@@ -63,7 +64,12 @@ def _suffix(path: str) -> str:
 
 def _is_file(files: FileSystem, uri: str) -> bool:
     if is_local(uri):
-        return os.path.exists(uri) and not os.path.isdir(uri)
+        try:
+            return not stat.S_ISDIR(os.stat(uri).st_mode)
+        except PermissionError:  # of a folder above it, which os.path.exists takes for nothing there
+            raise
+        except (OSError, ValueError):
+            return False
     # a bare bucket is no object, and Beam's stores say so with a ValueError
     return uri.count("/") > 2 and bool(files.exists(uri))
 
@@ -80,19 +86,31 @@ def folder_of(uri: str, suffixes: Iterable[str]) -> str:
     return uri.rpartition("/")[0] if is_file else uri
 
 
+def is_many(uri: str, suffixes: Iterable[str]) -> bool:
+    """Whether an input is a folder or a glob, and no file; told without asking a remote store."""
+    return _is_pattern(uri) or folder_of(uri, suffixes) == uri
+
+
 def _walk(folder: str) -> Iterator[_Entry]:
-    """Local files below a folder. A folder that cannot be read is a Failure, where os.walk would pass over it."""
-    unreadable: list[OSError] = []
-    for parent, folders, names in os.walk(folder, onerror=unreadable.append):
-        folders[:] = sorted(name for name in folders if not name.startswith(HIDDEN))
-        for name in sorted(names):
-            path = os.path.join(parent, name)
-            try:
-                found = os.stat(path)
-                yield path, found.st_size, found.st_mtime
-            except OSError:  # a dangling link: reading it will say so
-                yield path, 0, 0.0
-    yield from (failure_of(str(error.filename), "list", error) for error in unreadable)
+    """Local files below a folder, in no order; links to folders are not followed. A folder that cannot be read is a
+    Failure. os.walk would pass over that, and hold all names of a folder."""
+    waiting = [folder]
+    while waiting:
+        parent = waiting.pop()
+        try:
+            with os.scandir(parent) as entries:
+                for entry in entries:
+                    try:
+                        found = entry.stat()
+                    except OSError:  # a dangling link: reading it will say so
+                        yield entry.path, 0, 0.0
+                        continue
+                    if not stat.S_ISDIR(found.st_mode):
+                        yield entry.path, found.st_size, found.st_mtime
+                    elif not entry.is_symlink() and not entry.name.startswith(HIDDEN):
+                        waiting.append(entry.path)
+        except OSError as error:
+            yield failure_of(parent, "list", error)
 
 
 def _below(files: FileSystem, folder: str) -> Iterator[_Entry]:
@@ -188,7 +206,7 @@ def read_file(file: ListedFile, max_bytes: int = MAX_BYTES, shards: MemberReader
     before = os.stat(file.uri) if is_local(file.uri) else None
     if before and not stat.S_ISREG(before.st_mode):
         raise ImageError("not a regular file")
-    with FileSystems.open(file.uri, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+    with patience(file.uri), FileSystems.open(file.uri, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
         data: bytes = stream.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise ImageTooLargeError(f"grew over the limit of {max_bytes} bytes while it was read (--max-bytes)")

@@ -3,13 +3,12 @@
 import hashlib
 from collections.abc import Callable, Iterable
 
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 
 from mien.models.container import StoredFace, StoredPhoto, embed, extract
 from mien.models.errors import ContainerError
 from mien.transforms.elements import CodedPhoto, Photo, PhotosAndFailures, SafePhoto, Written
-from mien.transforms.files import read_bytes, write_whole
+from mien.transforms.files import exists, read_bytes, write_whole
 from mien.transforms.names import SUFFIXES, join, name_under, normal_uri, safe_name
 from mien.transforms.stage import (
     NAMESPACE,
@@ -39,10 +38,11 @@ def blob_name(photo: CodedPhoto) -> str:
 
 def write_new(path: str, data: bytes, ours: Callable[[], bool]) -> str:
     """Writes the file whole; its sha256. FileExistsError for one that is there, unless ours() says that it may be
-    replaced."""
-    if FileSystems.exists(path) and not ours():
+    replaced, or it is the same: then a run that was killed wrote it and could not note that."""
+    if not exists(path) or ours():
+        write_whole(path, data)
+    elif read_bytes(path) != data:
         raise FileExistsError(f"{path} exists and is not of this job; --overwrite replaces it")
-    write_whole(path, data)
     Metrics.counter(NAMESPACE, "bytes_out").inc(len(data))
     return hashlib.sha256(data).hexdigest()
 

@@ -22,6 +22,7 @@ from mien.models.deidentify import (
 from mien.models.errors import PrivacyError, WeightsError
 from mien.models.recogniser import SAME_PERSON
 from mien.models.training.privacy import base_payload, read_base
+from mien.models.weights_folder import WeightsFolder
 
 DATA = Path(__file__).parents[1] / "data"
 SEEDS = [bytes([number]) * SEED for number in (1, 2)]
@@ -122,4 +123,4 @@ def test_nothing_that_is_stored_leads_back(codec, deidentifier, faces, payloads)
 
 def test_tensors_of_another_basis_are_refused() -> None:
     with pytest.raises(WeightsError, match="another codec"):
-        deidentify._tensors("0123456789abcdef")
+        deidentify.person_tensors("0123456789abcdef", WeightsFolder())

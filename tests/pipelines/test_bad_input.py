@@ -105,6 +105,12 @@ def test_a_redacted_photo_shows_nothing_of_its_faces(photos: Path, tmp_path: Pat
         (["compress", "x.jpg", "--output", "out", "--runner", "NoRunner"], "Unexpected pipeline runner"),
         (["compress", "x.jpg", "--output", "out", "--runner", "DirectRunner", "--workers", "2"], "--workers is for"),
         (["restore", "x.jpg", "--output", ""], "--output is empty"),
+        (["compress", "", "--output", "out"], "an INPUT is empty"),
+        (["compress", "x.jpg", "--output", ".mien-x/out"], "names that begin with .mien- are mien's own"),
+        (["redact", "*.jpg", "--output", "."], "the results would lie among the photos of"),
+        (["redact", "x.jpg", "--output", "out", "--key-file", ""], "--key-file is empty"),
+        (["compress", "x.jpg", "--output", "out", "--weights", "nothing"], "nothing/decoder.safetensors: No such file"),
+        (["magnify", "x.jpg", "--output", "out", "--size", "128"], "--size is of --aligned pictures"),
     ],
 )
 def test_a_job_that_cannot_start_says_so_in_one_line(

@@ -46,11 +46,14 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["face", "encode", "x.jpg", "--output", "o", "--runner", "DirectRunner"],
         ["inspect"],
         ["inspect", "/no/such.avif"],
+        ["magnify", "x.jpg", "--output", "o", "--aligned", "--factor", "2"],
     ],
 )
 def test_a_bad_command_line_is_exit_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
-    assert "mien" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "mien" in error
+    assert error.count("\n") == 1
 
 
 def test_beams_options_are_told_from_words_and_from_mistakes() -> None:

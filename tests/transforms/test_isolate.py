@@ -3,7 +3,6 @@
 import importlib
 import io
 import os
-import pickle
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from PIL import Image
 from mien.models.errors import PhotoCrashedError, PhotoMemoryError, PhotoTimeoutError
 from mien.transforms.compress import CompressPhotos
 from mien.transforms.elements import Photo
-from mien.transforms.isolate import Child, Isolated, IsolatedStages, Limits, _values
+from mien.transforms.isolate import Child, Isolated, IsolatedStages, Limits, _values, packed
 
 LOCAL = "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 MODES = {
@@ -139,7 +138,7 @@ def child() -> Iterable[Child]:
 
 
 def work(child: Child, data: bytes, limits: Limits) -> Any:
-    stages = pickle.dumps(list(CompressPhotos("redact", detectors=["mediapipe"]).stages))
+    stages = packed(CompressPhotos("redact", detectors=["mediapipe"]).stages)
     return child.work(stages, Photo("x.png", data), limits)
 
 

@@ -102,6 +102,7 @@ def test_what_is_wrong_is_said_in_one_line(text: str, message: str) -> None:
     [
         ("nosuch", "nosuch: No such file or directory; built in are compress, redact, deidentify, background-people"),
         ("/no/such.yaml", "/no/such.yaml: No such file or directory"),
+        ("memory://no/such.yaml", "memory://no/such.yaml: no such file"),
     ],
 )
 def test_policies_that_are_not_there(name: str, message: str) -> None:

@@ -7,9 +7,10 @@ import apache_beam as beam
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
-from mien.models.errors import ImageError, ImageTooLargeError
+from mien.models.errors import ImageError, ImageTooLargeError, StoreAwayError
 from mien.transforms.elements import ListedFile
 from mien.transforms.names import common_root
+from mien.transforms.patience import patience
 from mien.transforms.read import IMAGE_SUFFIXES, ReadPhotos, folder_of, list_files, read_file
 
 RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
@@ -128,3 +129,34 @@ def test_read_photos_takes_each_file_once_and_reports_the_rest(tree: Path) -> No
         )
         stages = [("gone.jpg", "read"), ("\\udcff.jpg", "list"), ("nothing.jpg", "list"), ("x", "list")]
         assert_that(failures, equal_to(stages), "failures")
+
+
+def test_a_store_that_does_not_answer_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, asked = 100.0, 0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+
+    def ask(store: str, seconds: float, answers: bool = False) -> None:
+        nonlocal now, asked
+        with patience(f"{store}/x.jpg"):
+            asked, now = asked + 1, now + seconds
+            if not answers:
+                raise ConnectionError
+
+    for seconds in (120.0, 120.0, 0.1, 120.0, 120.0, 120.0):  # a refusal between them is an answer
+        with pytest.raises(ConnectionError):
+            ask("gs://away", seconds)
+    with pytest.raises(StoreAwayError, match="gs://away did not answer 3 times in a row"):
+        ask("gs://away", 0.0)
+    assert asked == 6
+    ask("gs://other", 0.0, answers=True)
+    now += 61.0
+    with pytest.raises(ConnectionError):
+        ask("gs://away", 120.0)
+    with pytest.raises(StoreAwayError):
+        ask("gs://away", 0.0)
+    now += 61.0
+    ask("gs://away", 120.0, answers=True)
+    with pytest.raises(ConnectionError):
+        ask("gs://away", 120.0)
+    with pytest.raises(ConnectionError):
+        ask("gs://away", 120.0)
