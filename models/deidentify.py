@@ -34,7 +34,7 @@ Floats = NDArray[np.float64]
 STRANGER = 0.3
 # The same for everybody else's faces: 998 of 1,000 pairs are below it. Lower, a gallery would leave nobody to draw.
 LOOKALIKE = 0.45
-TRIES, CORRECTIONS, WRITINGS = 32, 2, 3  # people; measured moves of each; writings of it, until the pose is right
+TRIES, CORRECTIONS, WRITINGS = 64, 2, 3  # people; measured moves of each; writings of it, until the pose is right
 CANDIDATES = 4  # draws, of which the one is taken that has to be moved least to have the looks
 # Length of the recogniser's embedding before it is made 1: real faces in shared/faces/dev have at least 68; what is
 # blurred, behind sunglasses or no face any more has less than this. Looked at on 48 new faces.
@@ -42,7 +42,7 @@ CLEAR = 56.0
 # Bareness (models/appearance.py) and self_score of the codec that are asked of the first draw, and by how much less of
 # each further one. Looked at on 45 draws: those less bare than 0.86 were hooded, behind dark glasses or hair, bearded
 # or painted wrong; those with a score below 0.6 were smeared or torn.
-BARE, REAL, LESS = 0.9, 0.7, 0.02
+BARE, REAL, LESS = 0.9, 0.7, 0.01
 _SKETCHED, _DRAWN = 128, 256  # pixels of the faces that are looked at first, and of those that are measured
 MAX_MOUTH, MAX_EYES = 0.12, 0.2  # by which mouth and eyes may be opened otherwise than the original's
 # With a seed: steps towards the person's own embedding before each correction, their length in deviations, and how much
