@@ -44,13 +44,12 @@ _IN_BEAMS_CONTAINER = "workers would start in Beam's own container, which mien i
 
 @dataclass(frozen=True)
 class Engine:
-    """options: of the pipeline. workers: processes on this machine; None where the runner has its own way.
-
-    threads: what one process may use.
-    """
+    """options: of the pipeline. workers: processes on this machine; None where the runner has its own way. threads:
+    that one process may use; what runs elsewhere starts one process for each core."""
 
     options: PipelineOptions
     workers: int | None
+    threads: int = 1
 
     @property
     def runner(self) -> str:
@@ -61,11 +60,6 @@ class Engine:
     def local(self) -> bool:
         """Whether the job runs in this process and its children."""
         return self.workers is not None
-
-    @property
-    def threads(self) -> int:
-        """How many threads one process may use: what runs elsewhere starts one process for each core."""
-        return max(1, cores() // self.workers) if self.workers else 1
 
     @property
     def template(self) -> str:
@@ -93,7 +87,8 @@ def choose(beam_words: list[str], workers: int | None, most: int | None = None) 
         if not _values(words, "--direct_running_mode"):
             words.append(f"--direct_running_mode={'multi_processing' if processes > 1 else 'in_memory'}")
         words += [f"--runner={LOCAL_RUNNER}", f"--direct_num_workers={processes}"]  # the last one of a name counts
-        return Engine(_options(words), processes)
+        # N workers that were asked for use N cores; where there is less work than cores, a process may have several
+        return Engine(_options(words), processes, 1 if workers else max(1, cores() // processes))
     if workers is not None:
         raise JobError("--workers is for runs on this machine; the named runner has its own option")
     names = _names(words)
