@@ -5,6 +5,7 @@ megapixel on one core); elsewhere in OpenCV's network engine in float32, which g
 the 480 faces in tests/data/faces.json both find all; scores differ by at most 0.02, sides of boxes by 1.5 %.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
@@ -49,10 +50,22 @@ def float32_centerface() -> Maps:
     return maps
 
 
+def load_centerface() -> None:
+    """Loads once a process what all that open it here can share. WeightsError."""
+    if multiplies_bfloat16():
+        _network()
+
+
+@functools.cache
+def _network() -> nn.Module:
+    net = _CenterFace(_convolutions(str(third_party_file(_FILE)))).eval().requires_grad_(False)
+    found: nn.Module = net.to(dtype=torch.bfloat16, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return found
+
+
 def bfloat16_centerface() -> Maps:
     """The network in torch."""
-    net = _CenterFace(_convolutions(str(third_party_file(_FILE)))).eval()
-    net = net.to(dtype=torch.bfloat16, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = _network()
 
     def maps(pixels: npt.NDArray[np.uint8]) -> tuple[Floats, Floats, Floats]:
         with torch.inference_mode():

@@ -1,6 +1,7 @@
 """The command line. Only the parser is loaded here; each command's module is when it runs, so that --help is quick."""
 
 import argparse
+import contextlib
 import importlib
 import json
 import logging
@@ -13,6 +14,7 @@ from typing import NoReturn
 
 from mien.models.errors import MienError
 from mien.pipelines import JobStoppedError
+from mien.transforms.fork_server import fork_server
 
 _DETECTORS = ("mediapipe", "centerface")
 _EFFORTS = ("fast", "good", "best")
@@ -327,9 +329,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not hasattr(args, "module"):
         commands.print_usage(sys.stderr)
         return 2
-    if argv is None and not args.verbose:  # this process is the command's own
+    own = argv is None  # this process is the command's own
+    if own and not args.verbose:
         threading.excepthook = lambda error: None  # Beam's threads: what stops the job is told where it stops
-    return _run(args, beam_words)
+    here = args.beam and not any(word.partition("=")[0] == "--runner" for word in beam_words)
+    with fork_server() if own and here else contextlib.nullcontext():
+        return _run(args, beam_words)
 
 
 def _from_worker(record: logging.LogRecord) -> bool:

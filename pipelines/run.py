@@ -23,8 +23,6 @@ from apache_beam.metrics import Metrics, MetricsFilter
 from apache_beam.options.pipeline_options import DirectOptions
 from apache_beam.runners.runner import PipelineResult
 
-from mien.models.codec import FaceCodec
-from mien.models.deidentify import person_tensors
 from mien.models.weights_folder import CODEC_FILES, PERSON_FILE, WeightsFolder, use_weights
 from mien.pipelines import JobError, JobStoppedError
 from mien.pipelines.engine import choose
@@ -210,6 +208,10 @@ class Job:
         weights = [self.weights.uri] if self.weights.uri else []
         self.engine.check_seen_by_workers([*self.inputs, self.output, *plan.reads, *weights])
         if PERSON_FILE in dict(self.weights.digests):
+            # torch is for the main process alone: workers, who load this module too, leave it to their children
+            from mien.models.codec import FaceCodec
+            from mien.models.deidentify import person_tensors
+
             person_tensors(FaceCodec.load().basis, self.weights)
         if self.output in self.inputs:
             raise JobError(f"{self.output} is both input and output")

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -11,9 +11,11 @@ import numpy.typing as npt
 from mien.models.faces import Face
 from mien.transforms.elements import Decision, Measured, PhotoInWork
 from mien.transforms.isolate import IsolatedStages
-from mien.transforms.people import Embedding, embeddings_of, gallery
 from mien.transforms.policy import Policy, Rule
 from mien.transforms.stage import Stage
+
+if TYPE_CHECKING:
+    from mien.transforms.people import Embedding
 
 OTHERWISE = "otherwise"
 _SHARPNESS_SIZE = 128
@@ -69,7 +71,7 @@ def measure_faces(faces: Sequence[Face], pixels: npt.NDArray[np.uint8]) -> tuple
     return tuple(measures(face, ranks[i], pixels) for i, face in enumerate(faces))
 
 
-def decide(policy: Policy, measured: Mapping[str, float | None], embedding: Embedding | None = None) -> Decision:
+def decide(policy: Policy, measured: Mapping[str, float | None], embedding: "Embedding | None" = None) -> Decision:
     """The decision for a face: the first rule whose conditions all hold, else the policy's otherwise.
 
     embedding: the recogniser's, where the policy has galleries. A measure that is not known meets no condition, nor
@@ -81,13 +83,15 @@ def decide(policy: Policy, measured: Mapping[str, float | None], embedding: Embe
     return Decision(policy.otherwise, OTHERWISE)
 
 
-def _known(rule: Rule, embedding: Embedding | None) -> bool:
+def _known(rule: Rule, embedding: "Embedding | None") -> bool:
     """Whether the rule's conditions on galleries hold."""
     inside, outside = rule.when.person_in or (), rule.when.person_not_in or ()
     if not inside and not outside:
         return True
     if embedding is None:
         return False
+    from mien.transforms.people import gallery  # brings torch, which most of a job's processes do without
+
     return (not inside or any(gallery(uri).match(embedding) == "in" for uri in inside)) and all(
         gallery(uri).match(embedding) == "out" for uri in outside
     )
@@ -96,8 +100,11 @@ def _known(rule: Rule, embedding: Embedding | None) -> bool:
 def decide_photo(policy: Policy, photo: PhotoInWork) -> PhotoInWork:
     """The photo with measures and a decision for each face, and embeddings where later stages or rules need them."""
     measured = measure_faces(photo.faces, photo.pixels)
-    wanted = bool(policy.galleries) or "deidentify" in policy.actions
-    embeddings = embeddings_of(photo.pixels, photo.faces) if wanted else (None,) * len(photo.faces)
+    embeddings: tuple[Embedding | None, ...] = (None,) * len(photo.faces)
+    if policy.galleries or "deidentify" in policy.actions:
+        from mien.transforms.people import embeddings_of
+
+        embeddings = embeddings_of(photo.pixels, photo.faces)
     decisions = tuple(decide(policy, *known) for known in zip(measured, embeddings, strict=True))
     return dataclasses.replace(photo, measured=measured, embeddings=embeddings, decisions=decisions)
 
@@ -121,6 +128,10 @@ class _Decide(Stage):
         self._policy = policy
 
     def setup(self) -> None:
+        if not self._policy.galleries:
+            return
+        from mien.transforms.people import gallery
+
         for uri in self._policy.galleries:
             gallery(uri)
 

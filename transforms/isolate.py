@@ -35,6 +35,7 @@ from apache_beam.utils.counters import CounterFactory
 from mien.models.errors import PhotoCrashedError, PhotoMemoryError, PhotoTimeoutError
 from mien.models.weights_folder import use_weights, weights_in_use
 from mien.transforms.elements import FAILURES, Failure, PhotosAndFailures
+from mien.transforms.fork_server import Forked, fork
 from mien.transforms.stage import Input, Stage, StageTransform, as_outputs, failure_of, join_failures
 
 _WATCH_SECONDS = 0.1
@@ -77,12 +78,10 @@ class Child:
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
         level = logging.getLogger().getEffectiveLevel()
-        words = [sys.executable, "-P", "-c", _CODE, str(theirs.fileno()), str(level)]
         self.path = _import_path()
-        environment = os.environ | {"PYTHONPATH": self.path}
         with theirs:
-            self.process = subprocess.Popen(
-                words, env=environment, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], close_fds=True
+            self.process: Forked | subprocess.Popen[bytes] = fork(theirs.fileno(), self.path, level) or _started(
+                theirs.fileno(), self.path, level
             )
         self._connection = Connection(ours.detach())
         self._stages = b""
@@ -149,6 +148,13 @@ class Child:
                 return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1_000_000
         except (OSError, IndexError):
             return 0
+
+
+def _started(descriptor: int, path: str, level: int) -> subprocess.Popen[bytes]:
+    """A child that loads everything itself."""
+    words = [sys.executable, "-P", "-c", _CODE, str(descriptor), str(level)]
+    environment = os.environ | {"PYTHONPATH": path}
+    return subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, pass_fds=[descriptor], close_fds=True)
 
 
 def _import_path() -> str:

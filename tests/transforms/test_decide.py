@@ -7,7 +7,6 @@ import pytest
 
 from mien.models.faces import Face
 from mien.models.gallery import Gallery
-from mien.transforms import decide as decide_module
 from mien.transforms.decide import decide, measure_faces, measures, same_decisions, sharpness
 from mien.transforms.elements import Decision, HandledFace
 from mien.transforms.policy import Policy, load_policy, parse_policy
@@ -78,7 +77,7 @@ def test_no_faces() -> None:
 
 def test_a_gallery_is_asked_and_doubt_is_no_match(monkeypatch: pytest.MonkeyPatch) -> None:
     people = {"friends": np.eye(192, dtype=np.float32)[:1], "guests": np.eye(192, dtype=np.float32)[1:2]}
-    monkeypatch.setattr(decide_module, "gallery", lambda uri: Gallery(people[uri]))
+    monkeypatch.setattr("mien.transforms.people.gallery", lambda uri: Gallery(people[uri]))
     alike = lambda cosine: np.r_[cosine, (1 - cosine**2) ** 0.5, np.zeros(190)].astype(np.float32)  # noqa: E731
     (measured,) = measure_faces([LARGE], PIXELS)
     for when, embedding, action in (
