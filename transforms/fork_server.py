@@ -27,18 +27,15 @@ _REQUEST_BYTES = 1 << 16
 
 @contextlib.contextmanager
 def fork_server() -> Iterator[None]:
-    """A server for this process and those that it starts, until the end of the `with`. OSError where none can be."""
-    if not hasattr(os, "pidfd_open"):
-        yield
-        return
-    with tempfile.TemporaryDirectory(prefix="mien-") as folder, socket.socket(socket.AF_UNIX) as listener:
-        address = os.path.join(folder, "forks")
-        listener.bind(address)
-        listener.listen(64)
-        words = [sys.executable, "-P", "-c", _CODE, str(listener.fileno())]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
-        server = subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, pass_fds=[listener.fileno()])
-        listener.close()
+    """A server for this process and those that it starts, until the end of the `with`; none where there can be none."""
+    with contextlib.ExitStack() as stack:
+        started = None
+        with contextlib.suppress(OSError):  # no room for a socket, or too long a path to it
+            started = _started(stack)
+        if started is None:
+            yield
+            return
+        address, server = started
         os.environ[ADDRESS] = address
         try:
             yield
@@ -46,6 +43,21 @@ def fork_server() -> Iterator[None]:
             del os.environ[ADDRESS]
             server.terminate()  # its children end with it
             server.wait()
+
+
+def _started(stack: contextlib.ExitStack) -> tuple[str, subprocess.Popen[bytes]]:
+    """The server's address, which goes with the stack, and the server. OSError."""
+    if not hasattr(os, "pidfd_open"):
+        raise OSError("this system has no pidfds")
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mien-"))
+    address = os.path.join(folder, "forks")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen(64)
+        words = [sys.executable, "-P", "-c", _CODE, str(listener.fileno())]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+        server = subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, pass_fds=[listener.fileno()])
+    return address, server
 
 
 class Forked:

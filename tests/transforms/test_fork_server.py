@@ -99,3 +99,11 @@ def test_without_a_server_a_child_loads_for_itself(monkeypatch: pytest.MonkeyPat
     child = Child()
     assert isinstance(child.process, subprocess.Popen)
     child.close()
+
+
+def test_where_no_socket_can_be_there_is_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ("long" * 40)).mkdir()
+    monkeypatch.delenv(ADDRESS, raising=False)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / ("long" * 40)))
+    with fork_server():
+        assert ADDRESS not in os.environ
