@@ -343,7 +343,7 @@ def _check_faces(faces: Images) -> None:
 
 
 def _tensors(faces: Images, size: int) -> list[Tensor]:
-    """Each face as (3, size, size) in -1..1, shrunk by area in integers, so that it is exact."""
+    """Each face as (3, size, size) in -1..1, shrunk by area; the sums are whole numbers, so that it is exact."""
     factor = SIZE // size
     places = [(y, x) for y in range(factor) for x in range(factor)]
     sums = (sum(face[y::factor, x::factor].astype(np.float32) for y, x in places) for face in faces)

@@ -39,7 +39,8 @@ class WeightsFolder:
             plain = "no such file" if isinstance(error, FileNotFoundError) else error
             reason = error.strerror if isinstance(error, OSError) and error.strerror else plain
             raise WeightsError(f"cannot read the weights {path}: {reason}") from error
-        if dict(self.digests).get(name, digest := hashlib.sha256(data).hexdigest()) != digest:
+        wanted = dict(self.digests).get(name)
+        if wanted is not None and (digest := hashlib.sha256(data).hexdigest()) != wanted:
             raise WeightsError(f"the weights {path} are not those that the job began with: their sha256 is {digest}")
         return data
 

@@ -5,6 +5,7 @@ import contextlib
 import datetime
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import platform
 import posixpath
@@ -37,7 +38,7 @@ from mien.transforms.parquet import PARQUET
 from mien.transforms.read import IMAGE_SUFFIXES, MAX_BYTES, PHOTO_SUFFIXES, folder_of, list_files, read_file
 from mien.transforms.read_coded import photo_of_blob, photo_of_sample, photos_of_table
 from mien.transforms.restore import restore_photo
-from mien.transforms.shards import SHARD, list_members
+from mien.transforms.shards import is_shard, list_members
 from mien.transforms.webdataset import Sample, samples
 
 OK, FOUND = 0, 3
@@ -150,9 +151,9 @@ def _listed(uri: str, suffixes: frozenset[str], exclude: str) -> list[ListedFile
 def _originals(uri: str) -> list[ListedFile]:
     """Those in shards too."""
     listed = _listed(uri, PHOTO_SUFFIXES, "")
-    shards = [file for file in listed if file.uri.lower().endswith(SHARD)]
-    inside = _files(entry for shard in shards for entry in list_members(shard, IMAGE_SUFFIXES))
-    return sorted([*(file for file in listed if file not in shards), *inside], key=lambda entry: entry.name)
+    alone = [file for file in listed if not is_shard(file.uri)]
+    inside = (list_members(file, IMAGE_SUFFIXES) for file in listed if is_shard(file.uri))
+    return sorted([*alone, *_files(itertools.chain.from_iterable(inside))], key=lambda entry: entry.name)
 
 
 def _files(entries: Iterable[ListedFile | Failure]) -> list[ListedFile]:
@@ -171,7 +172,7 @@ def _outputs(file: ListedFile) -> Iterator[Output | tuple[str, Exception]]:
             for photo in photos_of_table(file):
                 yield _of_coded(photo, photo.background) if isinstance(photo, CodedPhoto) else (file.name, photo)
             return
-        if file.uri.lower().endswith(SHARD):
+        if is_shard(file.uri):
             for sample in samples(file.uri, IMAGE_SUFFIXES, MAX_BYTES):
                 yield _of_sample(sample, file) if isinstance(sample, Sample) else (file.name, sample)
             return

@@ -29,7 +29,7 @@ from mien.transforms.manifest import is_part, parts_in
 from mien.transforms.names import join, safe_name
 from mien.transforms.page import data_uri, render
 from mien.transforms.read import IMAGE_SUFFIXES, MAX_BYTES
-from mien.transforms.shards import SHARD
+from mien.transforms.shards import is_shard
 from mien.transforms.webdataset import Sample, samples
 
 PHOTOS = 2000  # listed at most
@@ -126,7 +126,7 @@ def _of_parts(folder: str, left: dict[str, Seen]) -> Iterator[tuple[Seen, bytes]
     for name in sorted(parts_in(folder), reverse=True) if left else []:
         path = join(folder, name)
         try:
-            if name.endswith(SHARD):
+            if is_shard(name):
                 for photo, data in _of_shard(path, left):
                     if (picture := _of_image(functools.partial(bytes, data), photo)) is not None:
                         yield left.pop(photo.uri), picture

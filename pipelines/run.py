@@ -54,7 +54,7 @@ from mien.transforms.isolate import LIMITS, Limits
 from mien.transforms.manifest import HIDDEN, commit, hidden_folder
 from mien.transforms.names import common_root, is_local, join, normal_uri
 from mien.transforms.read import PHOTO_SUFFIXES, ListFiles, folder_of, is_many, list_files
-from mien.transforms.shards import SHARD
+from mien.transforms.shards import is_shard
 from mien.transforms.stage import NAMESPACE
 
 OK, BAD_COMMAND, SOME_FAILED = 0, 2, 3
@@ -120,7 +120,7 @@ class Job:
         # of two runs the later one sorts last, however soon it follows
         self.run_id = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S.%f}-{uuid.uuid4().hex[:4]}"
         # how many photos a shard holds is not known
-        files = all(is_local(uri) and os.path.isfile(uri) and not uri.lower().endswith(SHARD) for uri in self.inputs)
+        files = all(is_local(uri) and os.path.isfile(uri) and not is_shard(uri) for uri in self.inputs)
         self.engine = choose(beam_words, args.workers, len(self.inputs) if files else None)
         self.threads = self.engine.threads
         self.weights = WeightsFolder()

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 ADDRESS = "MIEN_FORK_SERVER"  # in the environment of a job and its workers: the server's socket
 _CODE = "import sys; from mien.transforms.fork_server import serve_forks; serve_forks(int(sys.argv[1]))"
-_START_SECONDS = 300.0  # to load everything, on a machine that has much else to do
+START_SECONDS = 300.0  # to load everything, on a machine that has much else to do
 _NUMBER = struct.Struct("<q")  # a process id, then its exit status
 _REQUEST_BYTES = 1 << 16
 
@@ -55,9 +55,14 @@ def _started(stack: contextlib.ExitStack) -> tuple[str, subprocess.Popen[bytes]]
         listener.bind(address)
         listener.listen(64)
         words = [sys.executable, "-P", "-c", _CODE, str(listener.fileno())]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+        environment = os.environ | {"PYTHONPATH": import_path()}
         server = subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, pass_fds=[listener.fileno()])
     return address, server
+
+
+def import_path() -> str:
+    """Where this process imports from, as PYTHONPATH has it."""
+    return os.pathsep.join(path or os.getcwd() for path in sys.path)
 
 
 class Forked:
@@ -95,7 +100,7 @@ def fork(descriptor: int, path: str, level: int) -> Forked | None:
         return None
     control = socket.socket(socket.AF_UNIX)
     try:
-        control.settimeout(_START_SECONDS)
+        control.settimeout(START_SECONDS)
         control.connect(address)
         socket.send_fds(control, [json.dumps([path, level]).encode()], [descriptor])
         return Forked(control, _receive(control))

@@ -35,11 +35,10 @@ from apache_beam.utils.counters import CounterFactory
 from mien.models.errors import PhotoCrashedError, PhotoMemoryError, PhotoTimeoutError
 from mien.models.weights_folder import use_weights, weights_in_use
 from mien.transforms.elements import FAILURES, Failure, PhotosAndFailures
-from mien.transforms.fork_server import Forked, fork
+from mien.transforms.fork_server import START_SECONDS, Forked, fork, import_path
 from mien.transforms.stage import Input, Stage, StageTransform, as_outputs, failure_of, join_failures
 
 _WATCH_SECONDS = 0.1
-_START_SECONDS = 300.0  # to load the models, on a machine that has much else to do
 # What becomes of a photo that costs its child, and the stage that its failure names.
 _LOST: dict[type[Exception], str] = {
     PhotoCrashedError: "crashed",
@@ -78,7 +77,7 @@ class Child:
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
         level = logging.getLogger().getEffectiveLevel()
-        self.path = _import_path()
+        self.path = import_path()
         with theirs:
             self.process: Forked | subprocess.Popen[bytes] = fork(theirs.fileno(), self.path, level) or _started(
                 theirs.fileno(), self.path, level
@@ -99,7 +98,7 @@ class Child:
         if stages != self._stages:
             self._at = "start"
             self._send(stages)
-            self._receive(_START_SECONDS, 0)
+            self._receive(START_SECONDS, 0)
             self._stages = stages
         self._send(element)
         outcome: _Outcome = self._receive(limits.seconds, limits.megabytes)
@@ -157,11 +156,6 @@ def _started(descriptor: int, path: str, level: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, pass_fds=[descriptor], close_fds=True)
 
 
-def _import_path() -> str:
-    """Where this process imports from, as PYTHONPATH has it."""
-    return os.pathsep.join(path or os.getcwd() for path in sys.path)
-
-
 def packed(stages: Sequence[Stage]) -> bytes:
     """The stages as Child.work takes them, with the weights that are in use here."""
     return pickle.dumps((weights_in_use(), list(stages)))
@@ -191,7 +185,7 @@ class _Children:
             self._busy += 1
             child = self._idle.pop() if self._idle else None
         try:
-            if child is not None and child.path != _import_path():  # it could not import what this process can
+            if child is not None and child.path != import_path():  # it could not import what this process can
                 child.close()
                 child = None
             child = child or Child()

@@ -19,7 +19,7 @@ from mien.transforms.elements import FAILURES, Failure, ListedFile, Photo, Photo
 from mien.transforms.manifest import HIDDEN, MANIFEST, is_part, read_manifest
 from mien.transforms.names import common_root, is_local, join, name_under, normal_uri
 from mien.transforms.patience import patience
-from mien.transforms.shards import SHARD, MemberReader, Together, list_members
+from mien.transforms.shards import SHARD, MemberReader, Together, is_shard, list_members
 from mien.transforms.stage import (
     NAMESPACE,
     Input,
@@ -251,10 +251,6 @@ class _TakeApart(beam.DoFn):
         yield from map(_outcome, list_members(file, IMAGE_SUFFIXES))
 
 
-def _is_shard(file: ListedFile) -> bool:
-    return _suffix(file.uri) == SHARD
-
-
 class _Read(Stage):
     stage = "read"
 
@@ -307,8 +303,8 @@ class ListFiles(StageTransform):
         )
         if not self._apart:
             return PhotosAndFailures(photos=once, failures=listed.failures)
-        files = once | "Files" >> beam.Filter(lambda file: not _is_shard(file))
-        apart = through(once | "Shards" >> beam.Filter(_is_shard), _TakeApart(), ListedFile)
+        files = once | "Files" >> beam.Filter(lambda file: not is_shard(file.uri))
+        apart = through(once | "Shards" >> beam.Filter(lambda file: is_shard(file.uri)), _TakeApart(), ListedFile)
         photos = (files, apart.photos | beam.Reshuffle()) | beam.Flatten()  # a shard's photos are work for many
         return PhotosAndFailures(photos=photos, failures=join_failures(apart.failures, [listed.failures]))
 

@@ -18,7 +18,7 @@ from mien.transforms.elements import FAILURES, CodedFace, CodedPhoto, ListedFile
 from mien.transforms.names import join, safe_name
 from mien.transforms.parquet import PARQUET, ROOT_KEY, SCHEMA, photo_of
 from mien.transforms.read import MAX_BYTES, ListFiles, read_file
-from mien.transforms.shards import SHARD
+from mien.transforms.shards import SHARD, is_shard
 from mien.transforms.stage import NAMESPACE, Input, StageTransform, as_outputs, failure_of, join_failures, through
 from mien.transforms.webdataset import Sample, count_samples, samples
 
@@ -45,7 +45,7 @@ def photos_of_file(file: ListedFile) -> Iterator[CodedPhoto | Exception]:
     """What a file of any kind holds."""
     if file.uri.lower().endswith(PARQUET):
         yield from photos_of_table(file)
-    elif file.uri.lower().endswith(SHARD):
+    elif is_shard(file.uri):
         yield from photos_of_shard(file)
     else:
         yield photo_of_blob(read_file(file, MAX_BYTES), file)

@@ -46,6 +46,11 @@ class _Headers:
         return self._stream.tell()
 
 
+def is_shard(uri: str) -> bool:
+    """Whether a file is one, told by its name."""
+    return posixpath.splitext(uri)[1].lower() == SHARD
+
+
 def open_shard(uri: str) -> BinaryIO:
     """A shard to read and seek in. ImageError for a device or pipe."""
     if is_local(uri) and not stat.S_ISREG(os.stat(uri).st_mode):
