@@ -15,7 +15,8 @@ import jinja2
 import numpy as np
 from PIL import Image
 
-from mien.models.evaluation.magnified import BICUBIC, INPUTS, MIEN, SIZE, Bench, Row, drift, lines, shrunk
+from mien.models.evaluation.magnified import BICUBIC, INPUTS, SIZE, MagnifiedRow, MagnifyBench, drift, lines, shrunk
+from mien.models.evaluation.measure import MIEN
 from mien.models.evaluation.metrics import Meter
 from mien.models.magnify import FaceMagnifier
 from mien.models.runtime import cores, tune_process
@@ -68,13 +69,15 @@ def run(args: argparse.Namespace) -> int:
         "not_found": NOT_FOUND,
     }
     with tempfile.TemporaryDirectory(prefix="mien-evaluate-") as place, contextlib.closing(FaceFinder()) as finder:
-        sets: list[tuple[FaceSet, list[Row]]] = []
+        sets: list[tuple[FaceSet, list[MagnifiedRow]]] = []
         for name, folder in names.items():
             work = Path(place, str(len(sets)))
             work.mkdir()
             found = FaceSet(name, folder)
             read_faces(found, listed[name], finder, work)
-            sets.append((found, _measure(found, Bench(magnifier, meter, work, args.strength), meter, args.quiet)))
+            sets.append(
+                (found, _measure(found, MagnifyBench(magnifier, meter, work, args.strength), meter, args.quiet))
+            )
         _write(output, sets, report)
     if not args.quiet:
         _print(report, output)
@@ -83,8 +86,8 @@ def run(args: argparse.Namespace) -> int:
     return 3 if failures else 0
 
 
-def _measure(found: FaceSet, bench: Bench, meter: Meter, quiet: bool) -> list[Row]:
-    rows: list[Row] = []
+def _measure(found: FaceSet, bench: MagnifyBench, meter: Meter, quiet: bool) -> list[MagnifiedRow]:
+    rows: list[MagnifiedRow] = []
     for name, path in progress(found.faces.items(), found.name, quiet):
         try:
             original = meter.view(np.load(path))
@@ -97,7 +100,7 @@ def _measure(found: FaceSet, bench: Bench, meter: Meter, quiet: bool) -> list[Ro
     return rows
 
 
-def _write(output: Path, sets: Sequence[tuple[FaceSet, list[Row]]], report: dict[str, Any]) -> None:
+def _write(output: Path, sets: Sequence[tuple[FaceSet, list[MagnifiedRow]]], report: dict[str, Any]) -> None:
     report["sets"] = []
     (output / "pictures").mkdir(exist_ok=True)
     for found, rows in sets:
@@ -128,7 +131,7 @@ def _write(output: Path, sets: Sequence[tuple[FaceSet, list[Row]]], report: dict
     (output / "evaluate.html").write_text(template.render(report=report, mien=MIEN))
 
 
-def _as_json(row: Row) -> dict[str, Any]:
+def _as_json(row: MagnifiedRow) -> dict[str, Any]:
     known = {one.name: getattr(row, one.name) for one in dataclasses.fields(row)}
     for name in ("path", "spaces", "quality", "original", "made"):
         del known[name]
@@ -136,7 +139,7 @@ def _as_json(row: Row) -> dict[str, Any]:
     return known | dataclasses.asdict(row.quality) | skins
 
 
-def _sheets(found: FaceSet, rows: Sequence[Row]) -> Iterator[tuple[str, Image.Image]]:
+def _sheets(found: FaceSet, rows: Sequence[MagnifiedRow]) -> Iterator[tuple[str, Image.Image]]:
     """As the study's: a column a face, with input, bicubic, result and original under each other, for both factors."""
     paths = {(row.face, row.input, row.method): row.path for row in rows}
     names, side = sorted(found.faces), SIZE // 2

@@ -12,7 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mien.models import bitstream, container
+from mien.models.bitstream import describe as describe_payload
+from mien.models.container import describe as describe_container
+from mien.models.container import extract, strip
 from mien.models.errors import ContainerError, ImageError, PayloadError
 from mien.pipelines import JobError
 from mien.transforms.manifest import is_part, parts_of
@@ -51,9 +53,9 @@ def inspect(path: Path) -> dict[str, Any]:
 
 
 def _photo(data: bytes) -> dict[str, Any]:
-    pieces = container.describe(data)
+    pieces = describe_container(data)
     try:
-        photo = container.extract(data)
+        photo = extract(data)
     except ContainerError as error:
         if any(piece.name.startswith("mien.") for piece in pieces):
             raise
@@ -74,7 +76,7 @@ def _photo(data: bytes) -> dict[str, Any]:
     return {
         "kind": "photo",
         "bytes": len(data),
-        "chunk_bytes": len(data) - len(container.strip(data)),
+        "chunk_bytes": len(data) - len(strip(data)),
         "width": photo.width,
         "height": photo.height,
         "policy": photo.policy,
@@ -144,7 +146,7 @@ def _rows(table: pq.ParquetFile) -> Iterable[dict[str, Any]]:
 def _fields(payload: bytes) -> list[dict[str, Any]]:
     return [
         {"offset": offset, "length": length, "name": name, "value": value}
-        for offset, length, name, value in bitstream.describe(payload)
+        for offset, length, name, value in describe_payload(payload)
     ]
 
 

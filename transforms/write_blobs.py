@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable
 
 from apache_beam.metrics import Metrics
 
-from mien.models.container import StoredFace, StoredPhoto, embed, extract
+from mien.models.chunk import StoredFace, StoredPhoto
+from mien.models.container import embed, extract
 from mien.models.errors import ContainerError
 from mien.transforms.elements import CodedPhoto, Photo, PhotosAndFailures, SafePhoto, Written
 from mien.transforms.files import exists, read_bytes, write_whole

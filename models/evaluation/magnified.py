@@ -24,6 +24,7 @@ from PIL import Image
 
 from mien.models.consistency import rms, rms_limit, shrink
 from mien.models.deidentify import Deidentifier
+from mien.models.evaluation.measure import MIEN
 from mien.models.evaluation.metrics import Features, Meter, Quality, View, kid
 from mien.models.image import decode_image, encode_image
 from mien.models.magnify import FaceMagnifier
@@ -32,7 +33,7 @@ Pixels = NDArray[np.uint8]
 
 SIZE = 512
 INPUTS = (32, 8)  # px: 16x and 64x
-MIEN, BICUBIC, LANCZOS = "mien", "bicubic", "Lanczos"
+BICUBIC, LANCZOS = "bicubic", "Lanczos"
 METHODS = (MIEN, BICUBIC, LANCZOS)
 # Where skin is in an aligned face, as shares of its side: top, bottom, left, right of forehead and cheeks.
 SKIN = ((0.25, 0.33, 0.38, 0.62), (0.56, 0.68, 0.28, 0.38), (0.56, 0.68, 0.62, 0.72))
@@ -52,7 +53,7 @@ class Skin:
 
 
 @dataclass(frozen=True)
-class Row:
+class MagnifiedRow:
     """One face, magnified in one way. original, made: their skin. ms: of magnifying alone; None but for mien."""
 
     face: str
@@ -74,7 +75,7 @@ def shrunk(face: Pixels, size: int) -> Pixels:
     return np.rint(shrink(face, size)).astype(np.uint8)
 
 
-class Bench:
+class MagnifyBench:
     """Magnifies, writes, reads back and measures faces (512, 512, 3) uint8; pictures are written to the folder."""
 
     def __init__(self, magnifier: FaceMagnifier, meter: Meter, folder: Path, strength: float = 0.0) -> None:
@@ -82,7 +83,7 @@ class Bench:
         self._traits = Deidentifier(magnifier.codec)
         self._count = 0
 
-    def rows(self, face: str, original: View) -> list[Row]:
+    def rows(self, face: str, original: View) -> list[MagnifiedRow]:
         """By all methods from all inputs."""
         return [
             self._row(face, original, shrunk(original.pixels, size), method) for size in INPUTS for method in METHODS
@@ -93,7 +94,7 @@ class Bench:
         tone, wrinkles = skin_figures(view.pixels)
         return Skin(tone, wrinkles, float(self._traits.apparent(view.identity.double().numpy())[1]))
 
-    def _row(self, face: str, original: View, small: Pixels, method: str) -> Row:
+    def _row(self, face: str, original: View, small: Pixels, method: str) -> MagnifiedRow:
         begin, ms, flagged = time.perf_counter(), None, False
         if method == MIEN:
             made = self._magnifier.magnify(small, strength=self._strength)
@@ -108,7 +109,7 @@ class Bench:
         view = self._meter.view(decode_image(path.read_bytes()))
         error = rms(view.pixels, small)
         flagged = flagged or (method != MIEN and error > rms_limit(len(small)))
-        return Row(
+        return MagnifiedRow(
             face, method, len(small), self._meter.compare(original, view), error, flagged,
             float(original.identity @ view.identity), ms, self.skin(original), self.skin(view), path, view.spaces,
         )  # fmt: skip
@@ -126,7 +127,7 @@ def skin_figures(face: Pixels) -> tuple[float, float]:
     return tone, wrinkles
 
 
-def lines(rows: Sequence[Row], originals: dict[str, dict[str, Features]]) -> list[dict[str, Any]]:
+def lines(rows: Sequence[MagnifiedRow], originals: dict[str, dict[str, Features]]) -> list[dict[str, Any]]:
     """Means over the faces, a dict for each input and method; KID as in metrics.kid, None below four faces."""
     found = []
     for size in INPUTS:
@@ -153,12 +154,12 @@ def lines(rows: Sequence[Row], originals: dict[str, dict[str, Features]]) -> lis
     return found
 
 
-def drift(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def drift(rows: Sequence[MagnifiedRow]) -> list[dict[str, Any]]:
     """By groups of the originals' apparent tone and age: qualities, and the mean changes of tone, wrinkles and age."""
     found = []
     for size in INPUTS:
         some = [row for row in rows if (row.input, row.method) == (size, MIEN)]
-        groups: list[tuple[str, Callable[[Row], str]]] = [
+        groups: list[tuple[str, Callable[[MagnifiedRow], str]]] = [
             ("tone", lambda row: next(name for least, name in TONES if row.original.tone > least)),
             ("age", lambda row: next(name for most, name in AGES if row.original.age < most)),
         ]
@@ -170,7 +171,7 @@ def drift(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return found
 
 
-def _drifted(rows: Sequence[Row]) -> dict[str, Any]:
+def _drifted(rows: Sequence[MagnifiedRow]) -> dict[str, Any]:
     figures: dict[str, Any] = {"faces": len(rows)}
     for name in ("lpips", "id", "dlib"):
         figures[name] = _mean([getattr(row.quality, name) for row in rows])

@@ -27,9 +27,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mien.models import refinement
-from mien.models.bitstream import PRECISION, SPREAD
+from mien.models.bitstream import LAYERS, PRECISION, SPREAD
 from mien.models.codec import FaceCodec
-from mien.models.decoder import BASE, GRIDS, LAYERS, STYLE, read_tables
+from mien.models.decoder import BASE, GRIDS, STYLE, read_tables
 from mien.models.evaluation.lpips import Lpips
 from mien.models.recogniser import arcface_crop
 from mien.models.refinement import face_weight

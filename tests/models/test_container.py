@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mien.models.alignment import similarity
-from mien.models.chunk import pack_photo, unpack_photo
-from mien.models.container import AVIF_UUID, StoredFace, StoredPhoto, describe, embed, extract, strip
+from mien.models.chunk import StoredFace, StoredPhoto, pack_photo, unpack_photo
+from mien.models.container import AVIF_UUID, describe, embed, extract, strip
 from mien.models.errors import ContainerError
 from mien.models.image import Codec, decode_image, encode_image
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
-from mien.models.container import StoredFace, StoredPhoto, embed
+from mien.models.chunk import StoredFace, StoredPhoto
+from mien.models.container import embed
 from mien.models.image import encode_image
 from mien.models.metadata_leaks import embedded_pictures, file_leaks, trace_leaks, traces
 from mien.models.metadata_segments import segments
