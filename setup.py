@@ -8,9 +8,10 @@ setup(
     packages=[f"mien.{name}" for name in found],
     package_dir={f"mien.{folder}": folder for folder in FOLDERS},
     package_data={
-        "": ["py.typed"],
+        "": ["py.typed", "*.pyi"],
         "mien.models": ["weights/**"],
-        "mien.pipelines": ["*.yaml", "*.html"],
+        "mien.pipelines": ["*.yaml"],
+        "mien.pipelines.reports": ["*.html"],
         "mien.transforms": ["*.html"],
     },
 )

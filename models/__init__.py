@@ -1,22 +1,8 @@
-"""What mien knows about faces: numpy and torch in, numpy and bytes out. Never imports Beam."""
+"""What mien knows about faces: numpy and torch in, numpy and bytes out. Never imports Beam.
 
-from typing import TYPE_CHECKING, Any
+Each name is loaded when it is first used: torch takes seconds to load.
+"""
 
-if TYPE_CHECKING:
-    from mien.models.codec import FaceCodec
-    from mien.models.magnify import FaceMagnifier
+import lazy_loader
 
-__all__ = ["FaceCodec", "FaceMagnifier"]
-
-
-def __getattr__(name: str) -> Any:
-    """Imported when first asked for (PEP 562): torch takes seconds to load."""
-    if name == "FaceCodec":
-        from mien.models.codec import FaceCodec
-
-        return FaceCodec
-    if name == "FaceMagnifier":
-        from mien.models.magnify import FaceMagnifier
-
-        return FaceMagnifier
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

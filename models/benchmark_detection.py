@@ -17,11 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from mien.models.detection import FaceDetector
 from mien.models.errors import ImageError
-from mien.models.faces import Face
-from mien.models.image import decode_image
-from mien.models.landmarks import FaceLandmarker
+from mien.models.faces import Face, FaceDetector, FaceLandmarker
+from mien.models.images import decode_image
 from mien.models.runtime import cores, tune_process
 
 Pixels = npt.NDArray[np.uint8]

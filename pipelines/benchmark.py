@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 
 from mien.models.benchmark_detection import DEFACE_THRESHOLD, match, true_boxes
-from mien.models.image import decode_image
+from mien.models.images import decode_image
 from mien.models.runtime import cores
 from mien.pipelines.measured_process import Measured, measured
-from mien.transforms.read import IMAGE_SUFFIXES, list_files
+from mien.transforms.sources import IMAGE_SUFFIXES, list_files
 
 Json = dict[str, Any]
 
@@ -38,7 +38,7 @@ _AVIF = """
 import sys
 from pathlib import Path
 from mien.models.errors import MienError
-from mien.models.image import decode_image, encode_image
+from mien.models.images.files import decode_image, encode_image
 for number, path in enumerate(sys.argv[3:]):
     try:
         data = encode_image(decode_image(Path(path).read_bytes()), "avif", int(sys.argv[2]))

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from mien.models.errors import MienError
 from mien.pipelines import JobStoppedError
-from mien.transforms.fork_server import fork_server
+from mien.transforms.workers import fork_server
 
 _DETECTORS = ("mediapipe", "centerface")
 _EFFORTS = ("fast", "good", "best")
@@ -84,7 +84,7 @@ def _fields(text: str) -> tuple[str, ...]:
 
 
 def _job(parser: argparse.ArgumentParser, module: str) -> None:
-    parser.set_defaults(module=module, beam=True)
+    parser.set_defaults(module=f"jobs.{module}", beam=True)
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder, glob or gs://, s3:// URI")
     parser.add_argument("--output", required=True, metavar="URI", help="folder for the results")
     again = parser.add_mutually_exclusive_group()
@@ -225,19 +225,19 @@ def parser() -> argparse.ArgumentParser:
     decode.add_argument("inputs", nargs="+", metavar="FILE")
     decode.set_defaults(run="decode")
     for part in (encode, decode):
-        part.set_defaults(module="face", beam=False)
+        part.set_defaults(module="jobs.face", beam=False)
         part.add_argument("--output", required=True, metavar="DIR")
         part.add_argument("--overwrite", action="store_true", help="replace what is there")
         _verbosity(part)
 
     inspect = commands.add_parser("inspect", help="what is inside a file, byte by byte")
-    inspect.set_defaults(module="inspect_file", beam=False)
+    inspect.set_defaults(module="jobs.inspect_file", beam=False)
     inspect.add_argument("file", metavar="FILE")
     inspect.add_argument("--json", action="store_true", help="as JSON")
     _verbosity(inspect)
 
     evaluate = commands.add_parser("evaluate", help="rate against quality on folders of faces, beside other codecs")
-    evaluate.set_defaults(module="evaluate", beam=False)
+    evaluate.set_defaults(module="reports.evaluate", beam=False)
     evaluate.add_argument(
         "folders",
         nargs="+",
@@ -281,7 +281,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0 nothing found; 2 bad command line; 3 a recognisable face or a leak was found, or a photo"
         " could not be audited.",
     )
-    audit.set_defaults(module="audit", beam=False)
+    audit.set_defaults(module="reports.audit", beam=False)
     audit.add_argument(
         "audited", metavar="OUTPUT", help="safe photos, coded photos, tables or shards: file, folder, glob or URI"
     )
@@ -296,7 +296,7 @@ def parser() -> argparse.ArgumentParser:
     _verbosity(audit)
 
     report = commands.add_parser("report", help="what became of the photos of one or several runs, as one page")
-    report.set_defaults(module="report", beam=False)
+    report.set_defaults(module="reports.report", beam=False)
     report.add_argument("runs", nargs="+", metavar="RUN", help="output folder or URI of compress, redact or restore")
     report.add_argument("--output", required=True, metavar="FILE", help="the page, .html; an older report is replaced")
     _verbosity(report)

@@ -61,7 +61,7 @@ def test_mypy_finds_an_error_across_folders(cache: Path, tmp_path: Path) -> None
     for folder in FOLDERS[:2]:
         (tmp_path / "mien" / folder).symlink_to(ROOT / folder)
     shutil.copytree(ROOT / "pipelines", tmp_path / "mien" / "pipelines")
-    with (tmp_path / "mien" / "pipelines" / "face.py").open("a") as stream:
+    with (tmp_path / "mien" / "pipelines" / "jobs" / "face.py").open("a") as stream:
         stream.write("\n\nPLANTED = decode_image('a text')\n")
     result = check_types(tmp_path / "mien", cache)
     assert result.returncode == 1, result.stdout + result.stderr

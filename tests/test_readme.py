@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from mien.pipelines import cli
-from mien.transforms.parquet import SCHEMA
-from mien.transforms.policy import parse_policy
+from mien.transforms.formats.parquet import SCHEMA
+from mien.transforms.policy.rules import parse_policy
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()

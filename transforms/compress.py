@@ -2,14 +2,23 @@
 
 from collections.abc import Sequence
 
-from mien.transforms.background import QUALITY, BackgroundCodec, CodeBackground
-from mien.transforms.code_faces import FACE_BYTES, SECONDS, CodeFaces, Effort
-from mien.transforms.decide import DecideFaces
-from mien.transforms.decode import MAX_PIXELS, DecodePhotos
-from mien.transforms.detect import DETECTORS, DetectFaces
 from mien.transforms.elements import CodedPhoto
-from mien.transforms.isolate import IsolatedStages, Limits, stages_of
 from mien.transforms.policy import Policy, load_policy
+from mien.transforms.steps import (
+    DETECTORS,
+    FACE_BYTES,
+    MAX_PIXELS,
+    QUALITY,
+    SECONDS,
+    BackgroundCodec,
+    CodeBackground,
+    CodeFaces,
+    DecideFaces,
+    DecodePhotos,
+    DetectFaces,
+    Effort,
+)
+from mien.transforms.workers import IsolatedStages, Limits, stages_of
 
 
 class CompressPhotos(IsolatedStages):

@@ -60,8 +60,8 @@ class Photo(_Row):
 
     name: what the output is named after; empty: the whole uri without its scheme. origin: the file it was read from.
     seeds: of the pseudonyms of its faces, in the order in which they are found, empty for one that has none; as secret
-    as the key (mien.transforms.pseudonyms). spent: milliseconds that each stage took for it so far, by the stage's
-    name.
+    as the key (mien.transforms.policy.pseudonyms). spent: milliseconds that each stage took for it so far, by the
+    stage's name.
     """
 
     uri: str
@@ -120,7 +120,7 @@ class HandledFace(_Row):
 
     box: x, y, width, height in photo pixels. action, rule: what was done, and the policy's rule that said so. decided:
     the rule's own action, which may be another one than could be carried out; empty for a face that was first found
-    when the photo was verified. The rest: see mien.transforms.decide.measures.
+    when the photo was verified. The rest: see mien.transforms.steps.decide.measures.
     """
 
     box: tuple[float, float, float, float]
@@ -297,9 +297,9 @@ class PhotoInWork:
 
     pixels: (H, W, 3) uint8 RGB. faces, decisions, aligned and coded are of one length once their stage is through;
     aligned holds a (512, 512, 3) uint8 face where one is to be coded and None elsewhere. measured: of each face, see
-    mien.transforms.decide.measures. embeddings: (192,) float32 of the recogniser, where a policy asks for them; they
-    live here and in galleries alone. exif: what of the file's own metadata is to be written anew. seeds, spent: as in
-    Photo.
+    mien.transforms.steps.decide.measures. embeddings: (192,) float32 of the recogniser, where a policy asks for them;
+    they live here and in galleries alone. exif: what of the file's own metadata is to be written anew. seeds, spent:
+    as in Photo.
     """
 
     uri: str

@@ -7,26 +7,17 @@ import numpy as np
 from apache_beam.metrics import Metrics
 from PIL import Image
 
-from mien.models.alignment import align_face, square
-from mien.models.codec import SIZE
-from mien.models.composite import needed_size
+from mien.models.codec import SIZE, SIZES
 from mien.models.errors import ImageTooLargeError, NoFaceError
-from mien.models.faces import Face
-from mien.models.generator import SIZES
-from mien.models.guess import SMALLEST
-from mien.models.image import encode_image
-from mien.models.inlay import enlarged_transform, inlay_face
-from mien.models.magnify import DOUBTFUL, MOST, FaceMagnifier, Magnified
-from mien.models.metadata import synthesis_xmp
+from mien.models.faces import Face, align_face, square
+from mien.models.images import encode_image, synthesis_xmp
+from mien.models.magnify import DOUBTFUL, MOST, SMALLEST, FaceMagnifier, Magnified
+from mien.models.painting import enlarged_transform, inlay_face, needed_size
 from mien.models.runtime import tune_process
-from mien.transforms.background import VERSION
-from mien.transforms.code_faces import MAX_YAW
-from mien.transforms.decode import MAX_PIXELS, DecodePhotos
-from mien.transforms.detect import DETECTORS, DetectFaces
 from mien.transforms.elements import MagnifiedFace, MagnifiedPhoto, PhotoInWork, Pixels
-from mien.transforms.isolate import LIMITS, IsolatedStages, Limits, stages_of
 from mien.transforms.restore import ImageFormat
-from mien.transforms.stage import NAMESPACE, Stage
+from mien.transforms.steps import DETECTORS, MAX_PIXELS, MAX_YAW, VERSION, DecodePhotos, DetectFaces
+from mien.transforms.workers import LIMITS, NAMESPACE, IsolatedStages, Limits, Stage, stages_of
 
 FACTOR, QUALITY = 4, 95
 TURNED, TOO_SMALL, TOO_LARGE, NOT_ALIGNED = "turned away", "too small", "large enough", "not aligned"

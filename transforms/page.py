@@ -11,7 +11,7 @@ from typing import Any
 
 import jinja2
 
-_PACKAGES = ("mien.transforms", "mien.pipelines")
+_PACKAGES = ("mien.transforms", "mien.pipelines.reports")
 
 
 def render(name: str, filters: Mapping[str, Callable[..., Any]] | None = None, **values: Any) -> str:

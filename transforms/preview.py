@@ -15,20 +15,35 @@ from apache_beam.metrics import Metrics
 from PIL import Image
 
 from mien.models.faces import Face
-from mien.models.image import encode_image
-from mien.models.redaction import Hidden, redact_faces
-from mien.transforms.background import VERSION
-from mien.transforms.code_faces import FALLBACK, refusal
-from mien.transforms.decide import DecideFaces
-from mien.transforms.decode import MAX_PIXELS, DecodePhotos
-from mien.transforms.detect import DETECTORS, DetectFaces
+from mien.models.images import encode_image
+from mien.models.privacy import Hidden, redact_faces
 from mien.transforms.elements import Decision, HandledFace, PhotoInWork, PhotosAndFailures, SafePhoto, Written
-from mien.transforms.files import create, delete, files_named, write_whole
-from mien.transforms.isolate import LIMITS, IsolatedStages, Limits, stages_of
-from mien.transforms.names import join, normal_uri
 from mien.transforms.page import data_uri, render
 from mien.transforms.policy import Policy, load_policy
-from mien.transforms.stage import NAMESPACE, Input, Stage, StageTransform, as_outputs, join_failures, through
+from mien.transforms.steps import (
+    DETECTORS,
+    FALLBACK,
+    MAX_PIXELS,
+    VERSION,
+    DecideFaces,
+    DecodePhotos,
+    DetectFaces,
+    refusal,
+)
+from mien.transforms.stores import create, delete, files_named, join, normal_uri, write_whole
+from mien.transforms.workers import (
+    LIMITS,
+    NAMESPACE,
+    Input,
+    IsolatedStages,
+    Limits,
+    Stage,
+    StageTransform,
+    as_outputs,
+    join_failures,
+    stages_of,
+    through,
+)
 
 LINES, SHEET = "dry-run.jsonl", "dry-run"
 THUMBNAIL = 480  # pixels of the longer side

@@ -1,7 +1,7 @@
 """The whole way from photos to safe photos: ordinary image files in which the policy says whose face is seen.
 
-Each photo is verified before it goes on, from the bytes that will be written (mien.transforms.verify). What is still
-seen there is filled in; what is seen even then keeps the photo back.
+Each photo is verified before it goes on, from the bytes that will be written (mien.transforms.steps.verify). What is
+still seen there is filled in; what is seen even then keeps the photo back.
 """
 
 import dataclasses
@@ -13,23 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from apache_beam.metrics import Metrics
 
-from mien.models.alignment import SIZE, align_face, square
-from mien.models.appearance import Looks
 from mien.models.codec import FaceCodec
-from mien.models.composite import fitted, needed_size
-from mien.models.detection import FaceDetector
 from mien.models.errors import PrivacyError
-from mien.models.faces import Face
-from mien.models.image import decode_image, encode_image
-from mien.models.metadata import draw_mark, synthesis_xmp
-from mien.models.outline import outline_of, paste_within
-from mien.models.redaction import Hidden, MaskKind, redact_faces
+from mien.models.faces import SIZE, Face, FaceDetector, Looks, align_face, square
+from mien.models.images import decode_image, draw_mark, encode_image, synthesis_xmp
+from mien.models.painting import fitted, needed_size, outline_of, paste_within
+from mien.models.privacy import Hidden, MaskKind, redact_faces
 from mien.models.runtime import one_thread, tune_process
-from mien.transforms.background import VERSION
-from mien.transforms.code_faces import FACE_BYTES, GENERATED, SECONDS, CodeFaces, Effort, hidden_of
-from mien.transforms.decide import DecideFaces
-from mien.transforms.decode import MAX_PIXELS, DecodePhotos
-from mien.transforms.detect import DETECTORS, DetectFaces
 from mien.transforms.elements import (
     CodedFace,
     Decision,
@@ -39,13 +29,30 @@ from mien.transforms.elements import (
     Pixels,
     SafePhoto,
 )
-from mien.transforms.isolate import IsolatedStages, Limits, stages_of
-from mien.transforms.names import SUFFIXES
-from mien.transforms.people import FaceRows, GiveSeeds
 from mien.transforms.policy import SHOWN, Policy, load_policy
 from mien.transforms.restore import ImageFormat, paste_coded
-from mien.transforms.stage import NAMESPACE, Input, Stage
-from mien.transforms.verify import SURE, Leaks, leaks, painted_places
+from mien.transforms.steps import (
+    DETECTORS,
+    FACE_BYTES,
+    GENERATED,
+    MAX_PIXELS,
+    SECONDS,
+    SURE,
+    VERSION,
+    CodeFaces,
+    DecideFaces,
+    DecodePhotos,
+    DetectFaces,
+    Effort,
+    FaceRows,
+    GiveSeeds,
+    Leaks,
+    hidden_of,
+    leaks,
+    painted_places,
+)
+from mien.transforms.stores import SUFFIXES
+from mien.transforms.workers import NAMESPACE, Input, IsolatedStages, Limits, Stage, stages_of
 
 QUALITY = 90
 FOUND_LATER = "found when verified"
@@ -60,7 +67,7 @@ ALIGNED_FROM = 40.0
 @dataclass(frozen=True)
 class NewFace:
     """What takes a face's place: (S, S, 3) uint8, its 478 landmarks, and the outline that it is painted within, both in
-    aligned pixels (mien.models.outline)."""
+    aligned pixels (mien.models.painting.replace)."""
 
     picture: Pixels
     points: npt.NDArray[np.float64]
@@ -257,10 +264,11 @@ class RedactPhotos(IsolatedStages):
     (SafePhoto) and .failures (Failure): each photo comes out of one of them. WritePhotos writes them.
 
     policy: a built-in policy's name, a file's path or URI, or a Policy; PolicyError for one that cannot be used.
-    `preserve` leaves a face as it is, as `keep` does. keep: metadata that is written anew, see mien.models.metadata.
-    key_file: a key's path or URI (mien.transforms.pseudonyms): with it one person gets the same new face in every photo
-    under `deidentify`; rows: FaceRow of the whole collection, by default of these photos, then searched twice.
-    limits: of a photo, by default of time as the effort asks. The others as in Redactor and CompressPhotos.
+    `preserve` leaves a face as it is, as `keep` does. keep: metadata that is written anew, see
+    mien.models.images.metadata. key_file: a key's path or URI (mien.transforms.policy.pseudonyms): with it one person
+    gets the same new face in every photo under `deidentify`; rows: FaceRow of the whole collection, by default of
+    these photos, then searched twice. limits: of a photo, by default of time as the effort asks. The others as in
+    Redactor and CompressPhotos.
     """
 
     def __init__(

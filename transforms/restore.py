@@ -5,19 +5,16 @@ from typing import Literal
 
 from apache_beam.metrics import Metrics
 
-from mien.models.alignment import align_face
 from mien.models.codec import FaceCodec
-from mien.models.composite import fitted, needed_size, paste_face
 from mien.models.errors import ContainerError
-from mien.models.image import decode_image, encode_image
-from mien.models.metadata import synthesis_xmp
+from mien.models.faces import align_face
+from mien.models.images import decode_image, encode_image, synthesis_xmp
+from mien.models.painting import fitted, needed_size, paste_face
 from mien.models.runtime import tune_process
-from mien.transforms.background import VERSION
-from mien.transforms.decode import MAX_PIXELS
 from mien.transforms.elements import CodedFace, CodedPhoto, Photo, Pixels
-from mien.transforms.isolate import LIMITS, IsolatedStages, Limits
-from mien.transforms.names import SUFFIXES, name_under
-from mien.transforms.stage import NAMESPACE, Stage
+from mien.transforms.steps import MAX_PIXELS, VERSION
+from mien.transforms.stores import SUFFIXES, name_under
+from mien.transforms.workers import LIMITS, NAMESPACE, IsolatedStages, Limits, Stage
 
 ImageFormat = Literal["png", "jpeg", "webp", "avif"]
 QUALITY = 90
@@ -92,7 +89,7 @@ class RestorePhotos(IsolatedStages):
 
     Takes a PCollection of CodedPhoto or what ReadCoded gives. The result has .photos (Photo) and .failures (Failure).
     image_format: of the files; quality: of the lossy ones; threads: of one worker process. synthesis_mark: a picture
-    with decoded faces says in XMP that a trained model made them (mien.models.metadata). limits: of a photo.
+    with decoded faces says in XMP that a trained model made them (mien.models.images.metadata). limits: of a photo.
     """
 
     def __init__(

@@ -22,12 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mien.models.consistency import rms, rms_limit, shrink
-from mien.models.deidentify import Deidentifier
 from mien.models.evaluation.measure import MIEN
 from mien.models.evaluation.metrics import Features, Meter, Quality, View, kid
-from mien.models.image import decode_image, encode_image
-from mien.models.magnify import FaceMagnifier
+from mien.models.images import decode_image, encode_image
+from mien.models.magnify import FaceMagnifier, rms, rms_limit, shrink
+from mien.models.privacy import Deidentifier
 
 Pixels = NDArray[np.uint8]
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mien.models.evaluation.descriptors import DlibDescriptor
 from mien.models.evaluation.lpips import Lpips
-from mien.models.recogniser import Recogniser, arcface_crop
+from mien.models.faces import Recogniser, arcface_crop
 
 Pixels = npt.NDArray[np.uint8]
 Features = npt.NDArray[np.float32]

@@ -11,7 +11,7 @@ In order, each a `python -m mien.models.training.NAME --help`:
 7. export: the package's weights, static tables included
 8. layers: directions and tables of the layers beyond the base
 9. style: the encoder for the style layer
-10. person: what new people are drawn with by models/deidentify.py
+10. person: what new people are drawn with by models/privacy/deidentify.py
 11. privacy: re-identification of faces after that
 12. magnify: the network that guesses latents from small faces
 

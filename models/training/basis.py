@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mien.models.recogniser import arcface_crop
-from mien.models.refinement import face_weight
+from mien.models.codec import face_weight
+from mien.models.faces import arcface_crop
 from mien.models.training.generator_import import Teacher
 from mien.models.training.losses import FaceLoss
 

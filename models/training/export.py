@@ -16,9 +16,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from mien.models.bitstream import PRECISION
-from mien.models.decoder import COLOURS
-from mien.models.encoder import Encoder
+from mien.models.codec import COLOURS, PRECISION, Encoder
 from mien.models.training.data import Samples, read_faces, to_tensor
 
 LATENTS = 192

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mien.models.generator import CHANNELS, LEVELS, Generator
+from mien.models.codec import CHANNELS, LEVELS, Generator
 
 DTYPES = {"f32": np.float32, "f16": np.float16, "i64": np.int64, "i32": np.int32}
 

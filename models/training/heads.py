@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mien.models.generator import LEVELS, Generator, haar_up
+from mien.models.codec import LEVELS, Generator, haar_up
 from mien.models.training import data
 from mien.models.training.generator_import import Teacher
 

@@ -26,16 +26,23 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mien.models import refinement
-from mien.models.bitstream import LAYERS, PRECISION, SPREAD
-from mien.models.codec import FaceCodec
-from mien.models.decoder import BASE, GRIDS, STYLE, read_tables
-from mien.models.evaluation.lpips import Lpips
-from mien.models.recogniser import arcface_crop
-from mien.models.refinement import face_weight
+from mien.models.codec import (
+    BASE,
+    GRIDS,
+    LAYERS,
+    PRECISION,
+    SPREAD,
+    STYLE,
+    FaceCodec,
+    face_weight,
+    read_tables,
+    refinement,
+)
+from mien.models.evaluation import Lpips
+from mien.models.faces import arcface_crop
 from mien.models.training.data import read_faces, to_tensor
 from mien.models.training.export import COLOUR_DEVIATION, COLOUR_SHAPE, table
-from mien.models.weight_files import pack_weights
+from mien.models.weights import pack_weights
 
 SETS = ("wild_train", "train", "train256")
 # Styles that gain from a direction of their own: 16 to 21 add nothing (TRAINING.md), and 22, the head's, would change

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mien.models.evaluation.lpips import Lpips
-from mien.models.recogniser import Recogniser, arcface_crop
-from mien.models.refinement import face_weight
+from mien.models.codec import face_weight
+from mien.models.evaluation import Lpips
+from mien.models.faces import Recogniser, arcface_crop
 
 SIZE = 256
 

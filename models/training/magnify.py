@@ -1,4 +1,4 @@
-"""Trains the network that guesses latents from small faces, models/guess.py.
+"""Trains the network that guesses latents from small faces, models/magnify/predictor.py.
 
     python -m mien.models.training.magnify samples RUN --teacher teacher.safetensors --count 3000
     python -m mien.models.training.magnify pairs RUN --faces ../shared/faces
@@ -9,8 +9,8 @@
 `samples` draws made-up faces whose latents are known, 64 px each; `pairs` shrinks them and real faces, whose latents
 are those that the codec's encoder finds at full size (the teacher), and lets the encoder look at the small ones;
 `train` is a regression in the coordinates of the base layer, in which a step is equally visible everywhere; `view` fits
-the linear reading of the generator's features that models/fitting.py needs. `samples` and `pairs` go on where they
-stopped.
+the linear reading of the generator's features that models/magnify/fitting.py needs. `samples` and `pairs` go on where
+they stopped.
 """
 
 import argparse
@@ -28,13 +28,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from mien.models.codec import FaceCodec
-from mien.models.fitting import VIEW
-from mien.models.generator import STYLES
-from mien.models.guess import LARGEST, SIZES, Guess, cells, enlarged
+from mien.models.codec import STYLES, FaceCodec
+from mien.models.magnify import LARGEST, SIZES, VIEW, Guess, cells, enlarged
 from mien.models.runtime import tune_process
 from mien.models.training.data import read_faces, to_tensor, vary
-from mien.models.weight_files import pack_weights
+from mien.models.weights import pack_weights
 
 SETS = ("train", "train256", "wild_train")
 KERNELS = (Image.Resampling.BOX, Image.Resampling.BOX, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)

@@ -1,13 +1,13 @@
-"""Fits what models/deidentify.py draws new people with: the prior of the base layer's latents, and the directions in
-them that change pose, expression, light and skin tone, and apparent age and sex.
+"""Fits what models/privacy/deidentify.py draws new people with: the prior of the base layer's latents, and the
+directions in them that change pose, expression, light and skin tone, and apparent age and sex.
 
     python -m mien.models.training.person teacher.safetensors SAMPLES models/weights/person.safetensors --count 1500
 
 SAMPLES is a folder for latents and pictures; a second run goes on where the first stopped. Needs MediaPipe.
 
-Looks (models/appearance.py) and the recogniser's embedding are regressed on the latents (ridge). The directions move
-the looks, and the embedding as little as can be: with J the slope of the embedding and M = (1 + k J^T J)^-1 they are
-M A^T (A M A^T)^-1, the generalised inverse of the looks' slope A in a metric in which changing the person costs.
+Looks (models/faces/appearance.py) and the recogniser's embedding are regressed on the latents (ridge). The directions
+move the looks, and the embedding as little as can be: with J the slope of the embedding and M = (1 + k J^T J)^-1 they
+are M A^T (A M A^T)^-1, the generalised inverse of the looks' slope A in a metric in which changing the person costs.
 Age and sex are read from the embedding by ridge regression on LABELS, judged by eye on the first 240 samples.
 """
 
@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
-from mien.models.appearance import NAMES, Looks
 from mien.models.codec import FaceCodec
-from mien.models.recogniser import arcface_crop
+from mien.models.faces import NAMES, Looks, arcface_crop
 from mien.models.training.data import to_tensor
 from mien.models.training.generator_import import Teacher
 from mien.models.training.samples import sample_w

@@ -17,15 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mien.models.appearance import Looks
-from mien.models.bitstream import SPREAD, decode_section, read_header, write_base
-from mien.models.codec import FaceCodec
-from mien.models.decoder import BASE, COLOURS, Symbols
-from mien.models.deidentify import Deidentifier
+from mien.models.audit import wilson
+from mien.models.codec import BASE, COLOURS, SPREAD, FaceCodec, Symbols, decode_section, read_header, write_base
 from mien.models.errors import PrivacyError
-from mien.models.evaluation.descriptors import DlibDescriptor
-from mien.models.gallery import embed
-from mien.models.reidentification import wilson
+from mien.models.evaluation import DlibDescriptor
+from mien.models.faces import Looks
+from mien.models.privacy import Deidentifier, embed
 from mien.models.training.data import read_faces
 
 Floats = NDArray[np.floating]

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mien.models.recogniser import Conv, Recogniser
+from mien.models.faces import Conv, Recogniser
 
 
 def read(path: str) -> Recogniser:

@@ -25,16 +25,12 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mien.models.bitstream import SPREAD
-from mien.models.codec import PACKAGED, FaceCodec
-from mien.models.decoder import STYLE, FaceDecoder
-from mien.models.encoder import Encoder
-from mien.models.generator import STYLES
-from mien.models.recogniser import arcface_crop
+from mien.models.codec import SPREAD, STYLE, STYLES, Encoder, FaceCodec, FaceDecoder
+from mien.models.faces import arcface_crop
 from mien.models.training.data import SIZE, read_faces, to_tensor, to_uint8, vary, worsen
 from mien.models.training.layers import AN_OCTAVE, FINEST, NARROWEST
 from mien.models.training.losses import FaceLoss
-from mien.models.weight_files import pack_weights, read_weights
+from mien.models.weights import PACKAGED, pack_weights, read_weights
 
 SETS, SHARES = ("train", "train256", "wild_train"), (0.45, 0.2, 0.35)  # the few candid pictures are closest to users'
 EMA = 0.99

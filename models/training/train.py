@@ -25,9 +25,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mien.models.encoder import Encoder
-from mien.models.generator import Generator
-from mien.models.recogniser import arcface_crop
+from mien.models.codec import Encoder, Generator
+from mien.models.faces import arcface_crop
 from mien.models.training.data import Samples, read_faces, to_tensor, to_uint8, vary, worsen
 from mien.models.training.losses import FaceLoss
 from mien.models.training.trunk_import import read_trunk

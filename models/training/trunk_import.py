@@ -8,7 +8,7 @@ import pathlib
 import torch
 from torch import Tensor, nn
 
-from mien.models.encoder import trunk
+from mien.models.codec import trunk
 
 EPSILON = 1e-5  # of torchvision's batch norms
 

@@ -11,9 +11,9 @@ import tempfile
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mien.models.codec import FaceCodec
-from mien.models.container import extract
-from mien.models.image import decode_image, encode_image
+from mien.models.codec.face_codec import FaceCodec
+from mien.models.images.container import extract
+from mien.models.images.files import decode_image, encode_image
 from mien.pipelines.cli import main as mien
 
 DATA = pathlib.Path(__file__).parent

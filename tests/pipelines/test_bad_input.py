@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from mien.pipelines.cli import main
-from mien.transforms.parquet import SCHEMA
+from mien.transforms.formats.parquet import SCHEMA
 from tests.pipelines.conftest import failures, mien, record
 
 QUICK = ("--policy", "redact", "--detector", "mediapipe", "--format", "blobs")

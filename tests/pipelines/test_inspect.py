@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mien.pipelines.cli import main
-from mien.pipelines.inspect_file import inspect
+from mien.pipelines.jobs.inspect_file import inspect
 
 Compressed = Callable[[str], Path]
 
@@ -35,7 +35,7 @@ def test_a_table(compressed: Compressed, photos: Path, capsys: pytest.CaptureFix
 
 
 def test_a_coded_face(compressed: Compressed, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from mien.models.container import extract
+    from mien.models.images.container import extract
 
     photo = extract((compressed("blobs") / "a" / "x.jpg.avif").read_bytes())
     payload = next(face.payload for face in photo.faces if face.payload)

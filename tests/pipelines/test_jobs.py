@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from mien.models.container import extract, strip
-from mien.transforms.parquet import SCHEMA
+from mien.models.images.container import extract, strip
+from mien.transforms.formats.parquet import SCHEMA
 from tests.pipelines.conftest import mien, record
 
 Compressed = Callable[[str], Path]

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from mien.models.container import extract
-from mien.pipelines.lock import NAME as LOCK
+from mien.models.images.container import extract
+from mien.pipelines.runs.lock import NAME as LOCK
 from tests.pipelines.conftest import mien, record
 
 QUICK = ("--policy", "redact", "--detector", "mediapipe")

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mien.pipelines.cli import main
-from mien.pipelines.inspect_file import inspect
+from mien.pipelines.jobs.inspect_file import inspect
 from tests.pipelines.conftest import failures, mien, record
 
 QUICK = ("--detector", "mediapipe", "--format", "webdataset")

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from mien.models.errors import WeightsError
-from mien.models.weights_folder import CODEC_FILES, PACKAGED, WeightsFolder, use_weights
+from mien.models.weights.folder import CODEC_FILES, PACKAGED, WeightsFolder, use_weights
 from mien.transforms.compress import CompressPhotos
 from mien.transforms.elements import Photo
-from mien.transforms.isolate import Child, Limits, packed
+from mien.transforms.workers.isolate import Child, Limits, packed
 from tests.pipelines.conftest import mien, record
 
 

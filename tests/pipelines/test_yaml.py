@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mien.models.container import extract
+from mien.models.images.container import extract
 
 EXAMPLES = Path(__file__).parent.parent.parent / "pipelines"
 LOCAL = "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner"

@@ -8,12 +8,12 @@ from PIL import Image
 
 from mien.models import FaceMagnifier
 from mien.models.errors import ImageTooLargeError, NoFaceError
-from mien.models.image import decode_image, encode_image
-from mien.models.metadata import has_mark
+from mien.models.images.files import decode_image, encode_image
+from mien.models.images.metadata import has_mark
 from mien.transforms import MagnifyFaces
 from mien.transforms.elements import Failure, MagnifiedPhoto, Photo, PhotoInWork
 from mien.transforms.magnify import Magnifying, magnify_faces
-from mien.transforms.write_magnified import files_of
+from mien.transforms.sinks.write_magnified import files_of
 
 SAMPLES = pathlib.Path(__file__).parent.parent / "data/samples"
 

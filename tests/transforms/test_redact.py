@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 
 from mien.models.errors import PrivacyError
-from mien.models.image import decode_image
-from mien.models.landmarks import FaceLandmarker
-from mien.models.metadata import has_mark
-from mien.models.redaction import redact_faces
+from mien.models.faces.landmarks import FaceLandmarker
+from mien.models.images.files import decode_image
+from mien.models.images.metadata import has_mark
+from mien.models.privacy.redaction import redact_faces
 from mien.transforms import redact as module
-from mien.transforms.code_faces import align_faces, code_photos
-from mien.transforms.decide import decide_photo
-from mien.transforms.detect import find_faces
 from mien.transforms.elements import PhotoInWork, Pixels
-from mien.transforms.policy import load_policy
+from mien.transforms.policy.rules import load_policy
 from mien.transforms.preview import lines_of, preview, sheet
 from mien.transforms.redact import FOUND_LATER, Redactor, safe_pixels, uncoded_policy
+from mien.transforms.steps.code_faces import align_faces, code_photos
+from mien.transforms.steps.decide import decide_photo
+from mien.transforms.steps.detect import find_faces
 
 DATA = Path(__file__).parent.parent / "data" / "photos"
 

@@ -4,13 +4,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien.models.codec import FaceCodec
+from mien.models.codec.face_codec import FaceCodec
 from mien.models.errors import ContainerError, ImageError, PayloadError
-from mien.models.image import encode_image
+from mien.models.images.files import encode_image
 from mien.transforms.elements import CodedFace, CodedPhoto, ListedFile
-from mien.transforms.read_coded import photo_of_blob
 from mien.transforms.restore import restore_photo
-from mien.transforms.write_blobs import blob_name, blob_of
+from mien.transforms.sinks.write_files import blob_name, blob_of
+from mien.transforms.sources.read_coded import photo_of_blob
 
 GREY = np.full((200, 300, 3), 120, np.uint8)
 

@@ -1,0 +1,7 @@
+from .codec.face_codec import FaceCodec
+from .magnify.magnifier import FaceMagnifier
+
+__all__ = [
+    "FaceCodec",
+    "FaceMagnifier",
+]

@@ -1,0 +1,40 @@
+from .descriptors import NETWORK, DlibDescriptor, packaged_models
+from .lpips import Lpips, packaged_heads
+from .magnified import BICUBIC, INPUTS, SIZE, MagnifiedRow, MagnifyBench, drift, lines, shrunk
+from .measure import MIEN, Bench, Missing, Row, peak_memory
+from .metrics import Features, Meter, kid
+from .peers import Peer, enlarge
+from .summary import LOWER_IS_BETTER, QUALITIES, Line, Need, line_of, needs, reached
+
+__all__ = [
+    "BICUBIC",
+    "INPUTS",
+    "LOWER_IS_BETTER",
+    "MIEN",
+    "NETWORK",
+    "QUALITIES",
+    "SIZE",
+    "Bench",
+    "DlibDescriptor",
+    "Features",
+    "Line",
+    "Lpips",
+    "MagnifiedRow",
+    "MagnifyBench",
+    "Meter",
+    "Missing",
+    "Need",
+    "Peer",
+    "Row",
+    "drift",
+    "enlarge",
+    "kid",
+    "line_of",
+    "lines",
+    "needs",
+    "packaged_heads",
+    "packaged_models",
+    "peak_memory",
+    "reached",
+    "shrunk",
+]

@@ -1,0 +1,27 @@
+from .blend import fitted, needed_size, paste_face
+from .inpaint import FACE, HEAD, Mask, Pixels, Window, box_mask, face_mask, fill_faces, membrane, shrink_known
+from .replace import OVAL, covered, outline_mask, outline_of, paste_within
+from .stamp import enlarged_transform, inlay_face
+
+__all__ = [
+    "FACE",
+    "HEAD",
+    "OVAL",
+    "Mask",
+    "Pixels",
+    "Window",
+    "box_mask",
+    "covered",
+    "enlarged_transform",
+    "face_mask",
+    "fill_faces",
+    "fitted",
+    "inlay_face",
+    "membrane",
+    "needed_size",
+    "outline_mask",
+    "outline_of",
+    "paste_face",
+    "paste_within",
+    "shrink_known",
+]

@@ -1,0 +1,5 @@
+"""The weights: the files themselves, their model cards, and how they are read."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,28 @@
+from .folder import (
+    CODEC_FILES,
+    MAGNIFIER_FILE,
+    PACKAGED,
+    PERSON_FILE,
+    WeightsFolder,
+    basis_of,
+    use_weights,
+    weights_in_use,
+)
+from .packing import pack_weights, read_weights
+from .vendored import FOLDER, third_party_file, weights_digests
+
+__all__ = [
+    "CODEC_FILES",
+    "FOLDER",
+    "MAGNIFIER_FILE",
+    "PACKAGED",
+    "PERSON_FILE",
+    "WeightsFolder",
+    "basis_of",
+    "pack_weights",
+    "read_weights",
+    "third_party_file",
+    "use_weights",
+    "weights_digests",
+    "weights_in_use",
+]

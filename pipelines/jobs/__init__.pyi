@@ -1,0 +1,5 @@
+from .face import FaceFinder
+
+__all__ = [
+    "FaceFinder",
+]

@@ -1,0 +1,62 @@
+"""mien compress: photos in, coded photos out."""
+
+import argparse
+
+import apache_beam as beam
+
+from mien.models.codec import FaceCodec
+from mien.models.weights import PERSON_FILE
+from mien.pipelines.runs import Job, Plan
+from mien.transforms.compress import CompressPhotos
+from mien.transforms.elements import CodedPhoto, PhotosAndFailures
+from mien.transforms.policy import load_policy
+from mien.transforms.sinks import WriteBlobs, WriteParquet, WriteWebDataset
+from mien.transforms.sources import PHOTO_SUFFIXES, ReadFiles
+from mien.transforms.steps import SECONDS, VERSION
+from mien.transforms.workers import StageTransform
+
+
+def run(args: argparse.Namespace, beam_words: list[str]) -> int:
+    """Runs the job; the exit status. Raises MienError for a job that cannot start."""
+    policy = load_policy(args.policy)
+    job = Job(args, beam_words, [PERSON_FILE] if "deidentify" in policy.actions else [])
+    settings = {
+        "format": args.format,
+        "policy": policy.id,
+        "policy_hash": policy.hash,
+        "model": FaceCodec.load().model,
+        "face_bytes": args.face_bytes,
+        "effort": args.effort,
+        "background": args.background,
+        "quality": args.quality,
+        "detectors": list(args.detector),
+        "max_bytes": args.max_bytes,
+        "max_pixels": args.max_pixels,
+        "version": VERSION,
+    }
+    compress = CompressPhotos(
+        policy,
+        args.face_bytes,
+        args.effort,
+        args.background,
+        args.quality,
+        args.detector,
+        args.max_pixels,
+        job.threads,
+        job.limits(SECONDS[args.effort]),
+    )
+
+    def work(listed: PhotosAndFailures, _: beam.PCollection) -> PhotosAndFailures:
+        coded = listed | ReadFiles(args.max_bytes) | compress
+        told = PhotosAndFailures(photos=job.tell_done(coded.photos, CodedPhoto), failures=coded.failures)
+        write: StageTransform
+        if args.format == "blobs":
+            write = WriteBlobs(job.output, job.overwrite)
+        elif args.format == "webdataset":
+            write = WriteWebDataset(job.output, job.run_id, commits=False)
+        else:
+            write = WriteParquet(job.output, job.run_id, commits=False)
+        written: PhotosAndFailures = told | write
+        return written
+
+    return job.run(Plan("compress", PHOTO_SUFFIXES, settings, work, reads=tuple(policy.galleries)))

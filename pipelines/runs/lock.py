@@ -1,0 +1,116 @@
+"""One job at a time on an output: a lock file in it says which.
+
+In a local folder the kernel holds the lock (flock) and lets go of it when the process ends, however it ends. An object
+store has no such thing: there the file tells its age, its writer renews it every minute, and after ten minutes without
+that it no longer counts. Two jobs that start within the same second can both find the store free; each writes, waits
+and reads again, and goes on only if the file is still its own.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+from typing import Any
+
+from mien.pipelines import JobError
+from mien.transforms.formats import HIDDEN
+from mien.transforms.stores import delete, exists, is_local, join, read_bytes, write_whole
+
+NAME = f"{HIDDEN}lock"
+_BEAT, _STALE = 60.0, 600.0  # seconds
+_SETTLE = 1.0
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)  # of a file system that cannot do it
+
+
+class Lock:
+    """Held from `with` on. JobError where another job holds it; OSError or a store's error where none can be written.
+
+    killed: whether the file was there already, left by a job that did not end by itself.
+    """
+
+    def __init__(self, output: str, run_id: str) -> None:
+        self._output, self._path = output, join(output, NAME)
+        self._run_id = run_id
+        self._file = -1
+        self._ended = threading.Event()
+        self._renewal = threading.Thread(target=self._beat, daemon=True)
+        self.killed = False
+
+    def __enter__(self) -> "Lock":
+        if not is_local(self._output) or not self._take_file():
+            self._take_object()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        if self._file >= 0:
+            delete(self._path)
+            os.close(self._file)
+            return
+        self._renewal.join(10.0)
+        with contextlib.suppress(Exception):  # a store that is away: there the lock stays until it is too old
+            if _holder(self._path).get("run") == self._run_id:
+                delete(self._path)
+
+    def _take_file(self) -> bool:
+        """Takes the kernel's lock; False on a file system that has none."""
+        os.makedirs(self._output, exist_ok=True)
+        while True:
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.exists(self._path) and os.path.samestat(os.fstat(file), os.stat(self._path)):
+                    break
+                os.close(file)  # its holder has just ended and deleted it
+            except OSError as error:
+                os.close(file)
+                if isinstance(error, FileNotFoundError):  # deleted between the two looks at it
+                    continue
+                if error.errno in _NO_LOCKS:
+                    return False
+                if not isinstance(error, BlockingIOError):
+                    raise
+                raise self._refusal(_holder(self._path)) from None
+        self.killed = os.fstat(file).st_size > 0
+        os.ftruncate(file, 0)
+        os.write(file, self._text())
+        self._file = file
+        return True
+
+    def _take_object(self) -> None:
+        before = _holder(self._path)
+        if before and time.time() - float(before.get("beat", 0)) < _STALE:
+            raise self._refusal(before, f"; if it is no more, delete {self._path} or wait {_STALE / 60:.0f} minutes")
+        self.killed = bool(before)
+        write_whole(self._path, self._text())
+        time.sleep(_SETTLE)
+        now = _holder(self._path)
+        if now.get("run") != self._run_id:
+            raise self._refusal(now)
+        self._renewal.start()
+
+    def _beat(self) -> None:
+        while not self._ended.wait(_BEAT):
+            with contextlib.suppress(Exception):  # a store that is away for a while; the job finds out by itself
+                write_whole(self._path, self._text())
+
+    def _text(self) -> bytes:
+        holder = {"run": self._run_id, "host": socket.gethostname(), "pid": os.getpid(), "beat": round(time.time())}
+        return f"{json.dumps(holder)}\n".encode()
+
+    def _refusal(self, holder: dict[str, Any], hint: str = "") -> JobError:
+        who = ", ".join(f"{key} {holder[key]}" for key in ("run", "host", "pid") if key in holder)
+        return JobError(f"{self._output}: another job works on it ({who or 'it has just begun'}){hint}")
+
+
+def _holder(path: str) -> dict[str, Any]:
+    """Who holds the lock, as far as its file says; empty where there is none."""
+    try:
+        found = json.loads(read_bytes(path)) if exists(path) else {}
+    except (ValueError, FileNotFoundError):  # just being written, or just deleted
+        return {}
+    return found if isinstance(found, dict) else {}

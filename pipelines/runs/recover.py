@@ -1,0 +1,109 @@
+"""After a run that was killed: what it had finished counts, and what it had not is put away.
+
+While a run goes on, each photo that is written as a file of its own gets its index row at once, in the run's hidden
+folder, a file of rows every minute or so. The next run makes an index of them, so that it need not do those photos
+again.
+"""
+
+import contextlib
+import os
+import time
+import uuid
+from collections.abc import Iterator
+
+import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
+
+from mien.pipelines.runs.resume import INDEX, Wanted, index_row
+from mien.transforms.elements import Written
+from mien.transforms.formats import HIDDEN, commit, hidden_folder, is_part, roll_back
+from mien.transforms.stores import (
+    create,
+    delete,
+    files_named,
+    is_local,
+    join,
+    patience,
+    read_bytes,
+    replacing,
+    write_whole,
+)
+
+_PART_FILE = f"{HIDDEN}part-"
+_ROWS, _SECONDS = 1024, 60.0  # after either a file of rows is written; sooner while the run is young
+
+
+class WriteJournal(beam.DoFn):
+    """Hands on what is written, and notes at once what a run that is killed later need not do again.
+
+    Photos in tables are not noted: no part of a table counts before all of its run do.
+    """
+
+    def __init__(self, output: str, run_id: str, wanted: Wanted) -> None:
+        self._folder = join(output, hidden_folder(run_id))
+        self._wanted = wanted
+        self._seconds = 0.5
+
+    def start_bundle(self) -> None:
+        self._lines: list[str] = []
+        self._since = time.monotonic()
+
+    def process(self, written: Written) -> Iterator[Written]:
+        if written.origin is not None and written.origin.photos == 1 and not is_part(written.output):
+            self._lines.append(index_row([written], written.origin, self._wanted))
+        if len(self._lines) >= _ROWS or time.monotonic() - self._since >= self._seconds:
+            self._write()
+            self._seconds = min(2 * self._seconds, _SECONDS)
+        yield written
+
+    def finish_bundle(self) -> None:
+        self._write()
+
+    def _write(self) -> None:
+        if self._lines:
+            with contextlib.suppress(Exception):  # a store that fails here fails where it matters, and is told there
+                data = "".join(f"{line}\n" for line in self._lines).encode()
+                write_whole(join(self._folder, f"{INDEX}{uuid.uuid4().hex}.jsonl"), data)
+        self._lines, self._since = [], time.monotonic()
+
+
+def recover(output: str, killed: bool) -> None:
+    """Sets right what runs that were killed have left in the output, which no other run works on.
+
+    killed: the last run is known to have been; then half-written files below a local output are deleted too.
+    """
+    for run_id in _hidden_runs(output):
+        index = join(output, f"{INDEX}{run_id}.jsonl")
+        if FileSystems.exists(index):  # the run's last step but one: all it names is in place
+            commit(output, run_id)
+        else:
+            roll_back(output, run_id)
+            _gather(files_named(join(output, hidden_folder(run_id)), INDEX, ".jsonl"), index)
+        delete(join(join(output, hidden_folder(run_id)), ""))
+    if killed and is_local(output):
+        for parent, _, names in os.walk(output):
+            for name in names:
+                if name.startswith(_PART_FILE):
+                    delete(join(parent, name))
+
+
+def _gather(journals: list[str], index: str) -> None:
+    """One index file of a run's journals; none where there are none."""
+    journals = [path for path in journals if read_bytes(path)]
+    if not journals:  # on S3 Beam cannot write an empty file
+        return
+    part = join(index.rpartition("/")[0], f"{_PART_FILE}{uuid.uuid4().hex}")
+    with replacing(index, part), create(part) as stream:
+        for journal in journals:
+            stream.write(read_bytes(journal))
+
+
+def _hidden_runs(output: str) -> list[str]:
+    """The runs that have a hidden folder below the output."""
+    if is_local(output):
+        names = {entry.name for entry in os.scandir(output) if entry.is_dir()} if os.path.isdir(output) else set()
+        return sorted(name.removeprefix(HIDDEN) for name in names if name.startswith(HIDDEN))
+    start = join(output, HIDDEN)
+    with patience(output):
+        found = [file.path[len(start) :] for file in FileSystems.get_filesystem(output)._list(start)]
+    return sorted({path.partition("/")[0] for path in found if "/" in path})

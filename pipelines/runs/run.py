@@ -1,0 +1,329 @@
+"""What every job does around its pipeline: checks, the engine, the failures file, run.json, the exit status."""
+
+import argparse
+import contextlib
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import re
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import Metrics, MetricsFilter
+from apache_beam.options.pipeline_options import DirectOptions
+from apache_beam.runners.runner import PipelineResult
+
+from mien.models.weights import CODEC_FILES, PERSON_FILE, WeightsFolder, use_weights
+from mien.pipelines import JobError, JobStoppedError
+from mien.pipelines.runs.engine import choose
+from mien.pipelines.runs.lock import Lock
+from mien.pipelines.runs.progress import DONE, FAILED, LISTED, Progress, Tell
+from mien.pipelines.runs.record import RecordFromWithin, complete, failures_file, write_record
+from mien.pipelines.runs.recover import WriteJournal, recover
+from mien.pipelines.runs.resume import INDEX, OnlyLeft, Wanted, WithdrawWithheld, WriteIndex, WriteLines, fingerprint
+from mien.transforms.elements import (
+    CodedPhoto,
+    Failure,
+    ListedFile,
+    MagnifiedPhoto,
+    Photo,
+    PhotosAndFailures,
+    SafePhoto,
+    Written,
+)
+from mien.transforms.formats import HIDDEN, commit, hidden_folder, is_shard
+from mien.transforms.sources import PHOTO_SUFFIXES, ListFiles, folder_of, is_many, list_files
+from mien.transforms.stores import common_root, delete, files_named, is_local, join, normal_uri
+from mien.transforms.workers import LIMITS, NAMESPACE, Limits
+
+OK, BAD_COMMAND, SOME_FAILED = 0, 2, 3
+_PACKAGES = ("mien", "apache-beam", "torch", "mediapipe", "numpy", "pillow", "opencv-contrib-python")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one job does.
+
+    suffixes: of the files that it takes from folders. settings: all that decides what a photo's output is. work: the
+    pipeline from the ListedFile that are left, and all of them, to the Written, failures included. decided: the names
+    of settings that only decide on faces; same: whether faces of an index row are decided on as before (see
+    resume.Wanted). withdraw: whether an output of a photo that is now withheld is deleted. dry: nothing is made that a
+    later run could take for done. reads: what workers read beside the photos, as paths and URIs.
+    """
+
+    command: str
+    suffixes: frozenset[str]
+    settings: dict[str, Any]
+    work: Callable[[PhotosAndFailures, beam.PCollection], PhotosAndFailures]
+    decided: tuple[str, ...] = ()
+    same: Callable[[list[dict[str, Any]]], bool] | None = None
+    withdraw: bool = False
+    dry: bool = False
+    reads: tuple[str, ...] = ()
+
+    @property
+    def tables(self) -> bool:
+        """Whether what it reads holds coded photos, many in a file."""
+        return self.suffixes is not PHOTO_SUFFIXES
+
+    @property
+    def kind(self) -> str:
+        """The name of its record, without the suffix."""
+        return "dry-run" if self.dry else "run"
+
+    @property
+    def wanted(self) -> Wanted:
+        """How an output must have been made to be done."""
+        base = {name: value for name, value in self.settings.items() if name not in self.decided}
+        return Wanted(fingerprint(self.settings), fingerprint(base) if self.decided else "", self.same)
+
+
+class Job:
+    """One run: where it goes, on how many processes, and what is common to its parts.
+
+    more_weights: files that it needs beside the codec's, where others than the package's are asked for.
+    """
+
+    def __init__(self, args: argparse.Namespace, beam_words: list[str], more_weights: Sequence[str] = ()) -> None:
+        if not args.output:
+            raise JobError("--output is empty")
+        if not all(args.inputs):  # a shell variable that is not set; as a path it would be the current folder
+            raise JobError("an INPUT is empty")
+        if args.weights == "":
+            raise JobError("--weights is empty")
+        self.inputs = [normal_uri(uri) for uri in args.inputs]
+        self.output = normal_uri(args.output)
+        self.overwrite: bool = args.overwrite
+        self.only_failed: bool = args.only_failed
+        self.quiet: bool = args.quiet
+        # of two runs the later one sorts last, however soon it follows
+        self.run_id = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S.%f}-{uuid.uuid4().hex[:4]}"
+        # how many photos a shard holds is not known
+        files = all(is_local(uri) and os.path.isfile(uri) and not is_shard(uri) for uri in self.inputs)
+        self.engine = choose(beam_words, args.workers, len(self.inputs) if files else None)
+        self.threads = self.engine.threads
+        self.weights = WeightsFolder()
+        if args.weights:  # workers take these very files or none
+            self.weights = WeightsFolder(normal_uri(args.weights)).pinned(*CODEC_FILES, *more_weights)
+        use_weights(self.weights)
+        self._seconds: int | None = args.photo_seconds
+        self._megabytes: int = args.photo_memory
+        self._address: tuple[str, int] | None = None
+
+    def limits(self, seconds: float = LIMITS.seconds) -> Limits:
+        """What a photo may take; seconds: if nothing is said about it."""
+        mode = self.engine.options.view_as(DirectOptions).direct_running_mode
+        threads = (self.engine.workers or 1) if mode == "multi_threading" else 1
+        return Limits(self._seconds or seconds, self._megabytes, threads)
+
+    @property
+    def exclude(self) -> str:
+        """The output, where it lies inside an input: its files are no photos to work on."""
+        return self.output if any(self.output.startswith(f"{uri}/") for uri in self.inputs) else ""
+
+    def tell_done(
+        self,
+        photos: beam.PCollection,
+        element: type[CodedPhoto] | type[Photo] | type[SafePhoto] | type[MagnifiedPhoto],
+    ) -> beam.PCollection:
+        """Counts the photos in the progress display as they come through this place."""
+        return photos | "TellDone" >> beam.ParDo(Tell(self._address, DONE)).with_output_types(element)
+
+    def run(self, plan: Plan) -> int:
+        """Runs the plan; the exit status. Raises JobError for what keeps it from starting or stops it."""
+        FileSystems.set_options(self.engine.options)
+        if self.weights.uri:
+            plan = dataclasses.replace(plan, settings=plan.settings | {"weights": dict(self.weights.digests)})
+        self._check(plan)
+        with contextlib.ExitStack() as stack:
+            try:
+                files_named(self.output, INDEX, "")  # says at once that there is no bucket; an upload tries for minutes
+                lock = stack.enter_context(Lock(self.output, self.run_id))
+                if not self.engine.template:  # an earlier template's job may still be at work, and holds no lock
+                    recover(self.output, lock.killed)
+                earlier = any(files_named(self.output, *kind) for kind in ((INDEX, ".jsonl"), ("run-", ".json")))
+                if self.only_failed and not earlier:
+                    raise JobError(f"{self.output}: --only-failed, and no earlier run is there")
+            except JobError:
+                raise
+            except Exception as error:
+                raise JobError(f"{self.output}: cannot be written: {_reason(error)}") from error
+            return self._run(plan)
+
+    def _run(self, plan: Plan) -> int:
+        started = time.time()
+        progress = Progress(self.quiet or not self.engine.local)
+        self._address = progress.address if self.engine.local else None
+        try:
+            result = self._execute(plan, started)
+            if not self.engine.template:
+                commit(self.output, self.run_id)
+                delete(join(join(self.output, hidden_folder(self.run_id)), ""))
+        except JobError:
+            raise
+        except Exception as error:
+            logging.getLogger(__name__).info("the job stopped", exc_info=True)
+            raise JobStoppedError(f"the job stopped: {_reason(error)}") from error
+        finally:
+            progress.close()
+            if not self.engine.template:
+                with contextlib.suppress(Exception):  # of a store that is away, or a full disk: the next run does it
+                    recover(self.output, killed=False)  # after an error or Ctrl-C: what is done stays done
+        if self.engine.template:
+            print(f"{self.engine.template} describes the job, which writes {plan.kind}.json itself", file=sys.stderr)
+            return OK
+        record = complete(self._about(plan, started), *_metrics(result), self.output, plan.kind)
+        try:
+            write_record(record, self.output, plan.kind)
+        except Exception as error:
+            raise JobStoppedError(f"{self.output}: run.json cannot be written: {_reason(error)}") from error
+        if not self.quiet:
+            print(f"{_summary(record)}; results in {self.output}", file=sys.stderr)
+        return SOME_FAILED if record["counts"]["withheld"] or record["counts"]["failed"] else OK
+
+    def _check(self, plan: Plan) -> None:
+        if self.only_failed and plan.dry:
+            raise JobError("--only-failed does photos again, --dry-run does none")
+        weights = [self.weights.uri] if self.weights.uri else []
+        self.engine.check_seen_by_workers([*self.inputs, self.output, *plan.reads, *weights])
+        if PERSON_FILE in dict(self.weights.digests):
+            # torch is for the main process alone: workers, who load this module too, leave it to their children
+            from mien.models.codec import FaceCodec
+            from mien.models.privacy import person_tensors
+
+            person_tensors(FaceCodec.load().basis, self.weights)
+        if self.output in self.inputs:
+            raise JobError(f"{self.output} is both input and output")
+        if f"/{HIDDEN}" in self.output:
+            raise JobError(f"{self.output}: names that begin with {HIDDEN} are mien's own, and are deleted")
+        root = common_root(folder_of(uri, plan.suffixes) for uri in self.inputs)
+        many = [uri for uri in self.inputs if is_many(uri, plan.suffixes)]
+        if many and self.output == root and plan.settings.get("format") != "parquet":
+            raise JobError(f"{self.output}: the results would lie among the photos of {many[0]}")
+        for uri in self.inputs:
+            try:
+                next(list_files(uri, root, plan.suffixes, self.exclude), None)
+            except Exception as error:
+                message = str(error) if isinstance(error, FileNotFoundError) else f"{uri}: {_reason(error)}"
+                raise JobError(message) from error
+
+    def _execute(self, plan: Plan, started: float) -> PipelineResult:
+        pipeline = beam.Pipeline(options=self.engine.options)
+        listed = pipeline | ListFiles(self.inputs, plan.suffixes, self.exclude, apart=not plan.tables)
+        told = listed.photos | "TellListed" >> beam.ParDo(Tell(self._address, LISTED)).with_output_types(ListedFile)
+        anew = self.overwrite or plan.dry
+        left = told | OnlyLeft(self.output, plan.wanted, anew, self._address, self.only_failed)
+        written = plan.work(PhotosAndFailures(photos=left, failures=listed.failures), listed.photos)
+        steps: dict[str, beam.PCollection] = {}
+        if not plan.dry:
+            journal = beam.ParDo(WriteJournal(self.output, self.run_id, plan.wanted)).with_output_types(Written)
+            steps["index"] = written.photos | journal | WriteIndex(self.output, self.run_id, plan.wanted)
+            if plan.withdraw and files_named(self.output, INDEX, ".jsonl"):
+                steps["withdrawn"] = written.failures | WithdrawWithheld(self.output)
+        steps["failed"] = (
+            written.failures
+            | "TellFailed" >> beam.ParDo(Tell(self._address, FAILED)).with_output_types(Failure)
+            | "AsJson" >> beam.ParDo(_FailureLine()).with_output_types(str)
+            | "WriteFailures" >> WriteLines(join(self.output, failures_file(self.run_id)))
+        )
+        if self.engine.template:
+            steps |= {"listed": listed.photos, "left": left, "written": written.photos, "failures": written.failures}
+            _ = steps | RecordFromWithin(self._about(plan, started), self.output, plan.kind, plan.tables)
+        try:
+            result = pipeline.run()
+        except Exception as error:
+            if self.engine.local:  # there it is the whole job
+                raise
+            raise JobError(f"{self.engine.runner} did not take the job: {_reason(error)}") from error
+        result.wait_until_finish()
+        return result
+
+    def _about(self, plan: Plan, started: float) -> dict[str, Any]:
+        """What run.json says that is known before the run."""
+        return {
+            "run": self.run_id,
+            "command": plan.command,
+            "started": started,
+            "settings": plan.settings,
+            "fingerprint": fingerprint(plan.settings),
+            "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+            "only_failed": self.only_failed,
+            "engine": {"runner": self.engine.runner, "workers": self.engine.workers},
+        }
+
+
+def warn_unmarked() -> None:
+    """Says once that the outputs will not tell that faces in them are generated."""
+    print("mien: warning: nothing in the pictures will say that faces in them are generated", file=sys.stderr)
+
+
+class _FailureLine(beam.DoFn):
+    def process(self, failure: Failure) -> Iterator[str]:
+        Metrics.counter(NAMESPACE, f"failed_{failure.stage}").inc()
+        yield json.dumps(asdict(failure))
+
+
+def _metrics(result: PipelineResult) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+    """Counters by name, summed over the pipeline's steps, and distributions by name."""
+    found = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))
+    counters: dict[str, int] = {}
+    for counter in found["counters"]:
+        counters[counter.key.metric.name] = counters.get(counter.key.metric.name, 0) + (counter.result or 0)
+    spread: dict[str, dict[str, int]] = {}
+    for entry in found["distributions"]:
+        if (of := entry.result) is not None and of.count:
+            so_far = spread.get(entry.key.metric.name, {"count": 0, "sum": 0, "min": of.min, "max": of.max})
+            spread[entry.key.metric.name] = {
+                "count": so_far["count"] + of.count,
+                "sum": so_far["sum"] + of.sum,
+                "min": min(so_far["min"], of.min),
+                "max": max(so_far["max"], of.max),
+            }
+    return counters, spread
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _reason(error: BaseException) -> str:
+    """What happened, in one line. Beam packs a store's errors into its own, and puts tracebacks before a message."""
+    details = getattr(error, "exception_details", None)
+    if isinstance(details, dict) and details:
+        return _reason(next(iter(details.values())))
+    if getattr(error, "code", None) == 404 or 404 in error.args:
+        return "no such bucket"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if "Channel closed prematurely" in str(error):
+        return "a worker process ended in the middle of its work: it was killed, or memory ran out"
+    # Beam wraps an error of a step in another one, and names the step behind it
+    said = error.args[0] if error.args and isinstance(error.args[0], str) else error  # S3's have a number beside it
+    text = re.sub(r" \[while running '.*'\]$", "", str(said).strip())
+    lines = [line.strip().removeprefix("RuntimeError: ") for line in text.splitlines() if line.strip()]
+    return lines[-1][:500] if lines else type(error).__name__
+
+
+def _summary(record: dict[str, Any]) -> str:
+    counts, size = record["counts"], record["bytes"]
+    passed = "passed over" if record["only_failed"] else "done before"
+    skipped = f", {counts['skipped']} {passed}" if counts["skipped"] else ""
+    lost = counts["withheld"] + counts["failed"]
+    failed = f"; {lost} not: see {record['failures']}" if lost else ""
+    return (
+        f"{counts['out']} of {counts['in']} photos{skipped}, {counts['faces']} faces, {size['in']:,} bytes in, "
+        f"{size['out']:,} out, {record['seconds']:.1f} s{failed}"
+    )

@@ -1,0 +1,273 @@
+"""mien report: read from the outputs of real runs, and its page used in a browser where there is one."""
+
+import base64
+import contextlib
+import html as markup
+import io
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from websockets.sync.client import connect
+
+from mien.models.images.container import extract
+from mien.models.images.files import decode_image
+from mien.pipelines.cli import main
+from mien.pipelines.reports.report_page import safe_picture
+from mien.pipelines.reports.report_runs import read_run
+
+HOSTILE = "<img src=x onerror=hacked()>&'\".jpg"
+
+
+def report(*words: object) -> int:
+    return main(["report", *map(str, words), "-q"])
+
+
+@pytest.fixture(scope="module")
+def safe(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One photo redacted, two that cannot be."""
+    folder, output = tmp_path_factory.mktemp("in"), tmp_path_factory.mktemp("safe")
+    shutil.copy(photos / "a/x.jpg", folder / HOSTILE)
+    (folder / "cut.jpg").write_bytes((photos / "a/x.jpg").read_bytes()[:3000])
+    (folder / "text.jpg").write_text("<script>hacked()</script>")
+    words = ["--detector", "mediapipe", "--workers", "1", "-q"]
+    assert main(["redact", str(folder), "--output", str(output), *words]) == 3
+    return output
+
+
+@pytest.fixture(scope="module")
+def html(safe: Path, compressed: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    page = tmp_path_factory.mktemp("report") / "report.html"
+    assert report(safe, compressed("blobs"), compressed("parquet"), "--output", page) == 0
+    return page
+
+
+def pictures(page: str) -> list[Image.Image]:
+    return [
+        Image.open(io.BytesIO(base64.b64decode(data))) for data in re.findall(r"data:image/webp;base64,([^\"]+)", page)
+    ]
+
+
+def test_a_run_is_read_from_its_output(safe: Path, compressed: Callable[[str], Path]) -> None:
+    run = read_run(str(safe))
+    assert {Path(uri).name: photo.state for uri, photo in run.photos.items()} == {
+        HOSTILE: "done", "cut.jpg": "withheld", "text.jpg": "withheld",
+    }  # fmt: skip
+    assert [(one["stage"], one["error"], one["count"]) for one in run.failures] == [("decode", "ImageError", 2)]
+    record = json.loads((safe / "run.json").read_text())
+    assert run.actions == record["actions"]
+    assert run.bytes[1] == record["bytes"]["out"] == record["spread"]["photo_bytes"]["sum"]
+    assert record["milliseconds"]["decode"]["count"] == 3
+    for kind in ("blobs", "parquet"):
+        record = json.loads((compressed(kind) / "run.json").read_text())
+        run = read_run(str(compressed(kind)))
+        assert run.actions == record["actions"]
+        assert sum(run.actions.values()) == record["counts"]["faces"] == record["spread"]["photo_faces"]["sum"]
+        assert run.bytes[0] == record["bytes"]["in"]
+        stages = {"read", "decode", "detect", "decide", "align", "code", "background", "write"}
+        assert all(photo.milliseconds and set(photo.milliseconds) == stages for photo in run.photos.values())
+        assert record["spread"]["face_bytes"]["max"] <= 320
+
+
+def test_the_page_needs_nothing_and_escapes_everything(html: Path) -> None:
+    page = html.read_text()
+    assert "onerror=hacked()" in page
+    assert "<img src=x" not in page
+    assert "<script>hacked" not in page
+    assert all(address.startswith("data:image/webp;") for address in re.findall(r'(?:src|href)="([^"]+)', page))
+    assert "default-src 'none'" in markup.unescape(page)
+    assert len(pictures(page)) == 5
+    assert all(max(picture.size) <= 400 and not picture.getexif() for picture in pictures(page))
+
+
+def test_pictures_show_no_face_that_was_found(compressed: Callable[[str], Path]) -> None:
+    seen = 0
+    for path in compressed("blobs").rglob("*.avif"):
+        data = path.read_bytes()
+        boxes = [face.box for face in extract(data).faces if face.action == "keep"]
+        before = np.asarray(Image.fromarray(decode_image(data)).resize((400, 267), Image.Resampling.LANCZOS), np.int16)
+        after = np.asarray(Image.open(io.BytesIO(safe_picture(data, boxes))), np.int16)
+        assert after.shape == before.shape
+        for box in boxes:
+            x, y, w, h = (round(side * 400 / 600) for side in box)
+            inside = slice(max(0, y), y + h), slice(max(0, x), x + w)
+            assert before[inside].std() > after[inside].std()
+            seen += 1
+    assert seen
+
+
+def test_a_file_that_is_not_the_one_written_is_not_shown(safe: Path, photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(safe, tmp_path / "safe")
+    (output,) = (tmp_path / "safe").glob("*.jpg.jpg")
+    shutil.copy(photos / "a/x.jpg", output)
+    assert report(tmp_path / "safe", "--output", tmp_path / "page.html") == 0
+    assert not pictures((tmp_path / "page.html").read_text())
+
+
+def test_an_older_output_is_shown_as_far_as_it_goes(compressed: Callable[[str], Path], tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(compressed("blobs"), old)
+    (index,) = old.glob("index-*.jsonl")
+    rows = [json.loads(line) for line in index.read_text().splitlines()]
+    for row in rows:
+        for name in ("bytes", "actions", "milliseconds"):
+            del row[name]
+    index.write_text("no row\n" + "".join(f"{json.dumps(row)}\n" for row in rows))
+    for path in (old / "run.json", *old.glob("run-*.json")):
+        record = json.loads(path.read_text())
+        del record["spread"]
+        for of in record["milliseconds"].values():
+            del of["count"], of["min"]
+        path.write_text(json.dumps(record))
+    assert report(old, "--output", tmp_path / "page.html") == 0
+    page = (tmp_path / "page.html").read_text()
+    assert page.count('data-state="done"') == 2
+    assert "<b>\N{EN DASH}</b>faces" in page
+    assert len(pictures(page)) == 2
+
+
+def test_what_cannot_be_reported(safe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(tmp_path, "--output", tmp_path / "page.html") == 2
+    assert "no run.json" in capsys.readouterr().err
+    (tmp_path / "mine.html").write_text("mine")
+    assert report(safe, "--output", tmp_path / "mine.html") == 2
+    assert (tmp_path / "mine.html").read_text() == "mine"
+    (tmp_path / "run.json").write_text("{}")
+    assert report(tmp_path, "--output", tmp_path / "page.html") == 2
+    assert report(safe, "--output", tmp_path / "page.html") == report(safe, "--output", tmp_path / "page.html") == 0
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM_OPTIONS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --remote-debugging-port=0 --window-size=1200,900"
+)
+
+
+class Browser:
+    """A page in a headless Chromium, driven over the DevTools protocol until the end of a `with`."""
+
+    def __init__(self, path: Path) -> None:
+        self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        words = [str(CHROMIUM), *CHROMIUM_OPTIONS.split(), f"--user-data-dir={self._folder.name}", path.as_uri()]
+        self._process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._stack = contextlib.ExitStack()
+        self._socket = self._stack.enter_context(connect(self._address(), max_size=None))
+        self._number = 0
+        self.wait("location.protocol === 'file:' && document.readyState === 'complete'")
+
+    def _address(self) -> str:
+        port = Path(self._folder.name) / "DevToolsActivePort"
+        for _ in range(600):
+            if port.exists() and (lines := port.read_text().splitlines()):
+                with urllib.request.urlopen(f"http://127.0.0.1:{lines[0]}/json/list") as answer:
+                    pages = [one for one in json.load(answer) if one["type"] == "page"]
+                if pages:
+                    return str(pages[0]["webSocketDebuggerUrl"])
+            time.sleep(0.1)
+        raise TimeoutError("Chromium did not start")
+
+    def send(self, method: str, **params: Any) -> Any:
+        """A command of the protocol; its result."""
+        self._number += 1
+        self._socket.send(json.dumps({"id": self._number, "method": method, "params": params}))
+        while True:
+            answer = json.loads(self._socket.recv(timeout=60))
+            if answer.get("id") == self._number:
+                return answer["result"]
+
+    def evaluate(self, code: str) -> Any:
+        """The value of an expression in the page."""
+        result = self.send("Runtime.evaluate", expression=code, returnByValue=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    def wait(self, code: str) -> None:
+        """Until the expression is true."""
+        for _ in range(300):
+            if self.evaluate(code):
+                return
+            time.sleep(0.1)
+        raise TimeoutError(code)
+
+    def type(self, text: str) -> None:
+        """Into what has the focus."""
+        self.send("Input.insertText", text=text)
+
+    def press(self, key: str) -> None:
+        """A key, by its name."""
+        codes = {"Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowRight": 39, "Tab": 9}
+        common = {"key": key, "code": key, "windowsVirtualKeyCode": codes[key]}
+        self.send("Input.dispatchKeyEvent", type="keyDown", **common, **({"text": "\r"} if key == "Enter" else {}))
+        self.send("Input.dispatchKeyEvent", type="keyUp", **common)
+
+    def __enter__(self) -> "Browser":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+        self._process.terminate()
+        self._process.wait()
+        self._folder.cleanup()
+
+
+def test_the_page_is_filtered_sorted_and_looked_at(html: Path) -> None:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed: apt-get install chromium")
+    shown = "[...document.querySelectorAll('#photos tbody tr')].filter(row => !row.hidden)"
+    with Browser(html) as page:
+        assert page.evaluate("getComputedStyle(document.body).maxWidth") == "1216px"  # the style is let in
+        assert page.evaluate("typeof hacked") == "undefined"
+        assert page.evaluate("document.querySelectorAll('img:not([src^=\"data:\"]), script[src], link').length") == 0
+        assert page.evaluate(f"{shown}.length") == 7
+        # an inline handler and a request to elsewhere are refused by the policy
+        page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"window.hacked = 1\">')")
+
+        page.evaluate("document.getElementById('words').focus()")
+        page.type("cut withheld")
+        assert page.evaluate(f"{shown}.map(row => row.cells[1].textContent.split('/').pop())") == ["cut.jpg"]
+        assert page.evaluate("document.getElementById('shown').textContent") == "1 of 7 photos"
+        page.evaluate("document.getElementById('filter').reset()")
+        page.evaluate("document.getElementById('state').value = 'done'")
+        page.evaluate("document.getElementById('state').dispatchEvent(new Event('input', {bubbles: true}))")
+        assert page.evaluate(f"{shown}.length") == 5
+
+        heads = "document.querySelectorAll('#photos th[aria-sort]')"
+        bytes_after = f"{shown}.map(row => Number(row.cells[5].dataset.value))"
+        page.evaluate(f"{heads}[4].querySelector('button').focus()")
+        page.press("Enter")
+        sizes = page.evaluate(bytes_after)
+        assert sizes == sorted(sizes, reverse=True)
+        assert page.evaluate(f"{heads}[4].getAttribute('aria-sort')") == "descending"
+        page.press("Enter")
+        assert page.evaluate(bytes_after) == sorted(sizes)
+        page.evaluate(f"{heads}[0].querySelector('button').click()")
+        names = page.evaluate(f"{shown}.map(row => row.cells[1].textContent)")
+        assert names == page.evaluate(
+            f"{shown}.map(row => row.cells[1].textContent).sort((a, b) => a.localeCompare(b))"
+        )
+
+        page.evaluate(f"{shown}[0].querySelector('button').focus()")
+        page.press("Enter")
+        box = "document.getElementById('lightbox')"
+        assert page.evaluate(f"{box}.open")
+        page.wait(f"{box}.querySelector('img').naturalWidth === 400")
+        assert page.evaluate(f"{box}.querySelector('dd').textContent") == names[0]
+        page.press("ArrowRight")
+        assert page.evaluate(f"{box}.querySelector('dd').textContent") == names[1]
+        page.press("ArrowLeft")
+        assert page.evaluate(f"{box}.querySelector('dd').textContent") == names[0]
+        page.press("Escape")
+        assert not page.evaluate(f"{box}.open")
+        assert page.evaluate(f"document.activeElement === {shown}[0].querySelector('button')")
+        assert page.evaluate("typeof window.hacked") == "undefined"

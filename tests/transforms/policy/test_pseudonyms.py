@@ -1,0 +1,150 @@
+import pickle
+import secrets
+from pathlib import Path
+
+import apache_beam as beam
+import numpy as np
+import pytest
+from apache_beam.testing.test_pipeline import TestPipeline
+from apache_beam.testing.util import assert_that, equal_to
+
+from mien.models.errors import KeyFileError
+from mien.transforms.policy.pseudonyms import (
+    FaceRow,
+    Key,
+    NamePeople,
+    face_row,
+    group_faces,
+    read_key,
+    seeds,
+    seeds_of,
+)
+
+KEY = Key(b"0123 a key for tests 4567")
+
+
+def embedding(person: int, away: float = 0.0, seed: int = 0) -> np.ndarray:
+    """A person's embedding, turned by so many degrees in a direction of its own."""
+    vectors = np.random.default_rng([person, seed]).normal(size=192)
+    base = np.random.default_rng(person).normal(size=192)
+    base /= np.linalg.norm(base)
+    vectors -= base * (vectors @ base)
+    angle = np.deg2rad(away)
+    return np.cos(angle) * base + np.sin(angle) * vectors / np.linalg.norm(vectors)
+
+
+def row(name: str, face: int, age: float, person: int, away: float = 0.0, seed: int = 1) -> FaceRow:
+    return face_row(name, face, age, name.encode(), embedding(person, away, seed))
+
+
+ROWS = [
+    row("a", 0, 10.0, 1),
+    row("a", 1, 10.0, 2),
+    row("b", 0, 20.0, 1, away=40.0),  # cosine 0.77
+    row("b", 1, 20.0, 3),
+    row("c", 0, 30.0, 2, away=50.0),  # 0.64
+    row("c", 1, 30.0, 1, away=65.0),  # 0.42: doubtful
+]
+
+
+def test_faces_of_one_person_share_a_group_and_doubtful_ones_have_their_own() -> None:
+    found = {(face.uri, face.face): (leader.uri, leader.face) for face, leader in group_faces(ROWS)}
+    assert found == {
+        ("a", 0): ("a", 0),
+        ("a", 1): ("a", 1),
+        ("b", 0): ("a", 0),
+        ("b", 1): ("b", 1),
+        ("c", 0): ("a", 1),
+        ("c", 1): ("c", 1),
+    }
+
+
+def test_no_person_is_twice_in_a_photo() -> None:
+    rows = [row("a", 0, 1.0, 1), row("b", 0, 2.0, 1, away=30.0), row("b", 1, 2.0, 1, away=10.0, seed=2)]
+    leaders = [leader for _, leader in group_faces(rows)]
+    assert leaders[1] is not leaders[2]
+
+
+def test_seeds_do_not_depend_on_order_and_later_photos_change_none() -> None:
+    expected = seeds(ROWS, KEY)
+    assert seeds(ROWS[::-1], KEY) == expected
+    later = [row(f"n{i}", 0, 40.0 + i, person, away=20.0) for i, person in enumerate((1, 2, 3, 4, 5))]
+    assert dict(seeds([*later, *ROWS], KEY)).items() >= dict(expected).items()
+    by_photo = dict(seeds([*later, *ROWS], KEY))
+    assert by_photo["n0"][0][1] == by_photo["a"][0][1]
+
+
+def test_seeds_need_the_key_and_not_the_name() -> None:
+    mine, others = dict(seeds(ROWS, KEY)), dict(seeds(ROWS, Key(secrets.token_bytes(32))))
+    flat = [{seed for faces in found.values() for _, seed in faces} for found in (mine, others)]
+    assert len(flat[0]) == len(flat[1]) == 4
+    assert not {seed[:32] for seed in flat[0]} & {seed[:32] for seed in flat[1]}
+    assert all(len(seed) == 32 + 4 * 192 for seed in flat[0])
+    assert seeds_of(mine["a"], 1) == seeds_of(mine["c"], 0)
+    assert seeds_of(mine.get("z"), 0) is None
+    moved = face_row("elsewhere/a", 0, 99.0, b"a", embedding(1))
+    assert seeds([moved], KEY)[0][1][0][1] == mine["a"][0][1]
+
+
+def test_an_embedding_that_is_no_number_joins_nobody() -> None:
+    broken = [face_row(name, 0, 1.0, name.encode(), np.full(192, np.nan)) for name in ("x", "y")]
+    found = group_faces([*ROWS, *broken])
+    assert len({leader.uri for face, leader in found if face.uri in ("x", "y")}) == 2
+    assert [leader.uri for face, leader in found if face.uri == "a"] == ["a", "a"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read"),
+        (b"", "is empty"),
+        (b"\n", "is empty"),
+        (b"short", "too weak"),
+        (bytes(32), "too weak"),
+        (b"passwordpassword", "too weak"),
+        (b"abcabcabcabc1" * 3, "too weak"),
+        (bytes(range(64)), "too weak"),
+        (secrets.token_bytes(5000), "over 4096 bytes"),
+    ],
+)
+def test_bad_keys(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "key"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(KeyFileError, match=message) as error:
+        read_key(str(path))
+    assert str(path) in str(error.value)
+    if content and len(content) > 2:
+        assert content.decode("latin-1") not in str(error.value).replace(str(path), "")
+
+
+def test_a_key_is_never_shown(tmp_path: Path) -> None:
+    secret = secrets.token_hex(32)
+    for name, text in (("key", secret), ("line", f"{secret}\n")):
+        (tmp_path / name).write_text(text)
+    key = read_key(f"file://{tmp_path}/key")
+    assert read_key(str(tmp_path / "line")).id == key.id
+    assert len(key.id) == 8
+    assert secret not in repr(key) + str(key) + f"{key!r}{vars(NamePeople(str(tmp_path / 'key')))}"
+    with pytest.raises(TypeError):
+        pickle.dumps(key)
+    assert repr(ROWS[0]).count("embedding") == 0
+
+
+def test_in_a_pipeline(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(secrets.token_bytes(32))
+    expected = seeds(ROWS, read_key(str(path)))
+    with TestPipeline() as pipeline:
+        named = pipeline | beam.Create(ROWS) | NamePeople(str(path))
+        assert_that(named, equal_to(expected))
+        assert path.read_bytes() not in pipeline.to_runner_api().SerializeToString()
+
+
+def test_the_key_must_stay_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(secrets.token_bytes(32))
+    transform = NamePeople(str(path))
+    path.write_bytes(secrets.token_bytes(32))
+    with pytest.raises(Exception, match="the key was changed"), TestPipeline() as pipeline:
+        pipeline | beam.Create(ROWS) | transform

@@ -1,0 +1,162 @@
+import os
+import threading
+import time
+from pathlib import Path
+
+import apache_beam as beam
+import pytest
+from apache_beam.testing.util import assert_that, equal_to
+
+from mien.models.errors import ImageError, ImageTooLargeError, StoreAwayError
+from mien.transforms.elements import ListedFile
+from mien.transforms.sources.read import IMAGE_SUFFIXES, ReadPhotos, folder_of, list_files, read_file
+from mien.transforms.stores.breaker import patience
+from mien.transforms.stores.names import common_root
+
+RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in ("a/x.jpg", "b/x.jpg", "a/deep/y.PNG", "a/notes.txt", "b/ü b\n%41.webp", "b/[1].jpg", "raw.dat"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    return tmp_path
+
+
+def names(tree: Path, *inputs: str, exclude: str = "") -> list[str]:
+    uris = [str(tree / name) for name in inputs]
+    root = common_root(folder_of(uri, IMAGE_SUFFIXES) for uri in uris)
+    found = [entry for uri in uris for entry in list_files(uri, root, IMAGE_SUFFIXES, exclude)]
+    assert all(isinstance(entry, ListedFile) for entry in found)
+    return sorted(entry.name for entry in found if isinstance(entry, ListedFile))
+
+
+def test_a_folder_is_walked_and_only_photos_are_listed(tree: Path) -> None:
+    assert names(tree, "") == ["a/deep/y.PNG", "a/x.jpg", "b/[1].jpg", "b/x.jpg", "b/ü b\n%41.webp"]
+    assert names(tree, "a") == ["deep/y.PNG", "x.jpg"]
+    assert names(tree, "a", "b") == names(tree, "")
+
+
+def test_a_file_named_explicitly_is_always_taken(tree: Path) -> None:
+    assert names(tree, "raw.dat") == ["raw.dat"]
+    assert names(tree, "a/notes.txt", "b/x.jpg") == ["a/notes.txt", "b/x.jpg"]
+
+
+def test_globs(tree: Path) -> None:
+    assert names(tree, "*/x.jpg") == ["a/x.jpg", "b/x.jpg"]
+    assert names(tree, "**.jpg") == ["a/x.jpg", "b/[1].jpg", "b/x.jpg"]
+    assert names(tree, "a*") == ["a/deep/y.PNG", "a/x.jpg"]
+    assert names(tree, "*.dat") == ["raw.dat"]
+    assert names(tree, "a/*") == ["deep/y.PNG", "x.jpg"]
+    assert names(tree, "b/[1].jpg") == ["[1].jpg"]  # there is a file of that very name
+
+
+def test_a_folder_can_be_left_out(tree: Path) -> None:
+    assert names(tree, "", exclude=str(tree / "a")) == ["b/[1].jpg", "b/x.jpg", "b/ü b\n%41.webp"]
+
+
+@pytest.mark.parametrize("missing", ["nothing", "nothing/*.jpg", "*.heic", "raw.dat/x.jpg"])
+def test_what_is_not_there_is_an_error(tree: Path, missing: str) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no such file|no file to work on"):
+        names(tree, missing)
+
+
+def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no file to work on"):
+        names(tmp_path, "")
+
+
+def test_a_dangling_link_fails_when_it_is_read(tree: Path) -> None:
+    (tree / "a" / "gone.jpg").symlink_to(tree / "nowhere.jpg")
+    assert names(tree, "a") == ["deep/y.PNG", "gone.jpg", "x.jpg"]
+    with pytest.raises(FileNotFoundError):
+        read_file(ListedFile(str(tree / "a" / "gone.jpg"), "gone.jpg", 0, 0.0))
+
+
+def test_limits_are_checked_before_a_byte_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.jpg"
+    path.write_bytes(b"123456")
+    assert read_file(ListedFile(str(path), "x.jpg", 6, 0.0), 6) == b"123456"
+    with pytest.raises(ImageTooLargeError, match="6 bytes, over the limit of 5"):
+        read_file(ListedFile(str(path), "x.jpg", 6, 0.0), 5)
+    with pytest.raises(ImageTooLargeError, match="grew"):
+        read_file(ListedFile(str(path), "x.jpg", 4, 0.0), 5)
+
+
+def test_a_file_that_is_written_while_it_is_read_is_not_taken(tmp_path: Path) -> None:
+    path = tmp_path / "x.jpg"
+    path.write_bytes(bytes(64_000_000))
+    begun, failed = threading.Event(), []
+
+    def append() -> None:
+        with path.open("ab", buffering=0) as stream:
+            while not failed and stream.tell() < 70_000_000:
+                stream.write(b"more")
+                begun.set()
+                time.sleep(0.001)
+
+    writer = threading.Thread(target=append)
+    writer.start()
+    begun.wait()
+    with pytest.raises(ImageError, match="changed while it was read"):
+        read_file(ListedFile(str(path), "x.jpg", 0, 0.0))
+    failed.append(True)
+    writer.join()
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.jpg")
+    with pytest.raises(ImageError, match="not a regular file"):
+        read_file(ListedFile(str(tmp_path / "x.jpg"), "x.jpg", 0, 0.0))
+
+
+def test_read_photos_takes_each_file_once_and_reports_the_rest(tree: Path) -> None:
+    (tree / "a" / "gone.jpg").symlink_to(tree / "nowhere.jpg")
+    bad_name = os.fsencode(tree / "a") + b"/\xff.jpg"
+    with open(bad_name, "wb"):
+        pass
+    inputs = [str(tree / "a"), str(tree / "*/x.jpg"), str(tree / "nothing.jpg"), "nosuch://b/x"]
+    with beam.Pipeline(runner=RUNNER) as pipeline:
+        read = pipeline | ReadPhotos(inputs)
+        photos = read.photos | beam.Map(lambda photo: (os.path.relpath(photo.uri, str(tree)), photo.data))
+        failures = read.failures | beam.Map(lambda failure: (failure.uri.rpartition("/")[2], failure.stage))
+        assert_that(
+            photos,
+            equal_to([("a/x.jpg", b"a/x.jpg"), ("a/deep/y.PNG", b"a/deep/y.PNG"), ("b/x.jpg", b"b/x.jpg")]),
+            "photos",
+        )
+        stages = [("gone.jpg", "read"), ("\\udcff.jpg", "list"), ("nothing.jpg", "list"), ("x", "list")]
+        assert_that(failures, equal_to(stages), "failures")
+
+
+def test_a_store_that_does_not_answer_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, asked = 100.0, 0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+
+    def ask(store: str, seconds: float, answers: bool = False) -> None:
+        nonlocal now, asked
+        with patience(f"{store}/x.jpg"):
+            asked, now = asked + 1, now + seconds
+            if not answers:
+                raise ConnectionError
+
+    for seconds in (120.0, 120.0, 0.1, 120.0, 120.0, 120.0):  # a refusal between them is an answer
+        with pytest.raises(ConnectionError):
+            ask("gs://away", seconds)
+    with pytest.raises(StoreAwayError, match="gs://away did not answer 3 times in a row"):
+        ask("gs://away", 0.0)
+    assert asked == 6
+    ask("gs://other", 0.0, answers=True)
+    now += 61.0
+    with pytest.raises(ConnectionError):
+        ask("gs://away", 120.0)
+    with pytest.raises(StoreAwayError):
+        ask("gs://away", 0.0)
+    now += 61.0
+    ask("gs://away", 120.0, answers=True)
+    with pytest.raises(ConnectionError):
+        ask("gs://away", 120.0)
+    with pytest.raises(ConnectionError):
+        ask("gs://away", 120.0)

@@ -1,0 +1,146 @@
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mien.models.codec.face_codec import Coded, FaceCodec
+from mien.models.faces.alignment import align_face
+from mien.models.faces.face import Face
+from mien.models.images.files import decode_image
+from mien.models.painting.inpaint import face_mask
+from mien.transforms.elements import Decision, PhotoInWork, Pixels
+from mien.transforms.steps.background import code_background
+from mien.transforms.steps.code_faces import MAX_YAW, align_faces, code_photos
+
+DATA = Path(__file__).parents[2] / "data" / "photos"
+# a face of allhands.jpg in a part of 400 x 400 that is there twice, a place without a face, and one that is not aligned
+FACE = Face((112.0, 120.0, 127.0, 127.0), 0.9, transform=(0.4, 0.058, 62.7, -0.058, 0.4, 87.1))
+TWIN = Face((512.0, 120.0, 127.0, 127.0), 0.9, transform=(0.4, 0.058, 462.7, -0.058, 0.4, 87.1))
+WALL = Face((0.0, 0.0, 100.0, 100.0), 0.5, transform=(0.2, 0.0, 0.0, 0.0, 0.2, 0.0))
+UNALIGNED = Face((700.0, 300.0, 60.0, 60.0), 0.6)
+FACES = (FACE, TWIN, WALL, UNALIGNED)
+Decided = Callable[..., PhotoInWork]
+
+
+@pytest.fixture(scope="module")
+def pixels() -> Pixels:
+    part = decode_image((DATA / "allhands.jpg").read_bytes())[400:800, 60:460]
+    return np.ascontiguousarray(np.hstack([part, part]))
+
+
+@pytest.fixture(scope="module")
+def codec() -> FaceCodec:
+    return FaceCodec.load()
+
+
+@pytest.fixture
+def decided(pixels: Pixels) -> Decided:
+    def photo(*actions: str) -> PhotoInWork:
+        decisions = tuple(Decision(action, "rule") for action in actions)
+        return PhotoInWork("u", "n.jpg", None, 9, pixels, FACES[: len(actions)], decisions)
+
+    return photo
+
+
+def test_only_faces_to_code_are_aligned(pixels: Pixels, decided: Decided) -> None:
+    photo = align_faces(decided("preserve", "keep", "fill", "realistic"))
+    assert [face is not None for face in photo.aligned] == [True, False, False, False]
+    crop = align_faces(decided("preserve", "keep")).aligned[0]
+    assert crop is not None
+    assert np.array_equal(crop, align_face(pixels, FACE.transform))
+
+
+def test_nothing_hidden_gets_into_the_crop_of_a_neighbour(pixels: Pixels) -> None:
+    a, b, x, c, d, y = FACE.transform
+    near = dataclasses.replace(FACE, transform=(a, b, x + 100, c, d, y))
+    other = pixels.copy()
+    (rows, columns), alpha = face_mask(near.transform, (pixels.shape[0], pixels.shape[1]))
+    other[rows, columns][alpha > 0] = 255 - other[rows, columns][alpha > 0]
+    crops = []
+    for source in (pixels, other):  # differ in the hidden face alone
+        decisions = (Decision("preserve", "r"), Decision("realistic", "r"))
+        photo = align_faces(PhotoInWork("u", "n", None, 9, source, (FACE, near), decisions))
+        crops.append(photo.aligned[0])
+    assert crops[0] is not None
+    assert crops[1] is not None
+    assert np.array_equal(crops[0], crops[1])
+
+
+def test_faces_that_cannot_be_coded_fall_back(decided: Decided, codec: FaceCodec) -> None:
+    for action, fallback in (("preserve", "keep"), ("realistic", "fill")):
+        (photo,) = code_photos([align_faces(decided(*[action] * 4))], codec, 64, "fast")
+        good, _, nothing, unaligned = photo.coded
+        assert (good.action, good.rule, good.model) == (action, "rule", codec.model)
+        assert 0 < len(good.payload) <= 64
+        assert good.score >= FaceCodec.MIN_SCORE
+        assert (nothing.action, nothing.rule, nothing.payload) == (fallback, "rule (not understood)", b"")
+        assert (unaligned.action, unaligned.rule, unaligned.model) == (fallback, "rule (not aligned)", "")
+        assert photo.aligned == ()
+
+
+@pytest.mark.parametrize("yaw", [-MAX_YAW - 1, MAX_YAW + 1])
+def test_a_face_turned_away_falls_back(pixels: Pixels, codec: FaceCodec, yaw: float) -> None:
+    turned = dataclasses.replace(FACE, pose=(yaw, 0.0, 0.0))
+    near = dataclasses.replace(TWIN, pose=(MAX_YAW - 1, 0.0, 0.0))
+    decisions = (Decision("preserve", "r"), Decision("realistic", "r"), Decision("preserve", "r"))
+    photo = align_faces(PhotoInWork("u", "n", None, 9, pixels, (turned, turned, near), decisions))
+    coded = code_photos([photo], codec, 64, "fast")[0].coded
+    assert [(face.action, face.rule, bool(face.payload)) for face in coded] == [
+        ("keep", "r (turned away)", False),
+        ("fill", "r (turned away)", False),
+        ("preserve", "r", True),
+    ]
+
+
+def test_a_filled_face_goes_with_all_of_its_box(pixels: Pixels, decided: Decided, codec: FaceCodec) -> None:
+    photo = code_photos([align_faces(decided("fill"))], codec, 64, "fast")[0]
+    other = pixels.copy()
+    x, y, w, h = (round(v) for v in FACE.box)
+    other[y : y + h, x : x + w] = 255 - other[y : y + h, x : x + w]
+    backgrounds = [
+        code_background(dataclasses.replace(photo, pixels=source), "p:1", "webp", 90).background
+        for source in (pixels, other)
+    ]
+    assert backgrounds[0] == backgrounds[1]
+
+
+def test_what_is_coded_together_is_coded_as_alone(decided: Decided, codec: FaceCodec) -> None:
+    photos = [align_faces(decided("preserve")), align_faces(decided("keep", "realistic"))]
+    together = code_photos(photos, codec, 320, "fast")
+    alone = [photo for one in photos for photo in code_photos([one], codec, 320, "fast")]
+    assert [photo.coded for photo in together] == [photo.coded for photo in alone]
+    assert together[1].coded[0].payload == b""
+    assert code_photos([], codec, 320, "fast") == []
+
+
+def test_a_codec_that_fails_on_one_face_loses_no_other(decided: Decided, codec: FaceCodec) -> None:
+    class OutOfMemory(FaceCodec):
+        def __init__(self) -> None:
+            self.__dict__.update(codec.__dict__)
+
+        def code_batch(self, faces: Pixels, *settings: Any) -> list[Coded]:
+            if len(faces) > 1 or np.array_equal(faces[0], bad):
+                raise MemoryError
+            return super().code_batch(faces, *settings)
+
+    photo = align_faces(decided("preserve", "preserve"))
+    good = photo.aligned[0]
+    assert good is not None
+    bad = 255 - good
+    photo = dataclasses.replace(photo, aligned=(good, bad))
+    (coded,) = code_photos([photo], OutOfMemory(), 64, "fast")
+    assert [face.rule for face in coded.coded] == ["rule", "rule (not coded)"]
+
+
+def test_the_background_keeps_only_what_may_stay(pixels: Pixels, decided: Decided, codec: FaceCodec) -> None:
+    photo = code_photos([align_faces(decided("preserve", "keep"))], codec, 64, "fast")[0]
+    coded = code_background(photo, "p:1", "webp", 90)
+    assert (coded.width, coded.height, coded.background_codec, coded.policy) == (800, 400, "webp", "p:1")
+    shown = decode_image(coded.background).astype(np.float32)
+    for face, kept in zip(photo.coded, (False, True), strict=True):
+        (rows, columns), alpha = face_mask(face.transform, (400, 800))
+        error = np.abs(shown[rows, columns] - pixels[rows, columns])[alpha > 0.9].mean()
+        assert (error < 6) == kept

@@ -1,0 +1,114 @@
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from mien.models.faces.face import Face
+from mien.models.privacy.gallery import Gallery
+from mien.transforms.elements import Decision, HandledFace
+from mien.transforms.policy.rules import Policy, load_policy, parse_policy
+from mien.transforms.steps.decide import decide, measure_faces, measures, same_decisions, sharpness
+
+PIXELS = np.zeros((100, 200, 3), np.uint8)
+LARGE = Face((90.0, 10.0, 40.0, 50.0), 0.9, pose=(-20.0, 5.0, 0.0))
+SMALL = Face((0.0, 0.0, 10.0, 10.0), 0.5, pose=(0.0, 0.0, 0.0))
+UNALIGNED = Face((150.0, 20.0, 40.0, 40.0), 0.8)
+
+
+def decisions(policy: Policy, faces: Sequence[Face], pixels: npt.NDArray[np.uint8] = PIXELS) -> tuple[Decision, ...]:
+    return tuple(decide(policy, measured) for measured in measure_faces(faces, pixels))
+
+
+def rule(when: str) -> Policy:
+    return parse_policy(f"{{version: 1, rules: [{{name: r, when: {when}, do: keep}}], otherwise: fill}}", "p")
+
+
+def test_measures() -> None:
+    found = measures(LARGE, 1, PIXELS)
+    assert found["area"] == pytest.approx(0.1)
+    assert found["center"] == pytest.approx(np.hypot(0.05, 0.15) / np.hypot(0.5, 0.5))
+    assert (found["rank"], found["yaw"], found["pitch"], found["score"]) == (1, 20.0, 5.0, 0.9)
+    over_the_border = measures(Face((-20.0, 90.0, 40.0, 40.0), 0.9), 1, PIXELS)
+    assert over_the_border["area"] == pytest.approx(20 * 10 / 20000)
+    assert over_the_border["yaw"] is None
+
+
+def test_the_first_rule_that_matches_decides() -> None:
+    found = decisions(load_policy("background-people"), [SMALL, LARGE, UNALIGNED])
+    assert found == (
+        Decision("realistic", "background people"),
+        Decision("preserve", "subjects"),
+        Decision("fill", "otherwise"),  # its pose is not known, so it cannot be a subject
+    )
+
+
+@pytest.mark.parametrize(
+    ("when", "matches"),
+    [
+        ("{rank: {max: 1}}", [True, False]),
+        ("{rank: {min: 2}}", [False, True]),
+        ("{area: {min: 0.1}}", [True, False]),
+        ("{yaw: {max: 20}}", [True, False]),
+        ("{yaw: {min: 20}}", [True, False]),
+        ("{score: {min: 0.85}}", [True, False]),
+        ("{center: {max: 0.3}}", [True, False]),
+        ("{}", [True, True]),
+        ("{rank: {max: 1}, score: {max: 0.5}}", [False, False]),
+    ],
+)
+def test_conditions(when: str, matches: list[bool]) -> None:
+    found = decisions(rule(when), [LARGE, UNALIGNED])
+    assert [decision.action == "keep" for decision in found] == matches
+
+
+def test_sharpness_tells_noise_from_nothing() -> None:
+    noisy = np.random.default_rng(0).integers(0, 255, (100, 200, 3), np.uint8)
+    assert (sharpness(LARGE, noisy) or 0) > 20
+    assert sharpness(LARGE, PIXELS) == 0
+    assert sharpness(Face((300.0, 0.0, 10.0, 10.0), 0.9), PIXELS) is None
+    assert [d.action for d in decisions(rule("{sharpness: {min: 10}}"), [LARGE], noisy)] == ["keep"]
+
+
+def test_no_faces() -> None:
+    assert decisions(load_policy("compress"), []) == ()
+
+
+def test_a_gallery_is_asked_and_doubt_is_no_match(monkeypatch: pytest.MonkeyPatch) -> None:
+    people = {"friends": np.eye(192, dtype=np.float32)[:1], "guests": np.eye(192, dtype=np.float32)[1:2]}
+    monkeypatch.setattr("mien.transforms.steps.people.gallery", lambda uri: Gallery(people[uri]))
+    alike = lambda cosine: np.r_[cosine, (1 - cosine**2) ** 0.5, np.zeros(190)].astype(np.float32)  # noqa: E731
+    (measured,) = measure_faces([LARGE], PIXELS)
+    for when, embedding, action in (
+        ("{person_in: friends}", alike(0.9), "keep"),
+        ("{person_in: friends}", alike(0.45), "fill"),  # doubtful
+        ("{person_not_in: friends}", alike(0.45), "fill"),
+        ("{person_not_in: friends}", alike(0.1), "keep"),
+        ("{person_in: [friends, guests]}", alike(0.1), "keep"),
+        ("{person_not_in: [friends, guests]}", alike(0.1), "fill"),
+        ("{person_in: friends, yaw: {max: 10}}", alike(0.9), "fill"),
+        ("{person_in: friends}", None, "fill"),  # not aligned, or too small
+        ("{person_not_in: friends}", None, "fill"),
+    ):
+        assert decide(rule(when), measured, embedding).action == action, when
+
+
+def test_what_was_recorded_tells_whether_a_policy_decides_the_same() -> None:
+    first = load_policy("background-people")
+    rows = [
+        dataclasses.asdict(HandledFace(face.box, d.action, d.rule, d.action, **measured))
+        for face, d, measured in zip(
+            [SMALL, LARGE], decisions(first, [SMALL, LARGE]), measure_faces([SMALL, LARGE], PIXELS), strict=True
+        )
+    ]
+    late = dataclasses.asdict(HandledFace(SMALL.box, "fill", "found when verified", ""))
+    assert same_decisions(first, [*rows, late])
+    text = "{version: 1, rules: [{name: a, when: {rank: {max: 1}}, do: preserve}], otherwise: %s}"
+    assert same_decisions(parse_policy(text % "realistic", "p"), rows)
+    assert not same_decisions(parse_policy(text % "fill", "p"), rows)
+    assert not same_decisions(rule("{person_in: gallery}"), rows)
+    turned = rule("{yaw: {max: 35}}")
+    assert turned.asks_for_pose
+    assert not same_decisions(turned, [{**rows[0], "yaw": None, "decided": "fill"}])  # it may not have been looked for
+    assert not load_policy("redact").asks_for_pose

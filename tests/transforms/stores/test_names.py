@@ -1,0 +1,81 @@
+import os
+import posixpath
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mien.transforms.stores.names import common_root, is_local, name_under, normal_uri, safe_name
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=40) | st.text("./a\0%", max_size=12))
+def test_a_safe_name_stays_below_any_folder(name: str) -> None:
+    safe = safe_name(name)
+    joined = posixpath.normpath(posixpath.join("/out", safe))
+    assert joined.startswith("/out/")
+    assert joined == f"/out/{safe}"
+    assert "\0" not in safe
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("a/x.jpg", "a/x.jpg"),
+        ("/etc/passwd", "etc/passwd"),
+        ("../../x", "%2E%2E/%2E%2E/x"),
+        ("a/./x", "a/%2E/x"),
+        ("a b/ü\n%20.jpg", "a b/ü\n%20.jpg"),
+        ("x\0y", "x%00y"),
+        ("...", "..."),
+        ("a//b", "a/%/b"),
+        ("a/", "a/%"),
+        ("", "%"),
+    ],
+)
+def test_safe_names(name: str, safe: str) -> None:
+    assert safe_name(name) == safe
+
+
+@pytest.mark.parametrize(
+    ("root", "uri", "name"),
+    [
+        ("/in", "/in/a/x.jpg", "a/x.jpg"),
+        ("/in", "/inside/x.jpg", "inside/x.jpg"),
+        ("", "/in/x.jpg", "in/x.jpg"),
+        ("gs://b/in", "gs://b/in/x.jpg", "x.jpg"),
+        ("", "gs://b/in/x.jpg", "b/in/x.jpg"),
+        ("/in", "/in/../../etc/x", "%2E%2E/%2E%2E/etc/x"),
+        ("", "gs:///../x", "%2E%2E/x"),
+    ],
+)
+def test_names_below_a_root(root: str, uri: str, name: str) -> None:
+    assert name_under(root, uri) == name
+
+
+@pytest.mark.parametrize(
+    ("folders", "root"),
+    [
+        (["/a/b", "/a/c"], "/a"),
+        (["/a/b"], "/a/b"),
+        (["/a/b", "/a/bc"], "/a"),
+        (["gs://x/a", "gs://x/a/b"], "gs://x/a"),
+        (["gs://x/a", "/a"], ""),
+        ([], ""),
+    ],
+)
+def test_common_roots(folders: list[str], root: str) -> None:
+    assert common_root(folders) == root
+
+
+def test_buckets_have_no_common_root_but_names_of_their_own() -> None:
+    root = common_root(["gs://x/a", "gs://y/a"])
+    assert [name_under(root, uri) for uri in ("gs://x/a/p.jpg", "gs://y/a/p.jpg")] == ["x/a/p.jpg", "y/a/p.jpg"]
+
+
+def test_local_paths_and_uris() -> None:
+    assert is_local("a:b.jpg")
+    assert is_local("/a/b")
+    assert not is_local("gs://b/x")
+    assert normal_uri("x/../y") == os.path.abspath("y")
+    assert normal_uri("file:///a/b") == "/a/b"
+    assert normal_uri("gs://b/x/") == "gs://b/x"

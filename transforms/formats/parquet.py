@@ -1,0 +1,159 @@
+"""The table of coded photos: its schema, a row's way there and back, and a file of rows as it grows or loses some."""
+
+from collections.abc import Collection
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from mien.models.faces import snap_transform
+from mien.transforms.elements import CodedFace, CodedPhoto, ListedFile
+from mien.transforms.stores import create, name_under
+
+PARQUET = ".parquet"
+ROW_GROUP_BYTES = 64_000_000
+_FACE = pa.struct(
+    [
+        ("x", pa.float32()),
+        ("y", pa.float32()),
+        ("w", pa.float32()),
+        ("h", pa.float32()),
+        ("transform", pa.list_(pa.float32())),
+        ("action", pa.string()),
+        ("rule", pa.string()),
+        ("model", pa.string()),
+        ("payload", pa.binary()),
+        ("score", pa.float32()),
+    ]
+)
+SCHEMA = pa.schema(
+    [
+        ("uri", pa.string()),
+        ("source_bytes", pa.int64()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("background", pa.binary()),
+        ("background_codec", pa.string()),
+        ("faces", pa.list_(_FACE)),
+        ("policy", pa.string()),
+        ("version", pa.string()),
+    ]
+)
+# Beside the columns: the folder that the uris have in common, below which `mien restore` rebuilds the tree.
+ROOT_KEY = b"mien.root"
+OPTIONS: dict[str, Any] = {
+    "compression": "zstd",
+    "write_statistics": ["uri", "source_bytes", "width", "height"],
+    "use_dictionary": ["background_codec", "policy", "version"],
+}
+
+
+def row_of(photo: CodedPhoto) -> dict[str, Any]:
+    """A photo as a row of SCHEMA."""
+    return {
+        **{name: getattr(photo, name) for name in SCHEMA.names if name != "faces"},
+        "faces": [
+            {
+                **dict(zip("xywh", face.box, strict=True)),
+                **{name: getattr(face, name) for name in ("action", "rule", "model", "payload", "score")},
+                "transform": list(face.transform),
+            }
+            for face in photo.faces
+        ],
+    }
+
+
+def photo_of(row: dict[str, Any], root: str, origin: ListedFile) -> CodedPhoto:
+    """A row as a photo. Raises ValueError for one that no photo can be made of; its uri may say anything."""
+    if any(row.get(name) is None for name in SCHEMA.names):
+        raise ValueError("a column of the row is missing or null")
+    fields = {name: row[name] for name in SCHEMA.names if name != "faces"}
+    return CodedPhoto(
+        **fields, faces=tuple(_face_of(face) for face in row["faces"]), name=name_under(root, row["uri"]), origin=origin
+    )
+
+
+def _face_of(face: dict[str, Any]) -> CodedFace:
+    if face is None or any(face.get(field.name) is None for field in _FACE):
+        raise ValueError("a field of a face is missing or null")
+    # float32 is finer than a transform's steps, so this is the very transform that a blob holds
+    transform = tuple(snap_transform(face["transform"])) if face["transform"] else ()
+    x, y, w, h = (float(face[side]) for side in "xywh")
+    return CodedFace(
+        (x, y, w, h), transform, face["action"], face["rule"], face["model"], face["payload"], face["score"]
+    )
+
+
+class TableWriter:
+    """One part file as it grows: rows are held until they fill a row group. It is of use only once it is closed."""
+
+    def __init__(self, path: str, row_group_bytes: int = ROW_GROUP_BYTES) -> None:
+        self._row_group_bytes = row_group_bytes
+        self._stream = create(path)
+        self._writer = pq.ParquetWriter(self._stream, SCHEMA, **OPTIONS)
+        self._rows: list[dict[str, Any]] = []
+        self._held = 0
+        self.bytes = 0
+        self._root: str | None = None
+
+    def add(self, photo: CodedPhoto) -> None:
+        """Takes a row; writes a row group when there is enough."""
+        size = len(photo.background) + sum(len(face.payload) + 200 for face in photo.faces) + 200
+        self._rows.append(row_of(photo))
+        self._held += size
+        self.bytes += size
+        root = photo.uri.removesuffix(f"/{photo.name}") if photo.name else ""
+        self._root = root if self._root in (None, root) and root != photo.uri else ""
+        if self._held >= self._row_group_bytes:
+            self._flush()
+
+    def close(self) -> int:
+        """Writes what is held and the footer; the file's bytes."""
+        self._flush()
+        self._writer.add_key_value_metadata({ROOT_KEY: self._root or ""})
+        self._writer.close()
+        size = self._stream.tell()
+        self._stream.close()
+        return size
+
+    def abandon(self) -> None:
+        """Lets go of the file, which is not whole."""
+        for closes in (self._writer, self._stream):
+            try:
+                closes.close()
+            except Exception:  # a full disk fails again here; the file is deleted all the same
+                continue
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._writer.write_table(pa.Table.from_pylist(self._rows, SCHEMA))
+        self._rows, self._held = [], 0
+
+
+def without_rows(part: str, uris: Collection[str], copy: str) -> tuple[int, set[str]]:
+    """Writes a copy of a part without the rows of the uris; how many rows it has, and which uris the part had.
+
+    No copy where no row would be left, or where the part has none of the uris.
+    """
+    with FileSystems.open(part, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+        parquet = pq.ParquetFile(stream)
+        held = parquet.read(columns=["uri"]).column("uri").to_pylist()
+        kept = [uri not in uris for uri in held]
+        if any(kept) and not all(kept):
+            _copy_rows(parquet, kept, copy)
+        return sum(kept), set(held).intersection(uris)
+
+
+def _copy_rows(parquet: pq.ParquetFile, kept: list[bool], path: str) -> None:
+    schema = parquet.schema_arrow
+    with create(path) as stream, pq.ParquetWriter(stream, schema.remove_metadata(), **OPTIONS) as writer:
+        start = 0
+        for group in range(parquet.num_row_groups):
+            table = parquet.read_row_group(group)
+            part = table.filter(pa.array(kept[start : start + table.num_rows]))
+            start += table.num_rows
+            if part.num_rows:
+                writer.write_table(part.replace_schema_metadata())
+        writer.add_key_value_metadata({ROOT_KEY: (parquet.metadata.metadata or {}).get(ROOT_KEY, b"")})

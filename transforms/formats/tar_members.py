@@ -1,0 +1,197 @@
+"""WebDataset shards as inputs: the members of a tar, found by their headers alone and each read where it lies.
+
+Nothing is ever unpacked, so a member's name is a name and no place. A shard is listed before it is read, so that each
+of its photos is a file of its own to all that follows: to resuming, to failures, and to the workers that share it.
+"""
+
+import os
+import posixpath
+import stat
+import tarfile
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any, BinaryIO
+
+import apache_beam as beam
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from mien.models.errors import ImageError, ImageTooLargeError
+from mien.transforms.elements import Failure, ListedFile
+from mien.transforms.stores import is_local, join, safe_name
+from mien.transforms.workers import failure_of
+
+SHARD = ".tar"
+_HEADER_BYTES = 1_000_000  # of one member's headers; a long name takes some hundred
+_BLOCK = 512
+_NEAR = 16_000_000  # bytes of a shard that are read together; what Beam asks a store for at once
+
+
+class _Headers:
+    """What tarfile reads headers from; it would hold one of any size that a hostile file gives it."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.left = _HEADER_BYTES
+
+    def read(self, size: int) -> bytes:
+        self.left -= size
+        if self.left < 0:
+            raise tarfile.ReadError(f"a header of more than {_HEADER_BYTES} bytes")
+        return self._stream.read(size)
+
+    def seek(self, position: int) -> int:
+        return self._stream.seek(position)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+
+def is_shard(uri: str) -> bool:
+    """Whether a file is one, told by its name."""
+    return posixpath.splitext(uri)[1].lower() == SHARD
+
+
+def open_shard(uri: str) -> BinaryIO:
+    """A shard to read and seek in. ImageError for a device or pipe."""
+    if is_local(uri) and not stat.S_ISREG(os.stat(uri).st_mode):
+        raise ImageError("not a regular file")
+    stream: BinaryIO = FileSystems.open(uri, compression_type=CompressionTypes.UNCOMPRESSED)
+    return stream
+
+
+def members(stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
+    """The members of a tar, read and held one at a time; between two of them the stream may be moved.
+
+    Raises tarfile.TarError for what is no tar, is damaged, or ends before its end mark, once all before that is out.
+    """
+    headers: Any = _Headers(stream)
+    tar: Any = tarfile.TarFile(fileobj=headers, encoding="utf-8")
+    end = 0
+    while True:
+        headers.left = _HEADER_BYTES
+        member = tar.next()
+        tar.members.clear()
+        if member is None:
+            break
+        if tar.offset <= end:  # a negative size, by which tarfile would go round for ever
+            raise tarfile.ReadError(f"damaged: the member before byte {end} has no size that can be")
+        end = tar.offset
+        yield member
+    stream.seek(tar.offset)  # tarfile takes anything that is no header for the end
+    mark = stream.read(_BLOCK)
+    if any(mark):
+        raise tarfile.ReadError(f"damaged: no member and no end mark at byte {tar.offset}")
+    if len(mark) < _BLOCK:
+        raise tarfile.ReadError(f"cut off: no end mark at byte {tar.offset}")
+
+
+def is_plain(member: tarfile.TarInfo) -> bool:
+    """Whether the member is a file whose bytes lie in the tar as they are: no link, no device, nothing sparse."""
+    return member.isreg() and not member.issparse()
+
+
+def list_members(shard: ListedFile, suffixes: Collection[str]) -> Iterator[ListedFile | Failure]:
+    """The photos of a shard as files below it, SHARD/MEMBER, of the shard's time; suffixes: theirs, in small letters.
+
+    A photo that is a link, or the second of its name, is a Failure, and so is the shard where it is cut or damaged.
+    Holds the names of a shard, and no data.
+    """
+    seen: set[str] = set()
+    try:
+        with open_shard(shard.uri) as stream:
+            for member in members(stream):
+                name = member.name
+                while name.startswith("./"):
+                    name = name[2:].lstrip("/")
+                if member.isdir() or posixpath.splitext(name)[1].lower() not in suffixes:
+                    continue
+                uri = join(shard.uri, name)
+                if name in seen:
+                    yield failure_of(uri, "list", ImageError("the shard has a photo of that name before it"))
+                elif not is_plain(member):
+                    yield failure_of(uri, "list", ImageError("a link or another special member, which is not followed"))
+                else:
+                    own = safe_name(f"{shard.name}/{name}")
+                    start = member.offset_data
+                    yield ListedFile(uri, own, member.size, shard.modified, shard=shard.uri, start=start)
+                seen.add(name)
+    except Exception as error:
+        yield failure_of(shard.uri, "list", error)
+
+
+class MemberReader:
+    """Reads photos out of shards; the last shard stays open, so that its next photo may come from the same request."""
+
+    def __init__(self) -> None:
+        self._uri = ""
+        self._stream: BinaryIO | None = None
+
+    def read(self, file: ListedFile, max_bytes: int) -> bytes:
+        """The photo's bytes. ImageTooLargeError over max_bytes, before any is read; ImageError for a shard that ends
+        within it, or that is not the one that was listed."""
+        if file.size > max_bytes:
+            raise ImageTooLargeError(f"{file.size} bytes, over the limit of {max_bytes} (--max-bytes)")
+        try:
+            stream = self._opened(file)
+            stream.seek(file.start)
+            data = stream.read(file.size)
+            if is_local(file.shard):
+                _check_unchanged(file)
+        except BaseException:
+            self.close()
+            raise
+        if len(data) < file.size:
+            raise ImageError(f"the shard ends within it: {len(data)} of {file.size} bytes are there")
+        return data
+
+    def close(self) -> None:
+        """Closes the shard."""
+        if self._stream is not None:
+            self._stream.close()
+        self._uri, self._stream = "", None
+
+    def _opened(self, file: ListedFile) -> BinaryIO:
+        if self._stream is None or self._uri != file.shard:
+            self.close()
+            _check_unchanged(file)
+            self._uri, self._stream = file.shard, open_shard(file.shard)
+        return self._stream
+
+
+def _check_unchanged(file: ListedFile) -> None:
+    now = FileSystems.get_filesystem(file.shard).metadata(file.shard).last_updated_in_seconds
+    if (
+        abs(now - file.modified) >= 1 if not is_local(file.shard) else now != file.modified
+    ):  # some stores list in seconds
+        raise ImageError("its shard changed after it was listed")
+
+
+class Together(beam.PTransform):
+    """ListedFile -> the same, those that lie near each other in a shard of a store one after the other.
+
+    A store is asked for many bytes at once, so that a reader (MemberReader) which keeps the shard open asks once for
+    all of these. On this machine's disks there is nothing to gain.
+    """
+
+    def expand(self, files: beam.PCollection) -> beam.PCollection:
+        alone = files | "Alone" >> beam.Filter(lambda file: not _in_store(file))
+        near = (
+            files
+            | "InShards" >> beam.Filter(_in_store)
+            | "Near" >> beam.Map(_place).with_output_types(tuple[tuple[str, int], ListedFile])
+            | beam.GroupByKey()
+            | "InOrder" >> beam.FlatMap(_in_order).with_output_types(ListedFile)
+        )
+        return (alone, near) | beam.Flatten()
+
+
+def _in_store(file: ListedFile) -> bool:
+    return bool(file.shard) and not is_local(file.shard)
+
+
+def _place(file: ListedFile) -> tuple[tuple[str, int], ListedFile]:
+    return (file.shard, file.start // _NEAR), file
+
+
+def _in_order(group: tuple[tuple[str, int], Iterable[ListedFile]]) -> list[ListedFile]:
+    return sorted(group[1], key=lambda file: file.start)

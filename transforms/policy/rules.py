@@ -1,0 +1,313 @@
+"""A policy file: rules that say, face by face, who stays recognisable and who does not.
+
+Read and checked as a whole before a job starts; every error names the file, the line and the key.
+"""
+
+import hashlib
+import math
+from typing import Annotated, Any, Literal, get_args
+
+import fsspec
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from mien.models.errors import PolicyError
+from mien.transforms.stores import is_local
+
+Action = Literal["keep", "preserve", "realistic", "deidentify", "fill", "pixelate", "blur"]
+ACTIONS: tuple[str, ...] = get_args(Action)
+SHOWN = frozenset(("keep", "preserve"))  # the person stays recognisable; every other action hides who it is
+
+BUILT_IN = {
+    "compress": "{version: 1, otherwise: preserve}",
+    "redact": "{version: 1, otherwise: redact}",
+    "deidentify": "{version: 1, otherwise: deidentify}",
+    "background-people": """
+version: 1
+rules:
+  - {name: subjects, when: {rank: {max: 2}, area: {min: 0.02}, yaw: {max: 35}}, do: preserve}
+  - {name: background people, when: {area: {max: 0.02}}, do: realistic}
+otherwise: redact
+""",
+}
+# What each measure can be at all; see mien.transforms.steps.decide.
+LIMITS = {
+    "area": (0, 1),
+    "rank": (1, math.inf),
+    "center": (0, 1),
+    "yaw": (0, 90),
+    "pitch": (0, 90),
+    "score": (0, 1),
+    "sharpness": (0, math.inf),
+}
+_MAX_BYTES = 1_000_000
+_WANTED = {
+    "model_type": "a mapping is wanted here",
+    "tuple_type": "a list is wanted here",
+    "string_type": "a text is wanted here",
+    "float_parsing": "a number is wanted here",
+    "float_type": "a number is wanted here",
+}
+_STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Range(BaseModel):
+    """Values from min to max, both included."""
+
+    model_config = _STRICT
+    min: float | None = None
+    max: float | None = None
+
+    @model_validator(mode="after")
+    def _holds_something(self) -> "Range":
+        if self.min is None and self.max is None:
+            raise ValueError("min or max is needed")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError("min is over max")
+        return self
+
+    def holds(self, value: float | None) -> bool:
+        """Whether the value lies in the range; one that is not known does not."""
+        if value is None:
+            return False
+        low, high = self.ends()
+        return low <= value <= high
+
+    def ends(self) -> tuple[float, float]:
+        """The least and the greatest value, infinite where none is set."""
+        return -math.inf if self.min is None else self.min, math.inf if self.max is None else self.max
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Uris = Annotated[
+    tuple[Annotated[str, StringConstraints(min_length=1)], ...], BeforeValidator(_as_list), Field(min_length=1)
+]
+
+
+class Conditions(BaseModel):
+    """What must hold, all of it, for a rule to match. The measures are those of mien.transforms.steps.decide.
+
+    person_in, person_not_in: galleries of reference photos, folders or URIs; see mien.models.privacy.gallery.
+    """
+
+    model_config = _STRICT
+    area: Range | None = None
+    rank: Range | None = None
+    center: Range | None = None
+    yaw: Range | None = None
+    pitch: Range | None = None
+    score: Range | None = None
+    sharpness: Range | None = None
+    person_in: Uris | None = None
+    person_not_in: Uris | None = None
+
+    def ranges(self) -> dict[str, Range]:
+        """The measures that a value is wanted of."""
+        return {name: getattr(self, name) for name in LIMITS if getattr(self, name) is not None}
+
+    def never(self) -> tuple[str, str] | None:
+        """The first condition that no face can meet, and why; None where there is none."""
+        for name, wanted in self.ranges().items():
+            (low, high), (least, most) = wanted.ends(), LIMITS[name]
+            if low > most:
+                return name, f"min is over {most:g}, the most that there is: no face can match"
+            if high < least:
+                return name, f"max is under {least:g}, the least that there is: no face can match"
+            if name == "rank" and math.ceil(max(low, least)) > high:
+                return name, "no whole number lies between min and max: no face can match"
+        if both := set(self.person_in or ()) & set(self.person_not_in or ()):
+            return "person_not_in", f"{min(both)} is in person_in too: no face can match"
+        return None
+
+    def covers(self, other: "Conditions") -> bool:
+        """Whether every face that meets the other conditions meets these."""
+        theirs = other.ranges()
+        for name, wanted in self.ranges().items():
+            low, high = wanted.ends()
+            if name not in theirs or not (low <= theirs[name].ends()[0] and theirs[name].ends()[1] <= high):
+                return False
+        if self.person_in is not None and not (other.person_in and set(other.person_in) <= set(self.person_in)):
+            return False
+        return set(self.person_not_in or ()) <= set(other.person_not_in or ())
+
+
+class Rule(BaseModel):
+    """If a face meets the conditions, this is done with it; a rule without conditions matches every face."""
+
+    model_config = _STRICT
+    name: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    when: Conditions = Conditions()
+    do: Action
+
+
+class Policy(BaseModel):
+    """The first rule that matches a face decides; otherwise is for the faces that none matches."""
+
+    model_config = _STRICT
+    version: Literal[1]
+    mask: Literal["face", "head"] = "face"
+    rules: tuple[Rule, ...] = Field(default=(), max_length=255)
+    otherwise: Action
+    _name: str = ""
+
+    @property
+    def id(self) -> str:
+        """The policy's name and the start of its hash, as it is recorded with every photo."""
+        return f"{self._name}:{self.hash[:12]}"
+
+    @property
+    def actions(self) -> frozenset[str]:
+        """All that it can decide."""
+        return frozenset((self.otherwise, *(rule.do for rule in self.rules)))
+
+    @property
+    def galleries(self) -> tuple[str, ...]:
+        """The URIs of all galleries that its rules name, each once."""
+        named = (uri for r in self.rules for uri in (*(r.when.person_in or ()), *(r.when.person_not_in or ())))
+        return tuple(dict.fromkeys(named))
+
+    @property
+    def asks_for_pose(self) -> bool:
+        """Whether a rule has a condition that only landmarks can tell: pose or a gallery."""
+        return bool(self.galleries) or any({"yaw", "pitch"} & rule.when.ranges().keys() for rule in self.rules)
+
+    def with_mask(self, mask: Literal["face", "head"]) -> "Policy":
+        """The same policy with another mask."""
+        return self.model_copy(update={"mask": mask})
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of what the policy says, whatever its layout."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+def load_policy(name_or_uri: str) -> Policy:
+    """A built-in policy by name, or a YAML file from a path or any fsspec URI. Raises PolicyError."""
+    if name_or_uri in BUILT_IN:
+        return parse_policy(BUILT_IN[name_or_uri], name_or_uri)
+    try:
+        with fsspec.open(name_or_uri, "rb") as stream:
+            text = stream.read(_MAX_BYTES + 1)
+    except Exception as error:
+        known = f"; built in are {', '.join(BUILT_IN)}" if is_local(name_or_uri) and "/" not in name_or_uri else ""
+        raise PolicyError(f"{name_or_uri}: {_reason(error)}{known}") from error
+    if len(text) > _MAX_BYTES:
+        raise PolicyError(f"{name_or_uri}: over {_MAX_BYTES} bytes, no policy")
+    try:
+        return parse_policy(text.decode(), name_or_uri.rstrip("/").rpartition("/")[2], name_or_uri)
+    except UnicodeDecodeError as error:
+        raise PolicyError(f"{name_or_uri}: not UTF-8 text") from error
+
+
+def parse_policy(text: str, name: str, where: str = "") -> Policy:
+    """The policy that a YAML text says. name: as it is recorded; where: the file, for messages."""
+    where = where or name
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if root is None:
+            raise PolicyError(f"{where}: empty")
+        _refuse_duplicates(root, where)
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise PolicyError(f"{where}{line}: not YAML: {_reason(error)}") from error
+    try:
+        policy = Policy.model_validate(_actions_named(content))
+    except ValidationError as error:
+        raise PolicyError(_message(error, root, where)) from error
+    _refuse_dead_rules(policy, root, where)
+    policy._name = name
+    return policy
+
+
+def _refuse_dead_rules(policy: Policy, root: yaml.Node, where: str) -> None:
+    """PolicyError for a rule that can never match, by itself or behind those before it."""
+    for i, rule in enumerate(policy.rules):
+        path: tuple[int | str, ...] = ("rules", i)
+        problem = ""
+        if found := rule.when.never():
+            path, problem = (*path, "when", found[0]), found[1]
+        elif before := next((r for r in policy.rules[:i] if r.when.covers(rule.when)), None):
+            problem = f"can never match: every face it is for is taken by the rule {before.name!r} before it"
+        if problem:
+            raise PolicyError(f"{where}:{_line(root, path) + 1}: {'.'.join(map(str, path))}: {problem}")
+
+
+def _actions_named(content: Any) -> Any:
+    """`redact` stands for the redaction that shows least, which is fill."""
+    if not isinstance(content, dict):
+        return content
+    named = {key: "fill" if key == "otherwise" and value == "redact" else value for key, value in content.items()}
+    if isinstance(rules := content.get("rules"), list):
+        named["rules"] = [{**r, "do": "fill"} if isinstance(r, dict) and r.get("do") == "redact" else r for r in rules]
+    return named
+
+
+def _refuse_duplicates(node: yaml.Node, where: str) -> None:
+    children = [child for pair in node.value for child in pair] if isinstance(node, yaml.MappingNode) else node.value
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise PolicyError(f"{where}:{key.start_mark.line + 1}: {key.value}: twice in one place")
+            seen.add(key.value)
+    if isinstance(children, list):
+        for child in children:
+            _refuse_duplicates(child, where)
+
+
+def _message(error: ValidationError, root: yaml.Node, where: str) -> str:
+    """The first thing that is wrong, as one line: file:line: key: what."""
+    first = error.errors(include_url=False)[0]
+    path = first["loc"]
+    line = _line(root, path) + 1
+    key = ".".join(str(part) for part in path) or "policy"
+    if first["type"] == "missing":
+        problem = "is required"
+    elif first["type"] == "extra_forbidden":
+        problem = "unknown key"
+    elif first["type"] == "literal_error":
+        problem = f"{first['input']!r} is none of {first['ctx']['expected']}"
+    elif first["type"] in _WANTED:
+        problem = _WANTED[first["type"]]
+    else:
+        problem = first["msg"].removeprefix("Value error, ")
+    return f"{where}:{line}: {key}: {problem}"
+
+
+def _line(node: yaml.Node, path: tuple[int | str, ...]) -> int:
+    """The line, from 0, of the deepest part of the path that the file has."""
+    line: int = node.start_mark.line
+    for part in path:
+        found = None
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == str(part):
+                    line, found = key.start_mark.line, value
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            found = node.value[part]
+            line = found.start_mark.line
+        if found is None:
+            break
+        node = found
+    return line
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, FileNotFoundError):  # s3fs and gcsfs give it the path alone
+        return "no such file"
+    return " ".join(str(getattr(error, "problem", None) or error).split()) or type(error).__name__

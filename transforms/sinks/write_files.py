@@ -1,0 +1,110 @@
+"""Coded photos as ordinary image files that carry their faces, safe and restored ones as plain image files."""
+
+import hashlib
+from collections.abc import Callable, Iterable
+
+from apache_beam.metrics import Metrics
+
+from mien.models.errors import ContainerError
+from mien.models.images import StoredFace, StoredPhoto, embed, extract
+from mien.transforms.elements import CodedPhoto, Photo, PhotosAndFailures, SafePhoto, Written
+from mien.transforms.stores import SUFFIXES, exists, join, name_under, normal_uri, read_bytes, safe_name, write_whole
+from mien.transforms.workers import (
+    NAMESPACE,
+    Input,
+    Stage,
+    StageTransform,
+    as_outputs,
+    by_action,
+    join_failures,
+    through,
+)
+
+
+def blob_of(photo: CodedPhoto) -> bytes:
+    """The background's image file with the faces in its ancillary chunk. Raises ContainerError."""
+    faces = tuple(
+        StoredFace(face.box, face.transform, face.action, face.rule, face.model, face.payload, face.score)
+        for face in photo.faces
+    )
+    return embed(photo.background, StoredPhoto(photo.width, photo.height, faces, photo.policy, photo.version))
+
+
+def blob_name(photo: CodedPhoto) -> str:
+    """Where it goes below the output folder: a/x.jpg -> a/x.jpg.avif, so that a/x.png has another place."""
+    return safe_name(photo.name or name_under("", photo.uri)) + SUFFIXES[photo.background_codec]
+
+
+def write_new(path: str, data: bytes, ours: Callable[[], bool]) -> str:
+    """Writes the file whole; its sha256. FileExistsError for one that is there, unless ours() says that it may be
+    replaced, or it is the same: then a run that was killed wrote it and could not note that."""
+    if not exists(path) or ours():
+        write_whole(path, data)
+    elif read_bytes(path) != data:
+        raise FileExistsError(f"{path} exists and is not of this job; --overwrite replaces it")
+    Metrics.counter(NAMESPACE, "bytes_out").inc(len(data))
+    return hashlib.sha256(data).hexdigest()
+
+
+def is_blob(path: str) -> bool:
+    """Whether the file is an image that carries mien's chunk."""
+    try:
+        extract(read_bytes(path))
+    except ContainerError:
+        return False
+    return True
+
+
+class _WriteBlob(Stage):
+    stage = "write"
+
+    def __init__(self, output: str, overwrite: bool) -> None:
+        self._output = output
+        self._overwrite = overwrite
+
+    def work(self, element: CodedPhoto) -> Iterable[Written]:
+        name = blob_name(element)
+        path = join(self._output, name)
+        blob = blob_of(element)
+        digest = write_new(path, blob, lambda: self._overwrite or is_blob(path))
+        yield Written(element.uri, name, element.origin, digest, bytes=len(blob), actions=by_action(element.faces))
+
+
+class _WritePhoto(Stage):
+    stage = "write"
+
+    def __init__(self, output: str, overwrite: bool) -> None:
+        self._output = output
+        self._overwrite = overwrite
+
+    def work(self, element: Photo | SafePhoto) -> Iterable[Written]:
+        name = safe_name(element.name)
+        ours = self._overwrite or (element.origin is not None and element.origin.ours)
+        digest = write_new(join(self._output, name), element.data, lambda: ours)
+        faces = element.faces if isinstance(element, SafePhoto) else ()
+        yield Written(element.uri, name, element.origin, digest, faces, len(element.data), by_action(faces))
+
+
+class WriteBlobs(StageTransform):
+    """CodedPhoto -> one image file each below the output folder or URI, with its faces in an ancillary chunk.
+
+    A file that is there is replaced if it carries mien's chunk, or if overwrite is set. The result has .photos
+    (Written) and .failures, those of the transform before among them.
+    """
+
+    def __init__(self, output: str, overwrite: bool = False) -> None:
+        super().__init__()
+        self._stage: Stage = _WriteBlob(normal_uri(output), overwrite)
+
+    def expand(self, photos: Input) -> PhotosAndFailures:
+        photos, failures = as_outputs(photos)
+        written = through(photos, self._stage, Written)
+        return PhotosAndFailures(photos=written.photos, failures=join_failures(written.failures, failures))
+
+
+class WritePhotos(WriteBlobs):
+    """Photo or SafePhoto -> one image file each. Replaces what an earlier run wrote, with overwrite anything."""
+
+    def __init__(self, output: str, overwrite: bool = False) -> None:
+        super().__init__(output, overwrite)
+        self._stage = _WritePhoto(normal_uri(output), overwrite)

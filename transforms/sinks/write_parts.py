@@ -1,0 +1,284 @@
+"""Many photos in a file: parts, written aside, that count for no reader before all of a run are whole.
+
+Tables and shards are made so. A run's parts take the place of older ones in which photos lie that were done anew.
+"""
+
+import dataclasses
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import Metrics
+from apache_beam.pvalue import TaggedOutput
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.windowed_value import WindowedValue
+
+from mien.transforms.elements import FAILURES, CodedPhoto, Failure, PhotosAndFailures, SafePhoto, Written
+from mien.transforms.formats import (
+    MANIFEST,
+    PARQUET,
+    SHARD,
+    Manifest,
+    commit,
+    copy_name,
+    hidden_folder,
+    parts_of,
+    pending,
+    roll_back,
+    suffix_of,
+    without_rows,
+    without_samples,
+)
+from mien.transforms.stores import delete, join, normal_uri, write_whole
+from mien.transforms.workers import (
+    NAMESPACE,
+    NOT_READ,
+    Input,
+    StageTransform,
+    as_outputs,
+    by_action,
+    failure_of,
+    join_failures,
+    tell_written,
+    through,
+    with_time,
+)
+
+PART_BYTES = 1_000_000_000
+
+Part = tuple[str, str, list[Written]]  # temporary path, final name, its photos; no path: photos that were withheld
+# an output may hold parts of another format, from a run with other settings
+_WITHOUT: dict[str, Callable[[str, Collection[str], str], tuple[int, set[str]]]] = {
+    PARQUET: without_rows,
+    SHARD: without_samples,
+}
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A photo as its part takes it. bytes: about what it adds; sha256: of its image file, where it has one there."""
+
+    data: Any
+    bytes: int
+    sha256: str = ""
+
+
+class PartWriter(Protocol):
+    """One part file as it grows; it is of use only once it is closed. bytes: about what it holds."""
+
+    bytes: int
+
+    def add(self, data: Any) -> None:
+        """Takes a photo, as it was packed."""
+
+    def close(self) -> int:
+        """Ends the file; its bytes."""
+
+    def abandon(self) -> None:
+        """Lets go of the file, which is not whole."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """suffix: of the parts' names. pack: makes ready what a part takes of a photo. writer: begins a part at a path."""
+
+    suffix: str
+    pack: Callable[[Any], Packed]
+    writer: Callable[[str], PartWriter]
+
+
+class _WriteParts(beam.DoFn):
+    """Writes a bundle's photos to part files in a hidden folder, and says where they are once they are closed."""
+
+    def __init__(self, output: str, run_id: str, kind: Format) -> None:
+        self._output = output
+        self._run_id = run_id
+        self._kind = kind
+
+    def start_bundle(self) -> None:
+        self._writer: PartWriter | None = None
+        self._photos: list[Written] = []
+
+    def process(self, photo: CodedPhoto | SafePhoto) -> Iterator[Any]:
+        started = time.monotonic()
+        try:
+            packed = self._kind.pack(photo)
+        except Exception as error:
+            yield TaggedOutput(FAILURES, failure_of(photo.uri, "write", error))
+            return
+        try:
+            if self._writer is None:
+                self._name = f"photos-{self._run_id}-{uuid.uuid4().hex[:12]}{self._kind.suffix}"
+                self._writer = self._kind.writer(self._path)
+            self._photos.append(Written(photo.uri, self._name, photo.origin))
+            self._writer.add(packed.data)
+            milliseconds = 1000 * (time.monotonic() - started)
+            Metrics.distribution(NAMESPACE, "write_ms").update(round(milliseconds))
+            written = dataclasses.replace(
+                self._photos[-1],
+                sha256=packed.sha256,
+                faces=photo.faces if isinstance(photo, SafePhoto) else (),
+                bytes=packed.bytes,
+                actions=by_action(photo.faces),
+            )
+            self._photos[-1] = tell_written(with_time(written, photo.spent, "write", milliseconds))
+        except Exception as error:
+            if not self._photos:
+                self._photos.append(Written(photo.uri, "", photo.origin))
+            yield from self._failed(error)
+            return
+        if self._writer.bytes >= PART_BYTES:
+            yield from self._closed()
+
+    def finish_bundle(self) -> Iterator[Any]:
+        for output in self._closed():
+            if isinstance(output, TaggedOutput):
+                yield TaggedOutput(output.tag, _at_end(output.value))
+            else:
+                yield _at_end(output)
+
+    @property
+    def _path(self) -> str:
+        return join(join(self._output, hidden_folder(self._run_id)), self._name)
+
+    def _closed(self) -> Iterator[Any]:
+        if self._writer is None:
+            return
+        try:
+            Metrics.counter(NAMESPACE, "bytes_out").inc(self._writer.close())
+        except Exception as error:
+            yield from self._failed(error)
+            return
+        yield self._path, self._name, self._photos
+        self._writer, self._photos = None, []
+
+    def _failed(self, error: Exception) -> Iterator[TaggedOutput]:
+        """Without its end the whole part is lost, so all its photos failed."""
+        if self._writer is not None:
+            self._writer.abandon()
+            delete(self._path)
+        yield from _failures(self._photos, error)
+        self._writer, self._photos = None, []
+
+
+class _Place(beam.DoFn):
+    """Moves all parts of the run into the output, beside copies of older parts without the photos that are done anew,
+    and without those that are withheld now.
+
+    None of them counts until the manifest, which is written before them, is committed.
+    """
+
+    def __init__(self, output: str, run_id: str, commits: bool) -> None:
+        self._output = output
+        self._run_id = run_id
+        self._commits = commits
+
+    def process(self, group: tuple[None, Iterable[Part]]) -> Iterator[Any]:
+        everything = list(group[1])
+        parts = [part for part in everything if part[0]]
+        withheld = {photo.uri for path, _, photos in everything if not path for photo in photos}
+        try:
+            self._place(parts, withheld)
+        except Exception as error:
+            roll_back(self._output, self._run_id)
+            delete(pending(self._output, self._run_id))
+            if withheld:  # what must go has not gone: that is no matter of a photo
+                raise
+            yield from (failed for _, _, photos in parts for failed in _failures(photos, error))
+            return
+        yield from (photo for _, _, photos in parts for photo in photos)
+
+    def _place(self, parts: list[Part], withheld: set[str]) -> None:
+        now = parts_of(self._output)
+        if not parts and not now.parts:
+            return
+        if not now.run:  # from now on a part counts that is named; what is moved in below is not
+            write_whole(join(self._output, MANIFEST), now.to_json())
+        uris = withheld.union(photo.uri for _, _, photos in parts for photo in photos)
+        moves = [(path, name) for path, name, _ in parts]
+        counted = [name for _, name in moves]
+        gone = []
+        for name in now.parts:
+            if name in counted or not FileSystems.exists(join(self._output, name)):
+                continue  # a first try of this bundle has committed it, or somebody has deleted it
+            copy = copy_name(name, self._run_id)
+            kept, found = _WITHOUT[suffix_of(name)](join(self._output, name), uris, self._hidden(copy))
+            if not found:
+                counted.append(name)
+                continue
+            Metrics.counter(NAMESPACE, "withdrawn").inc(len(withheld & found))
+            gone.append(name)
+            if kept:
+                counted.append(copy)
+                moves.append((self._hidden(copy), copy))
+        if not parts and not gone:
+            return
+        manifest = Manifest(self._run_id, tuple(counted), tuple(gone))
+        write_whole(pending(self._output, self._run_id), manifest.to_json())
+        for path, name in moves:
+            if not FileSystems.exists(join(self._output, name)):  # else a first try of this bundle has moved it
+                FileSystems.rename([path], [join(self._output, name)])
+        if self._commits:
+            commit(self._output, self._run_id)
+            delete(join(join(self._output, hidden_folder(self._run_id)), ""))
+
+    def _hidden(self, name: str) -> str:
+        return join(join(self._output, hidden_folder(self._run_id)), name)
+
+
+def _at_end(value: Any) -> WindowedValue:
+    window = GlobalWindow()
+    return WindowedValue(value, window.max_timestamp(), (window,))
+
+
+def _failures(photos: list[Written], error: Exception) -> Iterator[TaggedOutput]:
+    return (TaggedOutput(FAILURES, failure_of(photo.uri, "write", error)) for photo in photos)
+
+
+def _as_withheld(failure: Failure) -> Iterator[Part]:
+    if failure.stage not in NOT_READ:
+        yield "", "", [Written(failure.uri, "", None)]
+
+
+class WriteParts(StageTransform):
+    """Photos -> part files `photos-RUN-*` in the output folder or URI, which count when all are written.
+
+    The manifest beside them, written last, names the parts that count (mien.transforms.formats.manifest). A photo
+    whose uri is in older parts of the same folder is in none of those any more, so that a reader never finds it twice.
+    The result has .photos (Written) and .failures, those of the transform before among them. run_id: part of the files'
+    names. commits: False for a caller that calls mien.transforms.formats.manifest.commit itself once the pipeline has
+    finished. withdraw: what older parts hold of a photo that is now withheld goes too.
+    """
+
+    def __init__(
+        self, output: str, kind: Format, run_id: str = "", commits: bool = True, withdraw: bool = False
+    ) -> None:
+        super().__init__()
+        self._output = normal_uri(output)
+        self._kind = kind
+        self._run_id = run_id or uuid.uuid4().hex[:12]
+        self._commits = commits
+        self._withdraw = withdraw
+
+    def expand(self, photos: Input) -> PhotosAndFailures:
+        photos, failures = as_outputs(photos)
+        parts = through(photos, _WriteParts(self._output, self._run_id, self._kind), Part)
+        all_parts = parts.photos
+        if self._withdraw:
+            withheld = [
+                before | f"Withheld{i}" >> beam.FlatMap(_as_withheld).with_output_types(Part)
+                for i, before in enumerate(failures)
+            ]
+            all_parts = (all_parts, *withheld) | "Parts" >> beam.Flatten()
+        grouped = (
+            all_parts
+            | "OneGroup" >> beam.Map(lambda part: (None, part)).with_output_types(tuple[None, Part])
+            | beam.GroupByKey()
+        )
+        written = through(grouped, _Place(self._output, self._run_id, self._commits), Written)
+        failures = [parts.failures, *failures]
+        return PhotosAndFailures(photos=written.photos, failures=join_failures(written.failures, failures))

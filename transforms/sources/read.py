@@ -1,0 +1,350 @@
+"""Photos from files, WebDataset shards, folders, globs and URIs, through Beam's FileSystems."""
+
+import contextlib
+import os
+import posixpath
+import re
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+import apache_beam as beam
+from apache_beam.io.filesystem import CompressionTypes, FileSystem
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import Metrics
+from apache_beam.pvalue import TaggedOutput
+
+from mien.models.errors import ImageError, ImageTooLargeError
+from mien.transforms.elements import FAILURES, Failure, ListedFile, Photo, PhotosAndFailures
+from mien.transforms.formats import (
+    HIDDEN,
+    MANIFEST,
+    SHARD,
+    MemberReader,
+    Together,
+    is_part,
+    is_shard,
+    list_members,
+    read_manifest,
+)
+from mien.transforms.stores import common_root, is_local, join, name_under, normal_uri, patience
+from mien.transforms.workers import (
+    NAMESPACE,
+    Input,
+    Stage,
+    StageTransform,
+    as_outputs,
+    failure_of,
+    join_failures,
+    through,
+)
+
+IMAGE_SUFFIXES = frozenset(
+    f".{suffix}"
+    for suffix in (
+        "jpg",
+        "jpeg",
+        "jpe",
+        "jfif",
+        "png",
+        "webp",
+        "avif",
+        "heic",
+        "heif",
+        "hif",
+        "tif",
+        "tiff",
+        "gif",
+        "bmp",
+    )
+)
+PHOTO_SUFFIXES = IMAGE_SUFFIXES | {SHARD}  # of files that photos are read from
+MAX_BYTES = 200_000_000
+_WILDCARDS = frozenset("*?[")
+_PARTS = {".parquet", SHARD}
+
+_Entry: TypeAlias = "tuple[str, int, float] | Failure"  # path, bytes, when it was last changed (Unix seconds)
+
+
+def _suffix(path: str) -> str:
+    return posixpath.splitext(path)[1].lower()
+
+
+def _is_file(files: FileSystem, uri: str) -> bool:
+    if is_local(uri):
+        try:
+            return not stat.S_ISDIR(os.stat(uri).st_mode)
+        except PermissionError:  # of a folder above it, which os.path.exists takes for nothing there
+            raise
+        except (OSError, ValueError):
+            return False
+    # a bare bucket is no object, and Beam's stores say so with a ValueError
+    return uri.count("/") > 2 and bool(files.exists(uri))
+
+
+def _is_pattern(uri: str) -> bool:
+    return bool(_WILDCARDS & set(uri)) and not (is_local(uri) and os.path.exists(uri))
+
+
+def folder_of(uri: str, suffixes: Iterable[str]) -> str:
+    """The folder an input stands for, told without asking a remote store; a glob's is before its first wildcard."""
+    if _is_pattern(uri):
+        return uri[: min(uri.index(c) for c in _WILDCARDS if c in uri)].rpartition("/")[0]
+    is_file = os.path.isfile(uri) if is_local(uri) and os.path.exists(uri) else _suffix(uri) in suffixes
+    return uri.rpartition("/")[0] if is_file else uri
+
+
+def is_many(uri: str, suffixes: Iterable[str]) -> bool:
+    """Whether an input is a folder or a glob, and no file; told without asking a remote store."""
+    return _is_pattern(uri) or folder_of(uri, suffixes) == uri
+
+
+def _walk(folder: str) -> Iterator[_Entry]:
+    """Local files below a folder, in no order; links to folders are not followed. A folder that cannot be read is a
+    Failure. os.walk would pass over that, and hold all names of a folder."""
+    waiting = [folder]
+    while waiting:
+        parent = waiting.pop()
+        try:
+            with os.scandir(parent) as entries:
+                for entry in entries:
+                    try:
+                        found = entry.stat()
+                    except OSError:  # a dangling link: reading it will say so
+                        yield entry.path, 0, 0.0
+                        continue
+                    if not stat.S_ISDIR(found.st_mode):
+                        yield entry.path, found.st_size, found.st_mtime
+                    elif not entry.is_symlink() and not entry.name.startswith(HIDDEN):
+                        waiting.append(entry.path)
+        except OSError as error:
+            yield failure_of(parent, "list", error)
+
+
+def _below(files: FileSystem, folder: str) -> Iterator[_Entry]:
+    if is_local(folder):
+        yield from _walk(folder or "/")
+    else:
+        # the generator under FileSystems.match, which would hold the whole list
+        for found in files._list(join(folder, "")):
+            if f"/{HIDDEN}" not in found.path[len(folder) :]:
+                yield found.path, found.size_in_bytes, found.last_updated_in_seconds
+
+
+def _counted(files: FileSystem, entries: Iterable[_Entry], suffixes: frozenset[str]) -> Iterator[_Entry]:
+    """The entries, with the parts of a folder that has a manifest as it names them, whatever else lies there.
+
+    What the manifest names comes from it and not from the listing, which may be older. A manifest that cannot be read
+    is a Failure, and none of its folder's parts is listed.
+    """
+    governed: dict[str, bool] = {}
+    for entry in entries:
+        folder, _, name = ("", "", "") if isinstance(entry, Failure) else entry[0].rpartition("/")
+        if name != MANIFEST and not is_part(name):
+            yield entry
+            continue
+        if folder not in governed:
+            governed[folder] = True
+            try:
+                manifest = read_manifest(folder)
+            except Exception as error:
+                yield failure_of(join(folder, MANIFEST), "list", error)
+                continue
+            governed[folder] = manifest is not None
+            parts = sorted(part for part in manifest.parts if _suffix(part) in suffixes) if manifest else []
+            for path in (join(folder, part) for part in parts):
+                try:
+                    found = files.metadata(path)
+                    yield path, found.size_in_bytes, found.last_updated_in_seconds
+                except Exception as error:
+                    yield failure_of(path, "list", error)
+        if not governed[folder]:
+            yield entry
+
+
+def list_files(uri: str, root: str, suffixes: frozenset[str], exclude: str = "") -> Iterator[ListedFile | Failure]:
+    """The files that an input stands for, as a stream; a folder that cannot be read comes as a Failure.
+
+    uri: a file, which is always listed; a folder, of which the files with known suffixes are, at any depth; or a glob
+        (*, **, ?, []) of either, whose own suffix, if it has one, counts as known. A local file of that very name wins.
+    Of a folder's tables and shards of mien's only those count that its manifest names, if it has one; what mien hides
+    is passed over. A shard comes as one file.
+    root: the folder that names are relative to. exclude: a folder to leave out; empty: none.
+    Raises FileNotFoundError where there is no such file, BeamIOError or ValueError for a store that cannot be listed.
+    """
+    files = FileSystems.get_filesystem(uri)
+    if _is_file(files, uri):
+        found = files.metadata(uri)
+        yield ListedFile(uri, name_under(root, uri), found.size_in_bytes, found.last_updated_in_seconds)
+        return
+    patterns: list[re.Pattern[str]] = []
+    folder = uri
+    if _is_pattern(uri):
+        folder = folder_of(uri, ())
+        patterns = [re.compile(files.translate_pattern(glob)) for glob in (uri, f"{uri}/**")]
+        suffixes = suffixes | {_suffix(uri)} - {""}
+    if is_local(uri) and not os.path.isdir(folder or "/"):
+        raise FileNotFoundError(f"{uri}: no such file or folder")
+    empty = True
+    entries = _below(files, folder)
+    for entry in _counted(files, entries, suffixes) if _PARTS & suffixes else entries:
+        if isinstance(entry, Failure):
+            empty = False
+            yield entry
+            continue
+        path, size, modified = entry
+        if (exclude and path.startswith(f"{exclude}/")) or _suffix(path) not in suffixes:
+            continue
+        if not patterns or any(pattern.match(path) for pattern in patterns):
+            empty = False
+            yield ListedFile(path, name_under(root, path), size, modified)
+    if empty:
+        raise FileNotFoundError(f"{uri}: no file to work on was found there")
+
+
+def read_file(file: ListedFile, max_bytes: int = MAX_BYTES, shards: MemberReader | None = None) -> bytes:
+    """The file's bytes. ImageTooLargeError over max_bytes, before any is read; ImageError for a device or pipe, and for
+    a local file that changes while it is read; an object of a store does not, it is replaced. shards: the reader of
+    members of shards, where there are many."""
+    if file.shard:
+        with contextlib.closing(MemberReader()) as own:
+            return (shards or own).read(file, max_bytes)
+    if file.size > max_bytes:
+        raise ImageTooLargeError(f"{file.size} bytes, over the limit of {max_bytes} (--max-bytes)")
+    before = os.stat(file.uri) if is_local(file.uri) else None
+    if before and not stat.S_ISREG(before.st_mode):
+        raise ImageError("not a regular file")
+    with patience(file.uri), FileSystems.open(file.uri, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+        data: bytes = stream.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise ImageTooLargeError(f"grew over the limit of {max_bytes} bytes while it was read (--max-bytes)")
+    if before:
+        after = os.stat(file.uri)
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or len(data) != after.st_size:
+            raise ImageError("changed while it was read")
+    return data
+
+
+class _List(beam.DoFn):
+    def __init__(self, root: str, suffixes: frozenset[str], exclude: str) -> None:
+        self._root = root
+        self._suffixes = suffixes
+        self._exclude = exclude
+
+    def process(self, uri: str) -> Iterator[Any]:
+        try:
+            for entry in list_files(uri, self._root, self._suffixes, self._exclude):
+                yield _outcome(entry)
+        except Exception as error:
+            yield _outcome(failure_of(uri, "list", error))
+
+
+def _outcome(entry: ListedFile | Failure) -> Any:
+    """What a stage that lists yields for it."""
+    try:
+        entry.uri.encode()
+    except UnicodeEncodeError:  # a file name that is not UTF-8 cannot travel as a string
+        name = entry.uri.encode(errors="backslashreplace").decode()
+        entry = Failure(name, "list", "UnicodeEncodeError", "the file's name is not UTF-8")
+    if isinstance(entry, ListedFile):
+        return entry
+    Metrics.counter(NAMESPACE, "photos_in").inc()
+    return TaggedOutput(FAILURES, entry)
+
+
+class _TakeApart(beam.DoFn):
+    """The photos of a shard."""
+
+    def process(self, file: ListedFile) -> Iterator[Any]:
+        yield from map(_outcome, list_members(file, IMAGE_SUFFIXES))
+
+
+class _Read(Stage):
+    stage = "read"
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+
+    def setup(self) -> None:
+        self._shards = MemberReader()
+
+    def finish_bundle(self) -> None:
+        self._shards.close()
+
+    def work(self, element: ListedFile) -> Iterable[Photo]:
+        Metrics.counter(NAMESPACE, "photos_in").inc()
+        data = read_file(element, self._max_bytes, self._shards)
+        Metrics.counter(NAMESPACE, "bytes_in").inc(len(data))
+        yield Photo(element.uri, data, element.name, element)
+
+
+class ListFiles(StageTransform):
+    """Files, folders, globs and URIs -> ListedFile, each once however many inputs name it.
+
+    photos (the ListedFile) and failures, as attributes of the result. apart: of a shard its photos are listed, each as
+    a file of its own, and not the shard.
+    """
+
+    def __init__(
+        self,
+        inputs: str | Sequence[str],
+        suffixes: frozenset[str] = PHOTO_SUFFIXES,
+        exclude: str = "",
+        apart: bool = True,
+    ) -> None:
+        super().__init__()
+        self._apart = apart
+        self._inputs = list(dict.fromkeys(normal_uri(uri) for uri in ([inputs] if isinstance(inputs, str) else inputs)))
+        self._suffixes = suffixes
+        self._exclude = exclude
+
+    def expand(self, pipeline: beam.Pipeline) -> PhotosAndFailures:
+        root = common_root(folder_of(uri, self._suffixes) for uri in self._inputs)
+        inputs = pipeline | "Inputs" >> beam.Create(self._inputs, reshuffle=False)
+        listed = through(inputs, _List(root, self._suffixes, self._exclude), ListedFile)
+        # grouping the small rows also spreads them over the workers, so nothing after this needs a shuffle
+        once = (
+            listed.photos
+            | "ByUri" >> beam.Map(lambda file: (file.uri, file)).with_output_types(tuple[str, ListedFile])
+            | beam.GroupByKey()
+            | "Once" >> beam.Map(lambda files: next(iter(files[1]))).with_output_types(ListedFile)
+        )
+        if not self._apart:
+            return PhotosAndFailures(photos=once, failures=listed.failures)
+        files = once | "Files" >> beam.Filter(lambda file: not is_shard(file.uri))
+        apart = through(once | "Shards" >> beam.Filter(lambda file: is_shard(file.uri)), _TakeApart(), ListedFile)
+        photos = (files, apart.photos | beam.Reshuffle()) | beam.Flatten()  # a shard's photos are work for many
+        return PhotosAndFailures(photos=photos, failures=join_failures(apart.failures, [listed.failures]))
+
+
+class ReadFiles(StageTransform):
+    """ListedFile -> Photo, with the file's bytes. max_bytes: larger files fail before they are read."""
+
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        super().__init__()
+        self._max_bytes = max_bytes
+
+    def expand(self, listed: Input) -> PhotosAndFailures:
+        files, failures = as_outputs(listed)
+        read = through(files | Together(), _Read(self._max_bytes), Photo)
+        return PhotosAndFailures(photos=read.photos, failures=join_failures(read.failures, failures))
+
+
+class ReadPhotos(StageTransform):
+    """Photos from a file, a folder with all below it, a glob or a URI, or from a list of them; those of shards too.
+
+    The result has .photos (Photo) and .failures (Failure); CompressPhotos takes it as it is. exclude: a folder to leave
+    out, such as the output's.
+    """
+
+    def __init__(self, inputs: str | Sequence[str], max_bytes: int = MAX_BYTES, exclude: str = "") -> None:
+        super().__init__()
+        self._inputs = inputs
+        self._max_bytes = max_bytes
+        self._exclude = exclude
+
+    def expand(self, pipeline: beam.Pipeline) -> PhotosAndFailures:
+        result: PhotosAndFailures = (
+            pipeline | ListFiles(self._inputs, exclude=self._exclude) | ReadFiles(self._max_bytes)
+        )
+        return result

@@ -1,0 +1,251 @@
+"""The faces that a policy preserves or changes: aligned, and coded by the neural codec, a photo at a time."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from apache_beam.metrics import Metrics
+
+from mien.models.codec import FaceCodec
+from mien.models.faces import Face, align_face
+from mien.models.painting import Mask, covered, fill_faces
+from mien.models.privacy import REDACTIONS, Deidentifier, Hidden, MaskKind, masks_of
+from mien.models.runtime import tune_process
+from mien.transforms.elements import CodedFace, Decision, PhotoInWork, Pixels
+from mien.transforms.policy import Policy
+from mien.transforms.steps.people import gallery
+from mien.transforms.workers import NAMESPACE, IsolatedStages, Limits, Stage
+
+FACE_BYTES = 320
+Effort = Literal["fast", "good", "best"]
+# action of a policy -> objective of the codec, and what becomes of a face that cannot be coded
+OBJECTIVES: dict[str, Literal["identity", "realistic"]] = {"preserve": "identity", "realistic": "realistic"}
+DEIDENTIFY = "deidentify"
+FALLBACK = {"preserve": "keep", "realistic": "fill", "deidentify": "fill"}
+GENERATED = frozenset(("realistic", DEIDENTIFY))  # another face takes the place of the original
+HIDDEN = frozenset((*GENERATED, *REDACTIONS))
+
+# degrees: beyond it, what is coded of a face and what is beside it no longer fit the mask, which is made for faces seen
+# from the front (looked at: faces at 45 to 63 degrees showed their patch, at up to 34 none did)
+MAX_YAW = 40.0
+MAX_NEW_YAW = 30.0  # the same for another person's face, whose cheek and hair are not where the photo's are
+
+# Of what a detector found (mien.models.painting.replace.covered): with less the landmarks are those of half a face or
+# of something else, and another face there would leave the rest of this one to be seen. Of 44 faces in six group photos
+# one had less, 0.38, and its landmarks were wrong; the next had 0.71.
+LEAST_COVERED = 0.7
+
+_FACES_AT_ONCE = 16
+SECONDS: dict[Effort, float] = {"fast": 600.0, "good": 3600.0, "best": 36_000.0}  # a photo at most; 500 faces or more
+
+
+def hidden_of(face: Face | CodedFace, action: str, mask: MaskKind) -> Hidden:
+    """What a photo without the face shows in its place; the face itself where another one is painted over it later."""
+    how = action if action in REDACTIONS else "replace"
+    return Hidden(tuple(face.box), tuple(face.transform), how, mask)  # type: ignore[arg-type]  # how is one of them
+
+
+def align_faces(photo: PhotoInWork) -> PhotoInWork:
+    """The photo with each face that is to be coded as (512, 512, 3) uint8; None for others and those that cannot be.
+
+    No transform, or turned away by more than MAX_YAW or MAX_NEW_YAW: the face has no crop.
+
+    A crop shows more than its face. Whatever another decision hides is filled in before it is taken, so that no face
+    gets into a payload that is not that face's own.
+    """
+    shape = photo.pixels.shape[0], photo.pixels.shape[1]
+    hidden = [i for i, decision in enumerate(photo.decisions) if decision.action in HIDDEN]
+    masks: dict[int, list[Mask]] = {
+        i: masks_of(hidden_of(photo.faces[i], photo.decisions[i].action, "face"), shape) for i in hidden
+    }
+    aligned: list[Pixels | None] = []
+    for i, (face, decision) in enumerate(zip(photo.faces, photo.decisions, strict=True)):
+        if decision.action not in FALLBACK or refusal(face, decision.action):
+            aligned.append(None)
+            continue
+        others = [mask for j in hidden if j != i for mask in masks[j] if _touches(face.transform, mask[0])]
+        aligned.append(_crop(fill_faces(photo.pixels, others) if others else photo.pixels, face))
+    return dataclasses.replace(photo, aligned=tuple(aligned))
+
+
+def _crop(pixels: Pixels, face: Face) -> Pixels | None:
+    try:
+        return align_face(pixels, face.transform)
+    except ValueError:  # a square far larger than the photo
+        return None
+
+
+def refusal(face: Face, action: str) -> str:
+    """Why a face cannot be coded as the action asks, told before it is tried; empty where nothing is against it."""
+    if action not in FALLBACK:
+        return ""
+    if _turned_away(face, action):
+        return "turned away"
+    if action in GENERATED and face.landmarks and covered(face.box, face.landmarks) < LEAST_COVERED:
+        return "landmarks beside the face"
+    return "" if face.transform else "not aligned"
+
+
+def _turned_away(face: Face, action: str) -> bool:
+    return bool(face.pose) and abs(face.pose[0]) > (MAX_NEW_YAW if action == DEIDENTIFY else MAX_YAW)
+
+
+def _touches(transform: Sequence[float], window: tuple[slice, slice]) -> bool:
+    """Whether the aligned square's bounding box meets the window."""
+    a, b, x, c, d, y = transform
+    corners = np.array([(a * u + b * v + x, c * u + d * v + y) for u in (-0.5, 511.5) for v in (-0.5, 511.5)])
+    (left, top), (right, bottom) = corners.min(0), corners.max(0)
+    rows, columns = window
+    return bool(left < columns.stop and right >= columns.start and top < rows.stop and bottom >= rows.start)
+
+
+def code_photos(
+    photos: Sequence[PhotoInWork],
+    codec: FaceCodec,
+    max_bytes: int,
+    effort: Effort,
+    deidentifier: Deidentifier | None = None,
+    avoid: Sequence[npt.NDArray[np.float64]] = (),
+) -> list[PhotoInWork]:
+    """The photos with coded faces, the crops dropped. Faces of one objective are encoded together, whichever the photo.
+
+    deidentifier: draws the new faces for `deidentify`; they resemble no other face of the photo and nobody whose
+    embedding is in avoid.
+
+    A face falls back, with the reason behind its rule's name, if it has no crop, if the codec does not understand it
+    (FaceCodec.MIN_SCORE) or fails on it, or if no new face was found that is unlike it: to `keep` under `preserve`, as
+    its pixels may stay, else to `fill`.
+    """
+    payloads: dict[tuple[int, int], tuple[bytes, float]] = {}
+    for action, objective in OBJECTIVES.items():
+        chosen = [
+            (p, f)
+            for p, photo in enumerate(photos)
+            for f, decision in enumerate(photo.decisions)
+            if decision.action == action and photo.aligned[f] is not None
+        ]
+        for start in range(0, len(chosen), _FACES_AT_ONCE):
+            part = chosen[start : start + _FACES_AT_ONCE]
+            faces = np.stack([face for p, f in part if (face := photos[p].aligned[f]) is not None])
+            payloads.update(zip(part, _encode(codec, faces, max_bytes, objective, effort), strict=True))
+    for p, photo in enumerate(photos):
+        for f, decision in enumerate(photo.decisions):
+            if deidentifier is not None and decision.action == DEIDENTIFY and photo.aligned[f] is not None:
+                payloads[p, f] = _new_face(codec, deidentifier, photo, f, avoid)
+    return [
+        dataclasses.replace(
+            photo,
+            aligned=(),
+            coded=tuple(
+                _coded(face, decision, payloads.get((p, f)), photo.aligned[f] is not None, codec.model)
+                for f, (face, decision) in enumerate(zip(photo.faces, photo.decisions, strict=True))
+            ),
+        )
+        for p, photo in enumerate(photos)
+    ]
+
+
+def _new_face(
+    codec: FaceCodec,
+    deidentifier: Deidentifier,
+    photo: PhotoInWork,
+    f: int,
+    avoid: Sequence[npt.NDArray[np.float64]],
+) -> tuple[bytes, float]:
+    """Payload and score of another person in the place of one face of the photo; no payload where none is found.
+
+    The score is the codec's for the original: a lamp that a detector took for a face must not become one.
+    """
+    face = photo.aligned[f]
+    if face is None:
+        return b"", 0.0
+    others = [e.astype(np.float64) for i, e in enumerate(photo.embeddings) if i != f and e is not None]
+    seed = photo.seeds[f] if f < len(photo.seeds) and photo.seeds[f] else None
+    _, score = _encode(codec, face[None], FACE_BYTES, "identity", "fast")[0]
+    if score < FaceCodec.MIN_SCORE:
+        return b"", score
+    try:
+        return deidentifier.new_face(face, [*others, *avoid], seed), score
+    except Exception:  # PrivacyError, or whatever a strange face makes fail: it is hidden in another way
+        return b"", 0.0
+
+
+def _encode(
+    codec: FaceCodec,
+    faces: Pixels,
+    max_bytes: int,
+    objective: Literal["identity", "realistic"],
+    effort: Effort,
+) -> list[tuple[bytes, float]]:
+    """Payload and score of each face; (b"", 0) for one that the codec fails on, without harm to the others."""
+    try:
+        return [(coded.payload, coded.score) for coded in codec.code_batch(faces, max_bytes, objective, effort)]
+    except Exception:
+        if len(faces) == 1:
+            return [(b"", 0.0)]
+        return [_encode(codec, faces[i : i + 1], max_bytes, objective, effort)[0] for i in range(len(faces))]
+
+
+def _coded(face: Face, decision: Decision, coded: tuple[bytes, float] | None, aligned: bool, model: str) -> CodedFace:
+    action, rule = decision.action, decision.rule
+    payload, score = coded or (b"", 0.0)
+    if action in FALLBACK:
+        failed = "no new face" if action == DEIDENTIFY else "not coded"
+        reason = "" if aligned else refusal(face, action) or "not aligned"
+        if aligned and score < FaceCodec.MIN_SCORE and (payload or score):
+            reason = "not understood"
+        elif aligned and not payload:
+            reason = failed
+        if reason:
+            action, rule, payload = FALLBACK[action], f"{rule} ({reason})", b""
+    if not payload:
+        model, score = "", 0.0
+    return CodedFace(face.box, face.transform, action, rule, model, payload, score)
+
+
+class _Align(Stage):
+    stage = "align"
+
+    def work(self, element: PhotoInWork) -> Iterable[PhotoInWork]:
+        yield align_faces(element)
+
+
+class _Code(Stage):
+    """A photo's faces are coded together; those of several photos are not, which would hold their pixels meanwhile."""
+
+    stage = "code"
+
+    def __init__(self, policy: Policy, max_bytes: int, effort: Effort, threads: int) -> None:
+        self._deidentifies = DEIDENTIFY in policy.actions
+        self._galleries = policy.galleries
+        self._max_bytes = max_bytes
+        self._effort = effort
+        self._threads = threads
+
+    def setup(self) -> None:
+        tune_process(self._threads)
+        self._codec = FaceCodec.load()
+        self._deidentifier = Deidentifier(self._codec) if self._deidentifies else None
+        galleries = self._galleries if self._deidentifies else ()
+        # nobody in a gallery may be resembled by a new face
+        self._avoid = [embedding for uri in galleries for embedding in gallery(uri).embeddings.astype(np.float64)]
+
+    def work(self, element: PhotoInWork) -> Iterable[PhotoInWork]:
+        coded = code_photos([element], self._codec, self._max_bytes, self._effort, self._deidentifier, self._avoid)
+        for photo in coded:
+            for face in photo.coded:
+                if face.payload:
+                    Metrics.distribution(NAMESPACE, "face_bytes").update(len(face.payload))
+        yield from coded
+
+
+class CodeFaces(IsolatedStages):
+    """PhotoInWork with decisions -> with coded faces.
+
+    max_bytes: a face's payload at most; threads: of one worker process; policy: whose decisions these are.
+    """
+
+    def __init__(self, policy: Policy, max_bytes: int = FACE_BYTES, effort: Effort = "fast", threads: int = 1) -> None:
+        super().__init__([_Align(), _Code(policy, max_bytes, effort, threads)], PhotoInWork, Limits(SECONDS[effort]))

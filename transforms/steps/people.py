@@ -1,0 +1,130 @@
+"""Who is who: faces compared with the galleries that a policy names, and pseudonyms that go with a photo's faces."""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+
+import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
+
+from mien.models.codec import FaceCodec
+from mien.models.faces import Face, FaceDetector, FaceLandmarker, align_face, square
+from mien.models.privacy import Gallery, embed, load_gallery
+from mien.models.runtime import tune_process
+from mien.transforms.elements import ListedFile, Photo, Pixels
+from mien.transforms.formats import MemberReader
+from mien.transforms.policy import FaceRow, NamePeople, face_row, seeds_of
+from mien.transforms.sources import MAX_BYTES, read_file
+from mien.transforms.steps.decode import MAX_PIXELS, decode_photo
+from mien.transforms.steps.detect import find_faces
+from mien.transforms.workers import LIMITS, IsolatedStages, Limits, Stage
+
+# photo pixels of the side of a face's square below which it is nobody's: what the recogniser sees is then the size
+MIN_SIDE = 64.0
+
+Embedding = npt.NDArray[np.float32]
+
+
+@functools.lru_cache(maxsize=16)
+def gallery(uri: str) -> Gallery:
+    """The people of a gallery, read once a process. GalleryError for one that cannot be used."""
+    return load_gallery(uri, FaceCodec.load().recogniser)
+
+
+def embeddings_of(pixels: Pixels, faces: Sequence[Face]) -> tuple[Embedding | None, ...]:
+    """The recogniser's embedding (192,) of each face; None for one that cannot be aligned or is under MIN_SIDE."""
+    crops: dict[int, Pixels] = {}
+    for i, face in enumerate(faces):
+        if face.transform and square(face.transform)[2] >= MIN_SIDE:
+            try:
+                crops[i] = align_face(pixels, face.transform)
+            except ValueError:  # a square far larger than the photo
+                continue
+    recogniser = FaceCodec.load().recogniser
+    return tuple(embed(crops[i][None], recogniser)[0] if i in crops else None for i in range(len(faces)))
+
+
+class _ReadAgain(beam.DoFn):
+    """A file that cannot be read here fails on its way too, where it is told."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+
+    def setup(self) -> None:
+        self._shards = MemberReader()
+
+    def finish_bundle(self) -> None:
+        self._shards.close()
+
+    def process(self, element: ListedFile | Photo) -> Iterator[Photo]:
+        if isinstance(element, ListedFile):
+            with contextlib.suppress(Exception):
+                yield Photo(element.uri, read_file(element, self._max_bytes, self._shards), element.name, element)
+            return
+        yield element
+
+
+class _FaceRows(Stage):
+    """What grouping needs of each face."""
+
+    stage = "people"
+
+    def __init__(self, detectors: Sequence[str], max_pixels: int, threads: int) -> None:
+        self._settings = tuple(detectors), max_pixels, threads
+
+    def setup(self) -> None:
+        detectors, self._max_pixels, threads = self._settings
+        tune_process(threads)
+        self._detector, self._landmarker = FaceDetector(detectors), FaceLandmarker()
+
+    def teardown(self) -> None:
+        self._detector.close()
+        self._landmarker.close()
+
+    def work(self, element: Photo) -> Iterable[FaceRow]:
+        work = find_faces(decode_photo(element, self._max_pixels), self._detector, self._landmarker)
+        age = element.origin.modified if element.origin else 0.0
+        found = embeddings_of(work.pixels, work.faces)
+        return [face_row(element.uri, i, age, element.data, e) for i, e in enumerate(found) if e is not None]
+
+
+class FaceRows(beam.PTransform):
+    """ListedFile or Photo -> FaceRow of every face that the recogniser can tell, for NamePeople."""
+
+    def __init__(
+        self,
+        detectors: Sequence[str],
+        max_bytes: int = MAX_BYTES,
+        max_pixels: int = MAX_PIXELS,
+        threads: int = 1,
+        limits: Limits = LIMITS,
+    ) -> None:
+        super().__init__()
+        self._read = _ReadAgain(max_bytes)
+        self._rows = IsolatedStages([_FaceRows(detectors, max_pixels, threads)], FaceRow, limits)
+
+    def expand(self, photos: beam.PCollection) -> beam.PCollection:
+        read = photos | beam.ParDo(self._read).with_output_types(Photo)
+        return (read | self._rows).photos  # a photo that fails here fails on its way too, where it is told
+
+
+class _GiveSeeds(beam.DoFn):
+    def process(self, photo: Photo, names: dict[str, tuple[tuple[int, bytes], ...]]) -> Iterator[Photo]:
+        named = names.get(photo.uri) or ()
+        count = 1 + max((face for face, _ in named), default=-1)
+        yield dataclasses.replace(photo, seeds=tuple(seeds_of(named, i) or b"" for i in range(count)))
+
+
+class GiveSeeds(beam.PTransform):
+    """Photo -> the same with the seed of each face's person. rows: FaceRow of the whole collection. KeyFileError."""
+
+    def __init__(self, rows: beam.PCollection, key_uri: str) -> None:
+        super().__init__()
+        self._rows = rows
+        self._names = NamePeople(key_uri)
+
+    def expand(self, photos: beam.PCollection) -> beam.PCollection:
+        names = beam.pvalue.AsDict(self._rows | self._names)
+        return photos | beam.ParDo(_GiveSeeds(), names).with_output_types(Photo)
