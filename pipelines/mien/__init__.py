@@ -1,4 +1,4 @@
-"""mien finds, codes, replaces and redacts the faces of photo archives. setup.py installs this file as the package mien."""
+"""Finds, codes, replaces and redacts the faces of photo archives. setup.py installs this file as the package mien."""
 
 
 def __getattr__(name: str) -> str:
