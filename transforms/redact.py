@@ -184,7 +184,7 @@ class Redactor:
         hidden = hidden_faces(faces, self._policy.mask, new)
         painted = [face for i, face in hidden.items() if changed is None or i in changed]
         found = self._detector.detect(written, painted_places(painted, written.shape[:2]))
-        return leaks(photo.pixels, written, faces, hidden, found, self._codec.recogniser)
+        return leaks(photo.pixels, written, faces, hidden, found, self._codec.recogniser, self._looks.locate)
 
     def _escalate(self, photo: PhotoInWork, faces: list[CodedFace], new: Mapping[int, NewFace], seen: Leaks) -> bytes:
         """The photo with what is seen filled in; the faces, in place, say so."""
