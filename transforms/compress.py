@@ -45,7 +45,7 @@ class CompressPhotos(IsolatedStages):
         threads: int = 1,
         limits: Limits | None = None,
     ) -> None:
-        policy = load_policy(policy) if isinstance(policy, str) else policy
+        policy = (load_policy(policy) if isinstance(policy, str) else policy).pinned()
         parts = (
             DecodePhotos(max_pixels),
             DetectFaces(detectors, threads),

@@ -74,10 +74,14 @@ class Photo(_Row):
 
 @dataclass(frozen=True)
 class Decision(_Row):
-    """What is to be done with a face, and the rule that says so."""
+    """What is to be done with a face, and the rule that says so.
+
+    doubted: whether another rule would have said so if a doubt about a gallery's people had been settled otherwise.
+    """
 
     action: str
     rule: str
+    doubted: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ class HandledFace(_Row):
 
     box: x, y, width, height in photo pixels. action, rule: what was done, and the policy's rule that said so. decided:
     the rule's own action, which may be another one than could be carried out; empty for a face that was first found
-    when the photo was verified. The rest: see mien.transforms.steps.decide.measures.
+    when the photo was verified. doubted: as in Decision. The rest: see mien.transforms.steps.decide.measures.
     """
 
     box: tuple[float, float, float, float]
@@ -134,6 +138,7 @@ class HandledFace(_Row):
     pitch: float | None = None
     score: float | None = None
     sharpness: float | None = None
+    doubted: bool = False
 
 
 @dataclass(frozen=True)

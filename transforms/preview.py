@@ -4,6 +4,7 @@ The sheets show no face at all, not even those that would be kept: each is fille
 shrunk, and its place is ringed in the colour of its action.
 """
 
+import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -75,7 +76,7 @@ def preview(photo: PhotoInWork, policy: Policy) -> SafePhoto:
         cv2.putText(small, str(number), place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 3, cv2.LINE_AA)
         cv2.putText(small, str(number), place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
     faces = tuple(
-        HandledFace(face.box, shown.action, shown.rule, decision.action, **measured)
+        HandledFace(face.box, shown.action, shown.rule, decision.action, **measured, doubted=decision.doubted)
         for face, shown, decision, measured in zip(photo.faces, done, photo.decisions, photo.measured, strict=True)
     )
     return SafePhoto(photo.uri, photo.name, encode_image(small, "jpeg", 80), faces, policy.id, VERSION, photo.origin)
@@ -83,19 +84,20 @@ def preview(photo: PhotoInWork, policy: Policy) -> SafePhoto:
 
 def would_be(face: Face, decision: Decision) -> Decision:
     """What would be done, as far as can be told without coding the face: what is not understood shows only then."""
-    reason = refusal(face, decision.action)
-    return Decision(FALLBACK[decision.action], f"{decision.rule} ({reason})") if reason else decision
+    if not (reason := refusal(face, decision.action)):
+        return decision
+    return dataclasses.replace(decision, action=FALLBACK[decision.action], rule=f"{decision.rule} ({reason})")
 
 
 def lines_of(photo: SafePhoto) -> str:
-    """A JSON line for each face: uri, box, action, rule and measures; unknown ones are null."""
+    """A JSON line for each face: uri, box, action, rule, whether in doubt, and measures; unknown ones are null."""
     rows = []
     for face in photo.faces:
         measures = {
             name: getattr(face, name) for name in ("area", "rank", "center", "yaw", "pitch", "score", "sharpness")
         }
-        row = {"uri": photo.uri, "box": list(face.box), "action": face.action, "rule": face.rule, "measures": measures}
-        rows.append(json.dumps(row))
+        row = {"uri": photo.uri, "box": list(face.box), "action": face.action, "rule": face.rule}
+        rows.append(json.dumps({**row, "doubted": face.doubted, "measures": measures}))
     return "".join(f"{row}\n" for row in rows)
 
 
@@ -142,7 +144,7 @@ class PreviewPhotos(IsolatedStages):
         threads: int = 1,
         limits: Limits = LIMITS,
     ) -> None:
-        policy = load_policy(policy) if isinstance(policy, str) else policy
+        policy = (load_policy(policy) if isinstance(policy, str) else policy).pinned()
         before = (DecodePhotos(max_pixels), DetectFaces(detectors, threads), DecideFaces(policy))
         super().__init__([*stages_of(before), _Preview(policy)], SafePhoto, limits)
 

@@ -233,7 +233,7 @@ def _reason(known: int, found: int) -> str:
 
 def _handled(photo: PhotoInWork, faces: Sequence[CodedFace]) -> tuple[HandledFace, ...]:
     known = [
-        HandledFace(face.box, face.action, face.rule, decision.action, **measured)
+        HandledFace(face.box, face.action, face.rule, decision.action, **measured, doubted=decision.doubted)
         for face, decision, measured in zip(faces, photo.decisions, photo.measured, strict=False)
     ]
     return (*known, *(HandledFace(face.box, face.action, face.rule, "") for face in faces[len(known) :]))
@@ -288,7 +288,7 @@ class RedactPhotos(IsolatedStages):
         rows: beam.PCollection | None = None,
         limits: Limits | None = None,
     ) -> None:
-        policy = load_policy(policy) if isinstance(policy, str) else policy
+        policy = (load_policy(policy) if isinstance(policy, str) else policy).pinned()
         limits = limits or Limits(SECONDS[effort])
         landmarks_from = 0.0 if policy.actions & GENERATED or policy.asks_for_pose else ALIGNED_FROM
         parts: list[IsolatedStages] = [

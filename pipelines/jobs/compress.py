@@ -1,6 +1,7 @@
 """mien compress: photos in, coded photos out."""
 
 import argparse
+from typing import Any
 
 import apache_beam as beam
 
@@ -9,10 +10,10 @@ from mien.models.weights import PERSON_FILE
 from mien.pipelines.runs import Job, Plan
 from mien.transforms.compress import CompressPhotos
 from mien.transforms.elements import CodedPhoto, PhotosAndFailures
-from mien.transforms.policy import load_policy
+from mien.transforms.policy import Policy, load_policy
 from mien.transforms.sinks import WriteBlobs, WriteParquet, WriteWebDataset
 from mien.transforms.sources import PHOTO_SUFFIXES, ReadFiles
-from mien.transforms.steps import SECONDS, VERSION
+from mien.transforms.steps import SECONDS, VERSION, with_galleries
 from mien.transforms.workers import StageTransform
 
 
@@ -20,20 +21,7 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
     """Runs the job; the exit status. Raises MienError for a job that cannot start."""
     policy = load_policy(args.policy)
     job = Job(args, beam_words, [PERSON_FILE] if "deidentify" in policy.actions else [])
-    settings = {
-        "format": args.format,
-        "policy": policy.id,
-        "policy_hash": policy.hash,
-        "model": FaceCodec.load().model,
-        "face_bytes": args.face_bytes,
-        "effort": args.effort,
-        "background": args.background,
-        "quality": args.quality,
-        "detectors": list(args.detector),
-        "max_bytes": args.max_bytes,
-        "max_pixels": args.max_pixels,
-        "version": VERSION,
-    }
+    policy = with_galleries(policy)
     compress = CompressPhotos(
         policy,
         args.face_bytes,
@@ -59,4 +47,23 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         written: PhotosAndFailures = told | write
         return written
 
-    return job.run(Plan("compress", PHOTO_SUFFIXES, settings, work, reads=tuple(policy.galleries)))
+    return job.run(Plan("compress", PHOTO_SUFFIXES, _settings(args, policy), work, reads=tuple(policy.galleries)))
+
+
+def _settings(args: argparse.Namespace, policy: Policy) -> dict[str, Any]:
+    """All that decides what a photo's output is. No name of a person is in it."""
+    return {
+        "format": args.format,
+        "policy": policy.id,
+        "policy_hash": policy.hash,
+        "galleries": list(policy.digests.values()),
+        "model": FaceCodec.load().model,
+        "face_bytes": args.face_bytes,
+        "effort": args.effort,
+        "background": args.background,
+        "quality": args.quality,
+        "detectors": list(args.detector),
+        "max_bytes": args.max_bytes,
+        "max_pixels": args.max_pixels,
+        "version": VERSION,
+    }

@@ -7,7 +7,6 @@ from typing import Any
 import apache_beam as beam
 
 from mien.models.codec import FaceCodec
-from mien.models.privacy import gallery_digest
 from mien.models.weights import PERSON_FILE
 from mien.pipelines import JobError
 from mien.pipelines.runs import Job, Plan, warn_unmarked
@@ -18,7 +17,7 @@ from mien.transforms.preview import PreviewPhotos, WritePreview
 from mien.transforms.redact import RedactPhotos, uncoded_policy
 from mien.transforms.sinks import WritePhotos, WriteWebDataset
 from mien.transforms.sources import PHOTO_SUFFIXES, ReadFiles
-from mien.transforms.steps import GENERATED, SECONDS, VERSION, FaceRows, gallery, same_decisions
+from mien.transforms.steps import GENERATED, SECONDS, VERSION, FaceRows, same_decisions, with_galleries
 from mien.transforms.workers import StageTransform
 
 # what decides on faces, and on nothing else: a photo whose faces are decided on as before need not be done again
@@ -33,8 +32,7 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         raise JobError("--key-file is empty")
     key_id = read_key(args.key_file).id if args.key_file else None
     job = Job(args, beam_words, [PERSON_FILE] if "deidentify" in policy.actions else [])
-    for uri in policy.galleries:
-        gallery(uri)  # says now what is wrong with it
+    policy = with_galleries(policy)
     if args.no_synthesis_mark and policy.actions & GENERATED and not args.dry_run:
         warn_unmarked()
     settings = _settings(args, policy, key_id)
@@ -91,7 +89,7 @@ def _settings(args: argparse.Namespace, policy: Policy, key_id: str | None) -> d
         "format": args.format,
         "policy": policy.id,
         "policy_hash": policy.hash,
-        "galleries": [gallery_digest(uri) for uri in policy.galleries],
+        "galleries": list(policy.digests.values()),
         "hides": not policy.actions <= SHOWN,
         "mask": policy.mask,
         "key_id": key_id,

@@ -53,6 +53,7 @@ def complete(
             "withdrawn": counters.get("withdrawn", 0),
             "escalated": counters.get("escalated", 0),
             "faces": counters.get("faces", 0),
+            "in_doubt": counters.get("in_doubt", 0),
             **({name: counters.get(name, 0) for name in _MAGNIFIED} if about["command"] == "magnify" else {}),
         },
         "actions": {name.removeprefix("action_"): n for name, n in counters.items() if name.startswith("action_")},
@@ -107,7 +108,7 @@ class _Write(beam.DoFn):
         delete(join(join(self._output, hidden_folder(about["run"])), ""))
         record = complete(about, counters, {}, self._output, self._kind)
         # what only the engine's counters tell
-        record["bytes"]["out"] = record["counts"]["escalated"] = None
+        record["bytes"]["out"] = record["counts"]["escalated"] = record["counts"]["in_doubt"] = None
         if not any(name.startswith("action_") for name in counters):
             record["counts"]["faces"] = record["actions"] = None
         write_record(record, self._output, self._kind)

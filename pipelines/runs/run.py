@@ -323,7 +323,8 @@ def _summary(record: dict[str, Any]) -> str:
     skipped = f", {counts['skipped']} {passed}" if counts["skipped"] else ""
     lost = counts["withheld"] + counts["failed"]
     failed = f"; {lost} not: see {record['failures']}" if lost else ""
+    doubt = f" ({counts['in_doubt']} in doubt)" if counts["in_doubt"] else ""
     return (
-        f"{counts['out']} of {counts['in']} photos{skipped}, {counts['faces']} faces, {size['in']:,} bytes in, "
+        f"{counts['out']} of {counts['in']} photos{skipped}, {counts['faces']} faces{doubt}, {size['in']:,} bytes in, "
         f"{size['out']:,} out, {record['seconds']:.1f} s{failed}"
     )

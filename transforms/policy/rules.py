@@ -14,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     StringConstraints,
     ValidationError,
     model_validator,
@@ -25,6 +26,16 @@ from mien.transforms.stores import is_local
 Action = Literal["keep", "preserve", "realistic", "deidentify", "fill", "pixelate", "blur"]
 ACTIONS: tuple[str, ...] = get_args(Action)
 SHOWN = frozenset(("keep", "preserve"))  # the person stays recognisable; every other action hides who it is
+# How much each action shows of a face, in steps. Pixelated and blurred faces show as much as each other.
+SHOWS: dict[str, int] = {
+    "fill": 0,
+    "pixelate": 1,
+    "blur": 1,
+    "deidentify": 2,
+    "realistic": 3,
+    "preserve": 4,
+    "keep": 5,
+}
 
 BUILT_IN = {
     "compress": "{version: 1, otherwise: preserve}",
@@ -74,10 +85,10 @@ class Range(BaseModel):
             raise ValueError("min is over max")
         return self
 
-    def holds(self, value: float | None) -> bool:
-        """Whether the value lies in the range; one that is not known does not."""
+    def holds(self, value: float | None) -> bool | None:
+        """Whether the value lies in the range; None for one that is not known."""
         if value is None:
-            return False
+            return None
         low, high = self.ends()
         return low <= value <= high
 
@@ -160,6 +171,7 @@ class Policy(BaseModel):
     rules: tuple[Rule, ...] = Field(default=(), max_length=255)
     otherwise: Action
     _name: str = ""
+    _digests: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -185,6 +197,24 @@ class Policy(BaseModel):
     def with_mask(self, mask: Literal["face", "head"]) -> "Policy":
         """The same policy with another mask."""
         return self.model_copy(update={"mask": mask})
+
+    def pinned(self) -> "Policy":
+        """The same policy with the digest of each gallery as it is now, or as it was when this was first asked.
+
+        GalleryError for a gallery that cannot be read.
+        """
+        if self._digests or not self.galleries:
+            return self
+        from mien.models.privacy import gallery_digest  # brings torch, which a policy alone does without
+
+        policy = self.model_copy()
+        policy._digests = {uri: gallery_digest(uri) for uri in self.galleries}
+        return policy
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """By each gallery's URI the digest of the photos that it must hold; empty before pinned()."""
+        return dict(self._digests)
 
     @property
     def hash(self) -> str:

@@ -219,7 +219,7 @@ class _Code(Stage):
 
     def __init__(self, policy: Policy, max_bytes: int, effort: Effort, threads: int) -> None:
         self._deidentifies = DEIDENTIFY in policy.actions
-        self._galleries = policy.galleries
+        self._galleries = policy.digests
         self._max_bytes = max_bytes
         self._effort = effort
         self._threads = threads
@@ -228,9 +228,9 @@ class _Code(Stage):
         tune_process(self._threads)
         self._codec = FaceCodec.load()
         self._deidentifier = Deidentifier(self._codec) if self._deidentifies else None
-        galleries = self._galleries if self._deidentifies else ()
+        galleries = [gallery(*known) for known in self._galleries.items()] if self._deidentifies else []
         # nobody in a gallery may be resembled by a new face
-        self._avoid = [embedding for uri in galleries for embedding in gallery(uri).embeddings.astype(np.float64)]
+        self._avoid = [embedding for one in galleries for embedding in one.embeddings.astype(np.float64)]
 
     def work(self, element: PhotoInWork) -> Iterable[PhotoInWork]:
         coded = code_photos([element], self._codec, self._max_bytes, self._effort, self._deidentifier, self._avoid)
@@ -248,4 +248,6 @@ class CodeFaces(IsolatedStages):
     """
 
     def __init__(self, policy: Policy, max_bytes: int = FACE_BYTES, effort: Effort = "fast", threads: int = 1) -> None:
-        super().__init__([_Align(), _Code(policy, max_bytes, effort, threads)], PhotoInWork, Limits(SECONDS[effort]))
+        super().__init__(
+            [_Align(), _Code(policy.pinned(), max_bytes, effort, threads)], PhotoInWork, Limits(SECONDS[effort])
+        )

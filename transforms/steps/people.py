@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mien.models.codec import FaceCodec
+from mien.models.errors import GalleryError
 from mien.models.faces import Face, FaceDetector, FaceLandmarker, align_face, square
-from mien.models.privacy import Gallery, embed, load_gallery
+from mien.models.privacy import Gallery, embed, gallery_digest, load_gallery
 from mien.models.runtime import tune_process
 from mien.transforms.elements import ListedFile, Photo, Pixels
 from mien.transforms.formats import MemberReader
-from mien.transforms.policy import FaceRow, NamePeople, face_row, seeds_of
+from mien.transforms.policy import FaceRow, NamePeople, Policy, face_row, seeds_of
 from mien.transforms.sources import MAX_BYTES, read_file
 from mien.transforms.steps.decode import MAX_PIXELS, decode_photo
 from mien.transforms.steps.detect import find_faces
@@ -27,10 +28,33 @@ MIN_SIDE = 64.0
 Embedding = npt.NDArray[np.float32]
 
 
-@functools.lru_cache(maxsize=16)
-def gallery(uri: str) -> Gallery:
-    """The people of a gallery, read once a process. GalleryError for one that cannot be used."""
-    return load_gallery(uri, FaceCodec.load().recogniser)
+def gallery(uri: str, digest: str = "") -> Gallery:
+    """The people of a gallery, read once a process for each state of its photos.
+
+    digest: of the photos that are wanted (mien.models.privacy.gallery.gallery_digest), by default as they are now.
+    GalleryError
+    for a gallery that cannot be used, and for one that holds other photos.
+    """
+    return _gallery(uri, digest or gallery_digest(uri))
+
+
+@functools.lru_cache(maxsize=256)
+def _gallery(uri: str, digest: str) -> Gallery:
+    found = load_gallery(uri, FaceCodec.load().recogniser)
+    if found.digest != digest:
+        raise GalleryError(f"{uri}: the gallery was changed while the job ran")
+    return found
+
+
+def with_galleries(policy: Policy) -> Policy:
+    """The policy with the digests of its galleries, which workers compare with what they read.
+
+    Each is read now: GalleryError says what is wrong with one.
+    """
+    policy = policy.pinned()
+    for uri in policy.galleries:
+        gallery(uri, policy.digests[uri])
+    return policy
 
 
 def embeddings_of(pixels: Pixels, faces: Sequence[Face]) -> tuple[Embedding | None, ...]:
