@@ -55,12 +55,23 @@ class ListedFile(_Row):
 
 
 @dataclass(frozen=True)
+class FaceSeed(_Row):
+    """The seed of a face's pseudonym, by the face's place.
+
+    box: x, y, width, height in photo pixels, as the search for people found it. sealed: the seed, encrypted with the
+    key that the job is given (mien.transforms.policy.pseudonyms).
+    """
+
+    box: tuple[float, float, float, float]
+    sealed: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Photo(_Row):
     """An image file's bytes.
 
     name: what the output is named after; empty: the whole uri without its scheme. origin: the file it was read from.
-    seeds: of the pseudonyms of its faces, in the order in which they are found, empty for one that has none; as secret
-    as the key (mien.transforms.policy.pseudonyms). spent: milliseconds that each stage took for it so far, by the
+    seeds: of the pseudonyms of its faces, in any order. spent: milliseconds that each stage took for it so far, by the
     stage's name.
     """
 
@@ -68,7 +79,7 @@ class Photo(_Row):
     data: bytes
     name: str = ""
     origin: ListedFile | None = None
-    seeds: tuple[bytes, ...] = field(default=(), repr=False)
+    seeds: tuple[FaceSeed, ...] = ()
     spent: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -276,6 +287,7 @@ class ElementCoder(coders.RowCoder, metaclass=_EqualsRowCoder):
 
 for _element in (
     ListedFile,
+    FaceSeed,
     Photo,
     Decision,
     CodedFace,
@@ -318,7 +330,7 @@ class PhotoInWork:
     coded: tuple[CodedFace, ...] = ()
     measured: tuple[Measured, ...] = ()
     exif: bytes = b""
-    seeds: tuple[bytes, ...] = field(default=(), repr=False)
+    seeds: tuple[FaceSeed, ...] = ()
     embeddings: tuple[npt.NDArray[np.float32] | None, ...] = field(default=(), repr=False)
     spent: Mapping[str, int] = field(default_factory=dict)
 

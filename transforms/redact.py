@@ -29,7 +29,7 @@ from mien.transforms.elements import (
     Pixels,
     SafePhoto,
 )
-from mien.transforms.policy import SHOWN, Policy, load_policy
+from mien.transforms.policy import SHOWN, KeyFile, Policy, load_policy
 from mien.transforms.restore import ImageFormat, paste_coded
 from mien.transforms.steps import (
     DETECTORS,
@@ -266,9 +266,10 @@ class RedactPhotos(IsolatedStages):
     policy: a built-in policy's name, a file's path or URI, or a Policy; PolicyError for one that cannot be used.
     `preserve` leaves a face as it is, as `keep` does. keep: metadata that is written anew, see
     mien.models.images.metadata. key_file: a key's path or URI (mien.transforms.policy.pseudonyms): with it one person
-    gets the same new face in every photo under `deidentify`; rows: FaceRow of the whole collection, by default of
-    these photos, then searched twice. limits: of a photo, by default of time as the effort asks. The others as in
-    Redactor and CompressPhotos.
+    gets the same new face in every photo under `deidentify`, and one that cannot be matched with its person is filled
+    in; rows: SealedRow of the whole collection (FaceRows), by default of these photos, then searched twice.
+    KeyFileError. limits: of a photo, by default of time as the effort asks. The others as in Redactor and
+    CompressPhotos.
     """
 
     def __init__(
@@ -290,6 +291,7 @@ class RedactPhotos(IsolatedStages):
     ) -> None:
         policy = (load_policy(policy) if isinstance(policy, str) else policy).pinned()
         limits = limits or Limits(SECONDS[effort])
+        named_by = KeyFile.of(key_file) if key_file and "deidentify" in policy.actions else None
         landmarks_from = 0.0 if policy.actions & GENERATED or policy.asks_for_pose else ALIGNED_FROM
         parts: list[IsolatedStages] = [
             DecodePhotos(max_pixels, keep),
@@ -297,12 +299,13 @@ class RedactPhotos(IsolatedStages):
             DecideFaces(uncoded_policy(policy)),
         ]
         if policy.actions & GENERATED:
-            parts.append(CodeFaces(policy, face_bytes, effort, threads))
+            parts.append(CodeFaces(policy, face_bytes, effort, threads, named_by))
         settings = (policy, tuple(detectors), image_format, quality, synthesis_mark, visible_mark)
         super().__init__([*stages_of(parts), _Redact(threads, *settings)], SafePhoto, limits)
-        self._key_file = key_file if "deidentify" in policy.actions else ""
+        self._key_file = named_by
         self._rows = rows
-        self._face_rows = FaceRows(detectors, max_pixels=max_pixels, threads=threads, limits=limits)
+        search = {"max_pixels": max_pixels, "threads": threads}
+        self._face_rows = FaceRows(named_by, detectors, limits=limits, **search) if named_by else None
 
     def expand(self, photos: Input) -> PhotosAndFailures:
         if self._key_file:

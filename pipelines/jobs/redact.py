@@ -12,7 +12,7 @@ from mien.pipelines import JobError
 from mien.pipelines.runs import Job, Plan, warn_unmarked
 from mien.transforms.elements import PhotosAndFailures, SafePhoto
 from mien.transforms.formats import Together
-from mien.transforms.policy import SHOWN, Policy, load_policy, read_key
+from mien.transforms.policy import SHOWN, KeyFile, Policy, load_policy, read_key
 from mien.transforms.preview import PreviewPhotos, WritePreview
 from mien.transforms.redact import RedactPhotos, uncoded_policy
 from mien.transforms.sinks import WritePhotos, WriteWebDataset
@@ -52,9 +52,8 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
     def work(listed: PhotosAndFailures, everything: beam.PCollection) -> PhotosAndFailures:
         rows = None
         if key_id and "deidentify" in policy.actions:
-            rows = (
-                everything | Together() | FaceRows(args.detector, args.max_bytes, args.max_pixels, job.threads, limits)
-            )
+            search = args.detector, args.max_bytes, args.max_pixels, job.threads, limits
+            rows = everything | Together() | FaceRows(KeyFile.of(args.key_file), *search)
         redact = RedactPhotos(
             policy,
             args.image_format,

@@ -14,7 +14,7 @@ from mien.models.painting import Mask, covered, fill_faces
 from mien.models.privacy import REDACTIONS, Deidentifier, Hidden, MaskKind, masks_of
 from mien.models.runtime import tune_process
 from mien.transforms.elements import CodedFace, Decision, PhotoInWork, Pixels
-from mien.transforms.policy import Policy
+from mien.transforms.policy import Key, KeyFile, Policy, seeds_by_face
 from mien.transforms.steps.people import gallery
 from mien.transforms.workers import NAMESPACE, IsolatedStages, Limits, Stage
 
@@ -108,11 +108,13 @@ def code_photos(
     effort: Effort,
     deidentifier: Deidentifier | None = None,
     avoid: Sequence[npt.NDArray[np.float64]] = (),
+    key: Key | None = None,
 ) -> list[PhotoInWork]:
     """The photos with coded faces, the crops dropped. Faces of one objective are encoded together, whichever the photo.
 
     deidentifier: draws the new faces for `deidentify`; they resemble no other face of the photo and nobody whose
-    embedding is in avoid.
+    embedding is in avoid. key: opens the photos' seeds, where people have pseudonyms; a face that the recogniser can
+    tell then gets no new face but its own person's.
 
     A face falls back, with the reason behind its rule's name, if it has no crop, if the codec does not understand it
     (FaceCodec.MIN_SCORE) or fails on it, or if no new face was found that is unlike it: to `keep` under `preserve`, as
@@ -131,9 +133,12 @@ def code_photos(
             faces = np.stack([face for p, f in part if (face := photos[p].aligned[f]) is not None])
             payloads.update(zip(part, _encode(codec, faces, max_bytes, objective, effort), strict=True))
     for p, photo in enumerate(photos):
+        seeds = seeds_by_face(photo.uri, photo.faces, photo.seeds, key) if key else {}
         for f, decision in enumerate(photo.decisions):
             if deidentifier is not None and decision.action == DEIDENTIFY and photo.aligned[f] is not None:
-                payloads[p, f] = _new_face(codec, deidentifier, photo, f, avoid)
+                nameless = key is not None and f not in seeds and photo.embeddings[f] is not None
+                new = (b"", 0.0) if nameless else _new_face(codec, deidentifier, photo, f, avoid, seeds.get(f))
+                payloads[p, f] = new
     return [
         dataclasses.replace(
             photo,
@@ -153,6 +158,7 @@ def _new_face(
     photo: PhotoInWork,
     f: int,
     avoid: Sequence[npt.NDArray[np.float64]],
+    seed: bytes | None,
 ) -> tuple[bytes, float]:
     """Payload and score of another person in the place of one face of the photo; no payload where none is found.
 
@@ -162,7 +168,6 @@ def _new_face(
     if face is None:
         return b"", 0.0
     others = [e.astype(np.float64) for i, e in enumerate(photo.embeddings) if i != f and e is not None]
-    seed = photo.seeds[f] if f < len(photo.seeds) and photo.seeds[f] else None
     _, score = _encode(codec, face[None], FACE_BYTES, "identity", "fast")[0]
     if score < FaceCodec.MIN_SCORE:
         return b"", score
@@ -217,7 +222,8 @@ class _Code(Stage):
 
     stage = "code"
 
-    def __init__(self, policy: Policy, max_bytes: int, effort: Effort, threads: int) -> None:
+    def __init__(self, policy: Policy, max_bytes: int, effort: Effort, threads: int, key_file: KeyFile | None) -> None:
+        self._key_file = key_file
         self._deidentifies = DEIDENTIFY in policy.actions
         self._galleries = policy.digests
         self._max_bytes = max_bytes
@@ -227,13 +233,15 @@ class _Code(Stage):
     def setup(self) -> None:
         tune_process(self._threads)
         self._codec = FaceCodec.load()
+        self._key = self._key_file.read() if self._key_file else None
         self._deidentifier = Deidentifier(self._codec) if self._deidentifies else None
         galleries = [gallery(*known) for known in self._galleries.items()] if self._deidentifies else []
         # nobody in a gallery may be resembled by a new face
         self._avoid = [embedding for one in galleries for embedding in one.embeddings.astype(np.float64)]
 
     def work(self, element: PhotoInWork) -> Iterable[PhotoInWork]:
-        coded = code_photos([element], self._codec, self._max_bytes, self._effort, self._deidentifier, self._avoid)
+        new = self._deidentifier, self._avoid, self._key
+        coded = code_photos([element], self._codec, self._max_bytes, self._effort, *new)
         for photo in coded:
             for face in photo.coded:
                 if face.payload:
@@ -244,10 +252,17 @@ class _Code(Stage):
 class CodeFaces(IsolatedStages):
     """PhotoInWork with decisions -> with coded faces.
 
-    max_bytes: a face's payload at most; threads: of one worker process; policy: whose decisions these are.
+    max_bytes: a face's payload at most; threads: of one worker process; policy: whose decisions these are; key_file:
+    that of the photos' seeds, where people have pseudonyms.
     """
 
-    def __init__(self, policy: Policy, max_bytes: int = FACE_BYTES, effort: Effort = "fast", threads: int = 1) -> None:
-        super().__init__(
-            [_Align(), _Code(policy.pinned(), max_bytes, effort, threads)], PhotoInWork, Limits(SECONDS[effort])
-        )
+    def __init__(
+        self,
+        policy: Policy,
+        max_bytes: int = FACE_BYTES,
+        effort: Effort = "fast",
+        threads: int = 1,
+        key_file: KeyFile | None = None,
+    ) -> None:
+        stages = [_Align(), _Code(policy.pinned(), max_bytes, effort, threads, key_file)]
+        super().__init__(stages, PhotoInWork, Limits(SECONDS[effort]))

@@ -11,9 +11,12 @@ from mien.models.faces.alignment import align_face
 from mien.models.faces.face import Face
 from mien.models.images.files import decode_image
 from mien.models.painting.inpaint import face_mask
+from mien.models.privacy.deidentify import Deidentifier
 from mien.transforms.elements import Decision, PhotoInWork, Pixels
+from mien.transforms.policy.pseudonyms import Key, sealed_seeds
 from mien.transforms.steps.background import code_background
 from mien.transforms.steps.code_faces import MAX_YAW, align_faces, code_photos
+from mien.transforms.steps.people import embeddings_of
 
 DATA = Path(__file__).parents[2] / "data" / "photos"
 # a face of allhands.jpg in a part of 400 x 400 that is there twice, a place without a face, and one that is not aligned
@@ -144,3 +147,28 @@ def test_the_background_keeps_only_what_may_stay(pixels: Pixels, decided: Decide
         (rows, columns), alpha = face_mask(face.transform, (400, 800))
         error = np.abs(shown[rows, columns] - pixels[rows, columns])[alpha > 0.9].mean()
         assert (error < 6) == kept
+
+
+class Asked(Deidentifier):
+    """Draws nobody, which takes seconds a face, and remembers the seeds."""
+
+    seeds: list[bytes | None]
+
+    def new_face(self, *args: Any) -> bytes:
+        self.seeds.append(args[-1])
+        return b"drawn"
+
+
+def test_with_a_key_a_face_has_its_own_person_s_seed_or_no_new_face(pixels: Pixels, codec: FaceCodec) -> None:
+    key = Key(b"0123 a key for tests 4567")
+    faces = (UNALIGNED, TWIN, FACE)
+    photo = PhotoInWork("u", "n", None, 9, pixels, faces, tuple(Decision("deidentify", "rule") for _ in faces))
+    x, y, w, h = FACE.box
+    seeds = sealed_seeds("u", [((600.0, 0.0, 9.0, 9.0), b"nobody"), ((x + 3, y, w, h - 4), b"somebody")], key)
+    photo = align_faces(dataclasses.replace(photo, embeddings=embeddings_of(pixels, faces), seeds=seeds))
+    deidentifier = Asked(codec)
+    deidentifier.seeds = []
+    (done,) = code_photos([photo], codec, 64, "fast", deidentifier, key=key)
+    assert [face.action for face in done.coded] == ["fill", "fill", "deidentify"]
+    assert done.coded[1].rule == "rule (no new face)"
+    assert deidentifier.seeds == [b"somebody"]
