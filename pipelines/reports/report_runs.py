@@ -1,6 +1,5 @@
 """What an output folder says of the runs that made it: run.json, the index and the failures. No photo is opened."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from mien.pipelines import JobError
 from mien.pipelines.runs import INDEX
-from mien.transforms.stores import files_named, join, read_bytes
+from mien.transforms.stores import files_named, join, parse_json, read_bytes
 from mien.transforms.workers import NOT_READ, photo_id
 
 Json = dict[str, Any]
@@ -147,7 +146,10 @@ def read_run(folder: str) -> Run:
 
 
 def _record(path: str) -> Json:
-    record = json.loads(read_bytes(path))
+    try:
+        record = parse_json(read_bytes(path))
+    except ValueError as error:
+        raise JobError(f"{path}: no record of a run: {error}") from error
     if not isinstance(record, dict) or not record.keys() >= _KEYS:
         raise JobError(f"{path}: no record of a run")
     return record
@@ -167,7 +169,7 @@ def _lines(path: str) -> Iterator[Json]:
     with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
         for line in stream:
             try:
-                row = json.loads(line)
+                row = parse_json(line)
             except ValueError:
                 continue
             if isinstance(row, dict) and isinstance(row.get("uri"), str):

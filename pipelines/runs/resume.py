@@ -22,7 +22,7 @@ from apache_beam.pvalue import TaggedOutput
 from mien.pipelines.runs.progress import SKIPPED, Tell
 from mien.transforms.elements import ListedFile, Written
 from mien.transforms.formats import Manifest, is_part, parts_in, parts_of
-from mien.transforms.stores import create, files_named, join, patience, replacing
+from mien.transforms.stores import create, files_named, join, parse_json, patience, replacing
 from mien.transforms.workers import NAMESPACE, NOT_READ
 
 INDEX, FAILED_FILES = "index-", "failures-"
@@ -89,7 +89,7 @@ class _Rows(beam.DoFn):
         with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
             for line in stream:
                 try:
-                    row = json.loads(line)
+                    row = parse_json(line)
                     yield row["uri"], {**{name: row[name] for name in _USED if name in row}, "run": run}
                 except (ValueError, KeyError, TypeError):
                     continue  # without its row a photo is done again, no more

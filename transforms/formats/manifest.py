@@ -11,7 +11,7 @@ from typing import Any
 
 from apache_beam.io.filesystems import FileSystems
 
-from mien.transforms.stores import delete, files_named, join, read_bytes, write_whole
+from mien.transforms.stores import delete, files_named, join, parse_json, read_bytes, write_whole
 
 MANIFEST = "_manifest.json"  # readers of folders of tables (pyarrow, Spark, DuckDB's hive layout) pass over a leading _
 HIDDEN = ".mien-"  # what begins so is a run's own, and never a result
@@ -37,7 +37,7 @@ class Manifest:
     def from_json(cls, data: bytes) -> "Manifest":
         """ValueError for what is no manifest, is of a later version, or names files that are no parts of mien's."""
         try:
-            record: dict[str, Any] = json.loads(data)
+            record: dict[str, Any] = parse_json(data)
             version, run = record["version"], str(record["run"])
             parts, gone = tuple(record["parts"]), tuple(record["gone"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:

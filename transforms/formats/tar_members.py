@@ -87,7 +87,7 @@ def members(stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
             LookupError,
             RecursionError,
             ValueError,
-        ) as error:  # tarfile's own, on a damaged header
+        ) as error:  # tarfile's, of a damaged one
             raise tarfile.ReadError(f"damaged: a header that cannot be read at byte {end}") from error
         tar.members.clear()
         if member is None:

@@ -23,7 +23,7 @@ from mien.models.errors import ImageError
 from mien.transforms.elements import CodedPhoto, SafePhoto
 from mien.transforms.formats.tar_members import is_plain, members, open_shard
 from mien.transforms.sinks import blob_of
-from mien.transforms.stores import SUFFIXES, create, name_under
+from mien.transforms.stores import SUFFIXES, create, name_under, parse_json
 
 JSON = ".json"
 _MAX_JSON = 16_000_000
@@ -152,7 +152,7 @@ def samples(uri: str, suffixes: Collection[str], max_bytes: int) -> Iterator[Sam
                     try:
                         read = _read(stream, member, _MAX_JSON if kind == JSON else max_bytes)
                         if kind == JSON:
-                            about = json.loads(read)
+                            about = parse_json(read)
                         else:
                             suffix, data = kind, read
                     except (ImageError, ValueError) as error:

@@ -1,12 +1,13 @@
 """Whole files or none: what is written under a name is complete, and nothing of another's is overwritten."""
 
 import contextlib
+import json
 import os
 import posixpath
 import shutil
 import uuid
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
@@ -20,6 +21,14 @@ def read_bytes(path: str) -> bytes:
     with patience(path), FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
         data: bytes = stream.read()
     return data
+
+
+def parse_json(text: bytes | str) -> Any:
+    """What a JSON text that others may have written says. ValueError for what is none, or is nested too deep."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("JSON that is nested too deep") from error
 
 
 def exists(path: str) -> bool:

@@ -1,4 +1,5 @@
 import dataclasses
+import io
 import json
 import tarfile
 from collections.abc import Iterable
@@ -6,13 +7,14 @@ from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
+import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
 from mien.models.faces.alignment import snap_transform
 from mien.models.images.files import encode_image
 from mien.transforms.elements import CodedFace, CodedPhoto, Failure, HandledFace, ListedFile, SafePhoto
-from mien.transforms.formats.manifest import parts_of
-from mien.transforms.formats.webdataset import key_of
+from mien.transforms.formats.manifest import Manifest, parts_of
+from mien.transforms.formats.webdataset import Sample, key_of, samples
 from mien.transforms.sinks.write_files import blob_of
 from mien.transforms.sinks.write_parquet import WriteParquet
 from mien.transforms.sinks.write_webdataset import WriteWebDataset
@@ -146,3 +148,16 @@ def test_shards_that_are_cut_or_anothers(tmp_path: Path) -> None:
     entries = list(photos_of_file(ListedFile(str(tmp_path / "s.tar"), "s.tar", 1, 1.0)))
     kinds = [entry.name if isinstance(entry, CodedPhoto) else type(entry).__name__ for entry in entries]
     assert kinds == ["s.tar/x/0.webp", "ContainerError", "UnicodeEncodeError", "%2E%2E/3.jpg", "ImageError"]
+
+
+def test_json_nested_too_deep_costs_one_sample(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+        for name, data in (("a.webp", GREY), ("a.json", b"[" * 200_000), ("b.webp", GREY), ("b.json", b"{}")):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    damaged, whole = samples(str(tmp_path / "s.tar"), {".webp"}, 10_000)
+    assert str(damaged) == "'a.json': JSON that is nested too deep"
+    assert isinstance(whole, Sample)
+    with pytest.raises(ValueError, match="no manifest of tables"):
+        Manifest.from_json(b"[" * 200_000)
