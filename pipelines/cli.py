@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from mien.models.errors import MienError
 from mien.pipelines import JobStoppedError
+from mien.transforms.stores import printable
 from mien.transforms.workers import fork_server
 
 _DETECTORS = ("mediapipe", "centerface")
@@ -309,7 +310,14 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """One line, where argparse prints the whole usage before it."""
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: {printable(message)} (see {self.prog} --help)\n")
+
+
+class _Formatter(logging.Formatter):
+    """Log records as a terminal may get them: names of files may be in them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(printable, super().format(record).split("\n")))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -347,7 +355,9 @@ def _from_worker(record: logging.LogRecord) -> bool:
 
 def _run(args: argparse.Namespace, beam_words: list[str]) -> int:
     # Beam logs the traceback of each try of a store as an error; what stops the job is told in one line
-    logging.basicConfig(level=logging.INFO if args.verbose else logging.CRITICAL, format="%(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter("%(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO if args.verbose else logging.CRITICAL, handlers=[handler])
     logging.getLogger("apache_beam.runners.portability.local_job_service").addFilter(_from_worker)
     if not args.verbose:  # MediaPipe's and TensorFlow Lite's native logs, in the workers too
         os.environ.setdefault("GLOG_minloglevel", "3")
@@ -364,7 +374,7 @@ def _run(args: argparse.Namespace, beam_words: list[str]) -> int:
     except MienError as error:
         if args.verbose:
             logging.exception("stopped")
-        print(f"mien: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"mien: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 3 if isinstance(error, JobStoppedError) else 2
 
 

@@ -156,8 +156,7 @@ class _WriteSheets(beam.DoFn):
         self._output = output
 
     def process(self, group: tuple[None, Iterable[SafePhoto]]) -> Iterator[Written]:
-        for path in files_named(self._output, f"{SHEET}-", ".html"):
-            delete(path)
+        _delete_sheets(self._output)
         held: list[SafePhoto] = []
         number = 1
         with create(join(self._output, LINES)) as stream:
@@ -180,12 +179,26 @@ class _WriteSheets(beam.DoFn):
         write_whole(join(self._output, f"{SHEET}-{number:04d}.html"), page)
 
 
+def _delete_sheets(output: str) -> None:
+    for path in files_named(output, f"{SHEET}-", ".html"):
+        delete(path)
+
+
+def _delete_all(count: int, output: str) -> None:
+    """Where no photo came through, there is nothing to write in the place of an earlier run's."""
+    if count == 0:
+        _delete_sheets(output)
+        delete(join(output, LINES))
+
+
 class WritePreview(StageTransform):
-    """What PreviewPhotos gives -> dry-run.jsonl and dry-run-*.html in the output folder, instead of those of before."""
+    """What PreviewPhotos gives -> dry-run.jsonl and dry-run-*.html in the output folder, instead of those of before; of
+    no photo there is neither."""
 
     def __init__(self, output: str) -> None:
         super().__init__()
-        self._sheets = _WriteSheets(normal_uri(output))
+        self._output = normal_uri(output)
+        self._sheets = _WriteSheets(self._output)
 
     def expand(self, photos: Input) -> PhotosAndFailures:
         photos, failures = as_outputs(photos)
@@ -194,5 +207,6 @@ class WritePreview(StageTransform):
             | "OneGroup" >> beam.Map(lambda photo: (None, photo)).with_output_types(tuple[None, SafePhoto])
             | beam.GroupByKey()
         )
+        _ = photos | beam.combiners.Count.Globally() | "Gone" >> beam.Map(_delete_all, self._output)
         written: Any = through(grouped, self._sheets, Written)
         return PhotosAndFailures(photos=written.photos, failures=join_failures(written.failures, failures))

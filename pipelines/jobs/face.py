@@ -17,7 +17,7 @@ from mien.models.faces import SIZE, FaceDetector, FaceLandmarker, align_face, fa
 from mien.models.images import decode_image, encode_image
 from mien.models.runtime import cores, tune_process
 from mien.pipelines import JobError
-from mien.transforms.stores import common_root, name_under
+from mien.transforms.stores import common_root, name_under, printable
 
 _MAX_BYTES = 200_000_000
 
@@ -79,11 +79,11 @@ def _each(args: argparse.Namespace, suffix: str, work: Callable[[bytes], bytes])
             result = work(_read(path))
             _write(output / name, result, args.overwrite)
             if not args.quiet:
-                print(f"{name}: {len(result)} bytes")
+                print(printable(f"{name}: {len(result)} bytes"))
         except Exception as error:
             message = " ".join(str(error).split()) or type(error).__name__
             failures.append({"uri": str(path), "stage": "face", "error": type(error).__name__, "message": message})
-            print(f"mien: {path}: {message}", file=sys.stderr)
+            print(printable(f"mien: {path}: {message}"), file=sys.stderr)
     listed = output / "failures-face.jsonl"
     listed.unlink(missing_ok=True)
     if failures:

@@ -19,6 +19,7 @@ from mien.models.images import extract, strip
 from mien.pipelines import JobError
 from mien.transforms.formats import ROOT_KEY, SCHEMA, is_part, parts_of, samples
 from mien.transforms.sources import IMAGE_SUFFIXES, MAX_BYTES
+from mien.transforms.stores import printable
 
 _PARQUET, _TAR, _IMAGES = b"PAR1", b"ustar", (b"\xff\xd8", b"RIFF")
 _FACE_COLUMNS = ("x", "y", "w", "h", "action", "rule", "model", "score")
@@ -27,7 +28,7 @@ _FACE_COLUMNS = ("x", "y", "w", "h", "action", "rule", "model", "score")
 def run(args: argparse.Namespace) -> int:
     """Prints what the file holds; 0. Raises MienError for a file that is none of mien's or is damaged."""
     found = inspect(Path(args.file))
-    print(json.dumps(found, indent=1) if args.json else "\n".join(_text(found)))
+    print(json.dumps(found, indent=1) if args.json else "\n".join(map(printable, _text(found))))
     return 0
 
 

@@ -57,7 +57,7 @@ from mien.transforms.sources import (
     photos_of_table,
     read_file,
 )
-from mien.transforms.stores import is_local, join, normal_uri, write_whole
+from mien.transforms.stores import is_local, join, normal_uri, printable, write_whole
 
 OK, FOUND = 0, 3
 _PACKAGES = ("mien", "torch", "mediapipe", "dlib-bin", "numpy", "opencv-contrib-python")
@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
     _write(join(target, "audit.json"), f"{json.dumps(report, indent=1)}\n".encode())
     _write(join(target, "audit.html"), page(report, pictures).encode())
     for line in audit.failures:
-        print(f"mien: {line}", file=sys.stderr)
+        print(printable(f"mien: {line}"), file=sys.stderr)
     if not args.quiet:
         print(_summary(report))
     return FOUND if report["findings"] else OK

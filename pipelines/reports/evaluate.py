@@ -41,7 +41,7 @@ from mien.pipelines.reports import evaluate_report
 from mien.pipelines.reports.evaluate_report import FaceSet
 from mien.transforms.elements import Failure
 from mien.transforms.sources import IMAGE_SUFFIXES, list_files, read_file
-from mien.transforms.stores import normal_uri
+from mien.transforms.stores import normal_uri, printable
 from mien.transforms.workers import failure_of
 
 LARGEST = 32768  # bytes up to which a conventional codec is followed to mien's quality
@@ -255,4 +255,4 @@ def write_failures(output: Path, failures: Sequence[Failure]) -> None:
     rows = [{"uri": f.uri, "stage": f.stage, "error": f.error, "message": f.message} for f in failures]
     listed.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     for failure in failures:
-        print(f"mien: {failure.uri}: {failure.message}", file=sys.stderr)
+        print(printable(f"mien: {failure.uri}: {failure.message}"), file=sys.stderr)

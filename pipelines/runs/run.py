@@ -43,7 +43,7 @@ from mien.transforms.elements import (
 )
 from mien.transforms.formats import HIDDEN, commit, hidden_folder, is_shard
 from mien.transforms.sources import PHOTO_SUFFIXES, ListFiles, folder_of, is_many, list_files
-from mien.transforms.stores import common_root, delete, files_named, is_local, join, normal_uri
+from mien.transforms.stores import common_root, delete, files_named, is_local, join, normal_uri, printable
 from mien.transforms.workers import LIMITS, NAMESPACE, Limits
 
 OK, BAD_COMMAND, SOME_FAILED = 0, 2, 3
@@ -180,7 +180,8 @@ class Job:
                 with contextlib.suppress(Exception):  # of a store that is away, or a full disk: the next run does it
                     recover(self.output, killed=False)  # after an error or Ctrl-C: what is done stays done
         if self.engine.template:
-            print(f"{self.engine.template} describes the job, which writes {plan.kind}.json itself", file=sys.stderr)
+            told = f"{self.engine.template} describes the job, which writes {plan.kind}.json itself"
+            print(printable(told), file=sys.stderr)
             return OK
         record = complete(self._about(plan, started), *_metrics(result), self.output, plan.kind)
         try:
@@ -188,7 +189,7 @@ class Job:
         except Exception as error:
             raise JobStoppedError(f"{self.output}: run.json cannot be written: {_reason(error)}") from error
         if not self.quiet:
-            print(f"{_summary(record)}; results in {self.output}", file=sys.stderr)
+            print(printable(f"{_summary(record)}; results in {self.output}"), file=sys.stderr)
         return SOME_FAILED if record["counts"]["withheld"] or record["counts"]["failed"] else OK
 
     def _check(self, plan: Plan) -> None:

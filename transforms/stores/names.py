@@ -1,4 +1,5 @@
-"""Where a photo's output goes: its path relative to the inputs' common root, kept whole, under the output folder."""
+"""Where a photo's output goes: its path relative to the inputs' common root, kept whole, under the output folder. And
+how names are shown, which others made up."""
 
 import os
 import re
@@ -24,6 +25,12 @@ def normal_uri(uri: str) -> str:
 def join(folder: str, name: str) -> str:
     """The path of name in folder, for a local folder and for a URI."""
     return f"{folder.rstrip('/')}/{name}"
+
+
+def printable(text: str) -> str:
+    """A line of text as a terminal may get it, whoever made it up: control characters, line breaks and what turns the
+    direction of writing stand there as escapes, as in Python's strings."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def common_root(folders: Iterable[str]) -> str:

@@ -138,11 +138,22 @@ def serve_forks(descriptor: int) -> None:
     try:
         while os.getppid() == parent:
             for key, _ in selector.select(1.0):
+                if selector.get_map().get(key.fd) is not key:  # its child's end, in this same round, took it away
+                    continue
                 if key.fileobj is listener:
-                    control = listener.accept()[0]
+                    try:
+                        control = listener.accept()[0]
+                    except OSError:  # who asked has gone, or too many files are open
+                        continue
                     held: list[socket.socket] = [listener, control, *(other for other, _ in children.values())]
                     if pid := _forked(control, [selector, *held], serve):
-                        pidfd = os.pidfd_open(pid)
+                        try:
+                            pidfd = os.pidfd_open(pid)
+                        except OSError:
+                            os.kill(pid, signal.SIGKILL)
+                            os.waitpid(pid, 0)
+                            control.close()
+                            continue
                         children[pidfd] = control, pid
                         selector.register(pidfd, selectors.EVENT_READ)
                         selector.register(control, selectors.EVENT_READ, pid)
@@ -171,19 +182,24 @@ def _forked(
     held: Sequence[selectors.BaseSelector | socket.socket],
     serve: Callable[[int, int], None],
 ) -> int:
-    """The id of a new child; 0 where the request was none. held: what the child must not keep open."""
+    """The id of a new child; 0 where the request was none or the system has no room for one. held: what the child must
+    not keep open."""
+    descriptors: Sequence[int] = ()
     try:
         control.settimeout(10)
         message, descriptors, _, _ = socket.recv_fds(control, _REQUEST_BYTES, 1)
         path, level = json.loads(message)
         (descriptor,) = descriptors
-    except (OSError, ValueError):
+        pid = os.fork()
+    except (OSError, TypeError, ValueError):
+        for received in descriptors:
+            os.close(received)
         control.close()
         return 0
-    pid = os.fork()
     if pid:
         os.close(descriptor)
-        control.sendall(_NUMBER.pack(pid))
+        with contextlib.suppress(OSError):  # who asked has gone: the end of control, seen next, ends the child
+            control.sendall(_NUMBER.pack(pid))
         return pid
     code = 1
     try:
