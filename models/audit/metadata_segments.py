@@ -5,7 +5,6 @@ refused: what cannot be walked to its end is one part of kind "unreadable", sinc
 """
 
 import io
-import struct
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -14,12 +13,37 @@ from dataclasses import dataclass
 import pillow_heif
 from PIL import Image
 
-from mien.models.images import AVIF_UUID, JPEG_NAME, WEBP_FOURCC
+from mien.models.images import (
+    AFTER,
+    COMMENT,
+    CUT,
+    EOI,
+    GAP,
+    PNG_SIGNATURE,
+    SOS,
+    is_own,
+    iso_boxes,
+    jpeg_segments,
+    png_chunks,
+    riff_chunks,
+)
 
 _MAX_INFLATED = 64 << 20  # bytes of one packed part
-_PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_PICTURE = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"cICP", b"sBIT", b"pHYs"}
-_WEBP_PICTURE = {b"VP8 ", b"VP8L", b"VP8X", b"ALPH", WEBP_FOURCC}
+_PNG_PICTURE = {
+    b"PNG",
+    b"IHDR",
+    b"PLTE",
+    b"IDAT",
+    b"IEND",
+    b"tRNS",
+    b"gAMA",
+    b"cHRM",
+    b"sRGB",
+    b"cICP",
+    b"sBIT",
+    b"pHYs",
+}
+_WEBP_PICTURE = {b"RIFF", b"VP8 ", b"VP8L", b"VP8X", b"ALPH"}
 _BOX_PICTURE = {b"ftyp", b"meta", b"mdat", b"moov"}
 _APP_KINDS = (
     (0xE1, b"Exif\0\0", "exif"),
@@ -43,22 +67,15 @@ class Segment:
 
 def segments(data: bytes) -> list[Segment]:
     """All parts of the file that are not its picture, nor mien's chunk."""
-    found: list[Segment] = []
-    try:
-        if data.startswith(b"\xff\xd8"):
-            found += _jpeg(data)
-        elif data.startswith(_PNG):
-            found += _png(data)
-        elif data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-            found += _webp(data)
-        elif data[4:8] == b"ftyp":
-            found += _boxes(data)
-            found += _by_decoder(data, heif=data[8:12] not in (b"avif", b"avis"))
-        else:
-            found += _by_decoder(data)
-    except (struct.error, IndexError, ValueError, zlib.error):
-        found.append(Segment("unreadable", 0, b""))
-    return found
+    if data.startswith(b"\xff\xd8"):
+        return list(_jpeg(data))
+    if data.startswith(PNG_SIGNATURE):
+        return list(_png(data))
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return list(_webp(data))
+    if data[4:8] == b"ftyp":
+        return [*_boxes(data), *_by_decoder(data, heif=data[8:12] not in (b"avif", b"avis"))]
+    return list(_by_decoder(data))
 
 
 def inflate(data: bytes) -> bytes:
@@ -70,44 +87,20 @@ def inflate(data: bytes) -> bytes:
 
 
 def _jpeg(data: bytes) -> Iterator[Segment]:
-    pos = 2
-    while True:
-        if pos + 4 > len(data) or data[pos] != 0xFF:
-            yield Segment("unreadable", pos, data[pos:])
-            return
-        marker = data[pos + 1]
-        if marker == 0xFF:
-            pos += 1
-            continue
-        if marker == 0xD9:
-            break
-        length = int(struct.unpack_from(">H", data, pos + 2)[0])
-        body = data[pos + 4 : pos + 2 + length]
-        if marker == 0xFE:
-            yield Segment("comment", pos, body)
-        elif 0xE0 <= marker <= 0xEF and not (marker == 0xEB and body.startswith(JPEG_NAME)):
-            yield from _app(marker, pos, body)
-        pos += 2 + length
-        if marker == 0xDA:
-            pos = _scan_end(data, pos)
-            if data[pos : pos + 2] == b"\xff\xd9":
-                break
-    if pos + 2 < len(data):
-        yield Segment("trailer", pos + 2, data[pos + 2 :])
-
-
-def _scan_end(data: bytes, pos: int) -> int:
-    """The first marker after a scan that is neither stuffing nor a restart."""
-    while True:
-        pos = data.find(b"\xff", pos)
-        if pos < 0 or pos + 1 >= len(data):
-            return len(data)
-        if data[pos + 1] == 0 or 0xD0 <= data[pos + 1] <= 0xD7:
-            pos += 2
-        elif data[pos + 1] == 0xFF:
-            pos += 1
-        else:
-            return pos
+    before_scan, ended = True, False
+    for part in jpeg_segments(data):
+        ended = part.kind in (EOI, AFTER, CUT)
+        if part.kind in (CUT, GAP):
+            yield Segment("unreadable", part.offset, part.body(data))
+        elif part.kind == AFTER:
+            yield Segment("trailer", part.offset, part.body(data))
+        elif part.kind == COMMENT:
+            yield Segment("comment", part.offset, part.body(data))
+        elif b"\xe0" <= part.kind <= b"\xef" and not (before_scan and is_own("JPEG", part, data)):
+            yield from _app(part.kind[0], part.offset, part.body(data))
+        before_scan = before_scan and part.kind != SOS
+    if not ended:
+        yield Segment("unreadable", len(data), b"")
 
 
 def _app(marker: int, offset: int, body: bytes) -> Iterator[Segment]:
@@ -123,11 +116,13 @@ def _app(marker: int, offset: int, body: bytes) -> Iterator[Segment]:
 
 
 def _png(data: bytes) -> Iterator[Segment]:
-    pos = 8
-    while pos + 8 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, pos)
-        body = data[pos + 8 : pos + 8 + length]
-        if kind == b"eXIf":
+    for part in png_chunks(data):
+        kind, pos, body = part.kind, part.offset, part.body(data)
+        if kind == CUT:
+            yield Segment("unreadable", pos, body)
+        elif kind == AFTER:
+            yield Segment("trailer", pos, body)
+        elif kind == b"eXIf":
             yield Segment("exif", pos, body)
         elif kind == b"iCCP":
             yield Segment("icc", pos, body.partition(b"\0")[0] + b"\0" + inflate(body.partition(b"\0")[2][1:]))
@@ -136,13 +131,6 @@ def _png(data: bytes) -> Iterator[Segment]:
             yield Segment("xmp" if body.startswith(b"XML:com.adobe.xmp") else "comment", pos, text)
         elif kind not in _PNG_PICTURE:
             yield Segment(f"other chunk {kind.decode('latin-1')}", pos, body)
-        pos += 12 + length
-        if kind == b"IEND":
-            break
-    else:
-        yield Segment("unreadable", pos, b"")
-    if pos < len(data):
-        yield Segment("trailer", pos, data[pos:])
 
 
 def _png_text(kind: bytes, body: bytes) -> bytes:
@@ -156,36 +144,24 @@ def _png_text(kind: bytes, body: bytes) -> bytes:
 
 
 def _webp(data: bytes) -> Iterator[Segment]:
-    end, pos = 8 + int.from_bytes(data[4:8], "little"), 12
-    while pos + 8 <= min(end, len(data)):
-        kind, size = struct.unpack_from("<4sI", data, pos)
-        body = data[pos + 8 : pos + 8 + size]
-        known = {b"EXIF": "exif", b"XMP ": "xmp", b"ICCP": "icc"}.get(kind)
-        if known or kind not in _WEBP_PICTURE:
-            yield Segment(known or f"other chunk {kind.decode('latin-1')}", pos, body.removeprefix(b"Exif\0\0"))
-        pos += 8 + size + size % 2
-    if end < len(data):
-        yield Segment("trailer", end, data[end:])
+    for part in riff_chunks(data):
+        body = part.body(data)
+        if part.kind == CUT:
+            yield Segment("unreadable", part.offset, body)
+        elif part.kind == AFTER:
+            yield Segment("trailer", part.offset, body)
+        elif part.kind not in _WEBP_PICTURE and not is_own("WebP", part, data):
+            known = {b"EXIF": "exif", b"XMP ": "xmp", b"ICCP": "icc"}.get(part.kind)
+            name = known or f"other chunk {part.kind.decode('latin-1')}"
+            yield Segment(name, part.offset, body.removeprefix(b"Exif\0\0"))
 
 
 def _boxes(data: bytes) -> Iterator[Segment]:
-    pos = 0
-    while pos + 8 <= len(data):
-        size, kind = struct.unpack_from(">I4s", data, pos)
-        head = 8
-        if size == 1:
-            (size,), head = struct.unpack_from(">Q", data, pos + 8), 16
-        elif size == 0:
-            size = len(data) - pos
-        if size < head or pos + size > len(data):
-            yield Segment("trailer" if pos else "unreadable", pos, data[pos:])
-            return
-        mine = kind == b"uuid" and data[pos + head : pos + head + 16] == AVIF_UUID
-        if kind not in _BOX_PICTURE and not mine:
-            yield Segment(f"other box {kind.decode('latin-1')}", pos, data[pos + head : pos + size])
-        pos += size
-    if pos < len(data):
-        yield Segment("trailer", pos, data[pos:])
+    for part in iso_boxes(data):
+        if part.kind == CUT:
+            yield Segment("trailer" if part.offset else "unreadable", part.offset, part.body(data))
+        elif part.kind not in _BOX_PICTURE and not is_own("AVIF", part, data):
+            yield Segment(f"other box {part.kind.decode('latin-1')}", part.offset, part.body(data))
 
 
 def _by_decoder(data: bytes, heif: bool = False) -> Iterator[Segment]:
