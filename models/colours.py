@@ -20,7 +20,7 @@ Chromaticities = tuple[float, ...]
 
 _REFERENCE_WHITE = 203.0  # cd/m2: what sRGB's white is in HDR (ITU-R BT.2408, table 1)
 _PEAK = 1000.0  # cd/m2: what HDR photos are graded for; HLG is defined by it (BT.2100, table 5)
-_ROWS_OF = 1 << 20  # pixels that are converted at once, so that floats of large photos do not fill the memory
+_PIXELS_AT_ONCE = 1 << 20  # pixels that are converted at once, so that floats of large photos do not fill the memory
 
 _D65 = (0.3127, 0.3290)
 _BT709 = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, *_D65)
@@ -165,7 +165,7 @@ def _mapped(rgb: Image.Image, to_light: Callable[[npt.NDArray[np.uint8]], npt.ND
     """to_light: from (h, w, 3) uint8 codes to the light of sRGB, which is cut to 0..1 and coded."""
     pixels = np.asarray(rgb)
     result = np.empty_like(pixels)
-    rows = max(1, _ROWS_OF // pixels.shape[1])
+    rows = max(1, _PIXELS_AT_ONCE // pixels.shape[1])
     for top in range(0, len(pixels), rows):
         light = np.clip(to_light(pixels[top : top + rows]), 0, 1)
         result[top : top + rows] = _ENCODED[np.rint(light * 65535).astype(np.uint16)]

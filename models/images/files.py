@@ -46,8 +46,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# libjpeg found more than it needed before the end; which is well where it is padding
-_PADDED = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9")
+_PADDED = re.compile(r"Corrupt JPEG data: \d+ extraneous bytes before marker 0xd9")
 _JPEG_MODES = {1: ("GRAY", "L"), 3: ("RGB", "RGB"), 4: ("CMYK", "CMYK")}
 
 
@@ -213,13 +212,17 @@ def _jpeg(header: Header) -> Image.Image:
         raise ImageError(f"JPEG: {header.components} colours are not supported")
     space, mode = _JPEG_MODES[header.components]
     try:
-        pixels = simplejpeg.decode_jpeg(data, space, strict=True)
+        try:
+            pixels = simplejpeg.decode_jpeg(data, space, strict=True)
+        except ValueError as error:
+            if not _PADDED.fullmatch(str(error)):
+                raise
+            # zeros behind the picture are padding, unless the picture is not whole without them
+            pixels = simplejpeg.decode_jpeg(data[:-2].rstrip(b"\0") + data[-2:], space, strict=True)
     except ValueError as error:
-        padded = _PADDED.fullmatch(str(error))
-        scan = data[:-2]
-        if padded is None or len(scan) - len(scan.rstrip(b"\0")) != int(padded[1]):
-            raise ImageError(f"JPEG: {error}") from error
-        pixels = simplejpeg.decode_jpeg(scan[: -int(padded[1])] + data[-2:], space, strict=True)
+        if "subsampling" in str(error):
+            raise ImageError("JPEG: colours of these sizes are not supported") from error
+        raise ImageError(f"JPEG: {error}") from error
     if mode == "CMYK":
         return Image.fromarray(255 - pixels, "CMYK")  # stored as Adobe does, from full to none
     return Image.fromarray(pixels[..., 0] if mode == "L" else pixels)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from mien.models.colours import Colours
 from mien.models.errors import ImageError
 from mien.models.heif_boxes import cicp_of, properties, without_exif
-from mien.models.images.segments import COMMENT, CUT, EOI, FILL, GAP, SOS, jpeg_segments, png_chunks
+from mien.models.images.segments import COMMENT, CUT, EOI, FILL, GAP, SCAN, SOS, jpeg_segments, png_chunks
 
 FORMATS = ("JPEG", "PNG", "WebP", "AVIF", "HEIF", "TIFF", "GIF", "BMP")
 
@@ -23,6 +23,7 @@ _MAX_PAGES = 10_000  # of a TIFF that are counted
 _BMP_HEADS = {size.to_bytes(4, "little") for size in (12, 40, 52, 56, 64, 108, 124)}
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 _TAG_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_HOLE = bytes(16)  # of a JPEG's scan; 40 coefficients of -1 in a row, where zeros do not end a block
 _FRAMES = {bytes([marker]) for marker in range(0xC0, 0xD0)} - {b"\xc4", b"\xc8", b"\xcc"}  # JPEG's SOF0 to SOF15
 _SEQUENTIAL, _PROGRESSIVE = {b"\xc0", b"\xc1", b"\xc9"}, {b"\xc2", b"\xca"}
 _ORIENTATION, _SUBFILE_TYPE, _SAMPLE_FORMAT, _DNG_VERSION = 274, 254, 339, 50706  # TIFF 6.0, EXIF 2.32, DNG 1.4
@@ -138,7 +139,9 @@ def _jpeg(data: bytes) -> Header:
     exif, profile, parts = b"", {}, 0
     frame = b""
     seen: dict[int, list[int]] = {}  # of each colour, the bits that are still missing of each coefficient; -1: all
-    sequential, scans, last = True, 0, b""
+    first_codes: dict[int, int] = {}  # of each table of AC coefficients, what its code of zeros stands for
+    sequential, huffman, hollow = True, True, False
+    scans, last = 0, b""
     for segment in jpeg_segments(data):
         kind, body, last = segment.kind, segment.body(data), segment.kind
         if kind == CUT:
@@ -152,13 +155,19 @@ def _jpeg(data: bytes) -> Header:
         elif kind in _FRAMES:
             if kind not in _SEQUENTIAL and kind not in _PROGRESSIVE:
                 raise ImageError("JPEG: lossless and hierarchical files are not supported")
-            frame, sequential = body, kind in _SEQUENTIAL
+            frame, sequential, huffman = body, kind in _SEQUENTIAL, kind in (b"\xc0", b"\xc1")
             seen = {component: [-1] * 64 for component in body[6::3]}
         elif kind == SOS:
             scans += 1
             first, end, low = (0, 63, 0) if sequential else (body[-3], min(63, body[-2]), body[-1] & 15)
             for component in body[1:-3:2]:
                 seen.setdefault(component, [-1] * 64)[first : end + 1] = [low] * (end + 1 - first)
+            # zeros that go on are empty blocks where they mean the end of a block; else no encoder writes them
+            hollow = huffman and any(first_codes.get(tables & 15, 1) for tables in body[2:-3:2])
+        elif kind == b"\xc4":
+            first_codes |= _first_codes(body)
+        elif kind == SCAN and hollow and _HOLE in body.rstrip(b"\0"):
+            raise ImageError("JPEG: there is a hole of zeros in the picture's data")
         if kind == SOS and sequential:  # phones write other numbers at its end, of which a decoder would complain
             kept.append(data[segment.offset : segment.end - 3] + b"\0\x3f\0")
         elif _is_needed(kind, body, scans):
@@ -174,6 +183,16 @@ def _jpeg(data: bytes) -> Header:
     icc = b"".join(profile[i] for i in sorted(profile)) if whole else b""
     whole_file = b"".join([*kept, b"\xff", EOI])
     return Header("JPEG", whole_file, (width, height), exif, Colours(icc), components=components)
+
+
+def _first_codes(tables: bytes) -> Iterator[tuple[int, int]]:
+    """Number and first symbol of each table of AC coefficients in a DHT segment."""
+    pos = 0
+    while pos + 17 <= len(tables):
+        end = pos + 17 + sum(tables[pos + 1 : pos + 17])
+        if tables[pos] >> 4 and pos + 17 < min(end, len(tables)):
+            yield tables[pos] & 15, tables[pos + 17]
+        pos = end
 
 
 def _is_needed(kind: bytes, body: bytes, scans: int) -> bool:
