@@ -47,7 +47,7 @@ class CompressPhotos(IsolatedStages):
     ) -> None:
         policy = (load_policy(policy) if isinstance(policy, str) else policy).pinned()
         parts = (
-            DecodePhotos(max_pixels),
+            DecodePhotos(max_pixels, coded=False),  # whose faces would be lost
             DetectFaces(detectors, threads),
             DecideFaces(policy),
             CodeFaces(policy, face_bytes, effort, threads),

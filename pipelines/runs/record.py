@@ -23,6 +23,7 @@ from mien.transforms.workers import NOT_READ
 
 Counts = dict[str, int]
 _MAGNIFIED = ("magnified", "flagged", "identity_not_preserved")
+_LEFT_OUT = ("pages_left_out", "floats_stretched")  # of TIFFs, see mien.transforms.steps.decode
 _SPREAD = ("photo_bytes", "photo_faces", "face_bytes")  # of the outputs; Beam adds figures of its own
 
 
@@ -54,6 +55,7 @@ def complete(
             "escalated": counters.get("escalated", 0),
             "faces": counters.get("faces", 0),
             "in_doubt": counters.get("in_doubt", 0),
+            **{name: counters[name] for name in _LEFT_OUT if counters.get(name)},
             **({name: counters.get(name, 0) for name in _MAGNIFIED} if about["command"] == "magnify" else {}),
         },
         "actions": {name.removeprefix("action_"): n for name, n in counters.items() if name.startswith("action_")},

@@ -325,7 +325,10 @@ def _summary(record: dict[str, Any]) -> str:
     lost = counts["withheld"] + counts["failed"]
     failed = f"; {lost} not: see {record['failures']}" if lost else ""
     doubt = f" ({counts['in_doubt']} in doubt)" if counts["in_doubt"] else ""
+    pages, floats = counts.get("pages_left_out"), counts.get("floats_stretched")
+    left = f"; {pages} further pages of TIFF files left out" if pages else ""
+    left += f"; {floats} TIFF files of floats, which do not say what white is" if floats else ""
     return (
         f"{counts['out']} of {counts['in']} photos{skipped}, {counts['faces']} faces{doubt}, {size['in']:,} bytes in, "
-        f"{size['out']:,} out, {record['seconds']:.1f} s{failed}"
+        f"{size['out']:,} out, {record['seconds']:.1f} s{left}{failed}"
     )
