@@ -15,12 +15,11 @@ _TO_SAMPLE_ENTRY = ((b"moov", 0), (b"trak", 0), (b"mdia", 0), (b"minf", 0), (b"s
 
 
 def properties(data: bytes) -> list[Property]:
-    """Type and content of each property of the primary item, and where the file is a sequence of the first frame's
-    sample entry; in their order. struct.error where a box is shorter than it says."""
-    found = list(_item_properties(data))
+    """Type and content of each property of the primary item, or where the file is a sequence of its first track; in
+    their order. struct.error where a box is shorter than it says."""
     if data[8:12] == b"avis":
-        found += [(box.kind, box.body(data)) for box in _inside(data, _TO_SAMPLE_ENTRY)]
-    return found
+        return [(box.kind, box.body(data)) for box in _inside(data, _TO_SAMPLE_ENTRY)]
+    return list(_item_properties(data))
 
 
 def crop_of(found: Sequence[Property], width: int, height: int) -> tuple[int, int, int, int]:

@@ -19,6 +19,7 @@ FORMATS = ("JPEG", "PNG", "WebP", "AVIF", "HEIF", "TIFF", "GIF", "BMP")
 
 _MAX_PROFILE = 1 << 24  # bytes of an inflated ICC profile; the largest in use (printers' tables) have 4 MB
 _MAX_SCANS = 200  # of a progressive JPEG; encoders write about 10, and each goes over the whole photo
+_MAX_SEGMENTS, _MAX_CHUNKS = 100_000, 1_000_000  # of a JPEG and a PNG; each costs some memory, however short it is
 _MAX_PAGES = 10_000  # of a TIFF that are counted
 _BMP_HEADS = {size.to_bytes(4, "little") for size in (12, 40, 52, 56, 64, 108, 124)}
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
@@ -142,7 +143,9 @@ def _jpeg(data: bytes) -> Header:
     first_codes: dict[int, int] = {}  # of each table of AC coefficients, what its code of zeros stands for
     sequential, huffman, hollow = True, True, False
     scans, last = 0, b""
-    for segment in jpeg_segments(data):
+    for number, segment in enumerate(jpeg_segments(data)):
+        if number == _MAX_SEGMENTS:
+            raise ImageError(f"JPEG: more than {_MAX_SEGMENTS:,} segments")
         kind, body, last = segment.kind, segment.body(data), segment.kind
         if kind == CUT:
             raise ImageError(f"JPEG: the file is cut off or damaged at byte {segment.offset}")
@@ -170,6 +173,9 @@ def _jpeg(data: bytes) -> Header:
             raise ImageError("JPEG: there is a hole of zeros in the picture's data")
         if kind == SOS and sequential:  # phones write other numbers at its end, of which a decoder would complain
             kept.append(data[segment.offset : segment.end - 3] + b"\0\x3f\0")
+        elif kind == b"\xe0" and body.startswith(b"JFIF\0") and len(body) >= 14:
+            # some writers have version 2, which means nothing and of which a decoder would complain
+            kept.append(data[segment.offset : segment.offset + 9] + b"\1\1" + body[7:])
         elif _is_needed(kind, body, scans):
             kept.append(data[segment.offset : segment.end])
     if not scans:
@@ -196,11 +202,11 @@ def _first_codes(tables: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _is_needed(kind: bytes, body: bytes, scans: int) -> bool:
-    """Whether a decoder should see this segment: of the application segments JFIF's and Adobe's, which tell YCbCr from
-    RGB and CMYK. Every decoder passes over bytes between two segments before the photo; behind its start they are a
-    fault, which it is to find."""
+    """Whether a decoder should see this segment: of the application segments Adobe's, which tells YCbCr from RGB and
+    CMYK. Every decoder passes over bytes between two segments before the photo; behind its start they are a fault,
+    which it is to find."""
     if b"\xe0" <= kind <= b"\xef":
-        return (kind == b"\xe0" and len(body) >= 14) or (kind == b"\xee" and len(body) >= 12)
+        return kind == b"\xee" and len(body) >= 12
     return kind not in (FILL, COMMENT) and (kind != GAP or scans > 0)
 
 
@@ -212,7 +218,9 @@ def _png(data: bytes) -> Header:
     kept = []
     exif = b""
     about: dict[bytes, bytes] = {}  # of the colours
-    for chunk in png_chunks(data):
+    for number, chunk in enumerate(png_chunks(data)):
+        if number == _MAX_CHUNKS:
+            raise ImageError(f"PNG: more than {_MAX_CHUNKS:,} chunks")
         body = chunk.body(data)
         if chunk.kind in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"):
             checksum = int.from_bytes(data[chunk.end - 4 : chunk.end], "big")

@@ -138,6 +138,15 @@ class TestJpeg:
         assert data[start - 3 : start] == b"\0\x3f\0"
         assert np.array_equal(decode_image(data[: start - 3] + bytes(3) + data[start:]), decode_image(data))
 
+    def test_jfif_of_a_later_version(self, photo: Image.Image) -> None:
+        data = saved(photo, "JPEG", quality=85)
+        assert data[6:13] == b"JFIF\0\1\1"
+        assert np.array_equal(decode_image(data[:11] + b"\2\0" + data[13:]), decode_image(data))
+
+    def test_endless_segments(self) -> None:
+        with pytest.raises(ImageError, match="100,000 segments"):
+            decode_image(b"\xff\xd8" + b"\xff\xd0" * 200_000)
+
     def test_metadata_between_scans_is_passed_over(self, photo: Image.Image) -> None:
         data = saved(photo, "JPEG", quality=85, progressive=True)
         second = data.index(b"\xff\xda", scan_of(data))
@@ -311,11 +320,12 @@ def box(kind: bytes, value: int) -> bytes:
     return struct.pack(">I4sB", 9, kind, value)
 
 
-class TestAvif:
-    @pytest.fixture
-    def plain(self) -> bytes:
-        return saved(Image.fromarray(picture(96, 60)), "AVIF", quality=100, subsampling="4:4:4")
+@pytest.fixture(scope="module")
+def plain() -> bytes:
+    return saved(Image.fromarray(picture(96, 60)), "AVIF", quality=100, subsampling="4:4:4")
 
+
+class TestAvif:
     def test_the_crop(self, plain: bytes) -> None:
         """The left 40 columns, and of the rows those from 10 to 40."""
         data = with_property(plain, clap(40, 30, (-56, 2), (-10, 2)))
