@@ -100,8 +100,9 @@ def _entropy(secret: bytes) -> float:
 
 
 def _repeats(secret: bytes) -> bool:
-    """Whether the key is a shorter one, under MIN_KEY bytes, again and again, or a run of neighbours (abcdef...)."""
-    if any(secret[period:] == secret[:-period] for period in range(1, MIN_KEY)):
+    """Whether the key is a shorter one, under MIN_KEY bytes, at least twice, or a run of neighbours (abcdef...)."""
+    # a longer period than half of the key is chance: the last of 16 random bytes is the first in one key of 256
+    if any(secret[period:] == secret[:-period] for period in range(1, min(MIN_KEY, len(secret) // 2 + 1))):
         return True
     return len({(b - a) % 256 for a, b in itertools.pairwise(secret)}) <= 2
 
