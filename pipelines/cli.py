@@ -136,6 +136,12 @@ def _finding(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _record_uris(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--record-uris", action="store_true", help="write each photo's whole URI into shards, and not its name alone"
+    )
+
+
 def _marks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-synthesis-mark", action="store_true", help="do not say in the files that faces are generated"
@@ -157,6 +163,7 @@ def parser() -> argparse.ArgumentParser:
         help="tables, an image a photo, or tar shards",
     )
     compress.add_argument("--policy", default="compress", metavar="FILE|NAME", help="who stays recognisable (everyone)")
+    _record_uris(compress)
     _face_options(compress)
     compress.add_argument("--background", choices=("avif", "webp", "jpeg"), default="avif", help="coder of the rest")
     compress.add_argument("--quality", type=_number(1, 100), default=60, help="of the background, 1 to 100 (60)")
@@ -169,6 +176,7 @@ def parser() -> argparse.ArgumentParser:
     redact.add_argument(
         "--format", choices=("files", "webdataset"), default="files", help="an image a photo, or tar shards of them"
     )
+    _record_uris(redact)
     redact.add_argument("--policy", default="redact", metavar="FILE|NAME", help="who stays recognisable (nobody)")
     redact.add_argument("--mask", choices=("face", "head"), help="how much of a hidden face goes (as the policy says)")
     redact.add_argument("--image-format", choices=_IMAGE_FORMATS, default="jpeg")

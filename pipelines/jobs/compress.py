@@ -7,7 +7,7 @@ import apache_beam as beam
 
 from mien.models.codec import FaceCodec
 from mien.models.weights import PERSON_FILE
-from mien.pipelines.runs import Job, Plan
+from mien.pipelines.runs import Job, Plan, check_record_uris
 from mien.transforms.compress import CompressPhotos
 from mien.transforms.elements import CodedPhoto, PhotosAndFailures
 from mien.transforms.policy import Policy, load_policy
@@ -20,6 +20,7 @@ from mien.transforms.workers import StageTransform
 def run(args: argparse.Namespace, beam_words: list[str]) -> int:
     """Runs the job; the exit status. Raises MienError for a job that cannot start."""
     policy = load_policy(args.policy)
+    check_record_uris(args)
     job = Job(args, beam_words, [PERSON_FILE] if "deidentify" in policy.actions else [])
     policy = with_galleries(policy)
     compress = CompressPhotos(
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         if args.format == "blobs":
             write = WriteBlobs(job.output, job.overwrite)
         elif args.format == "webdataset":
-            write = WriteWebDataset(job.output, job.run_id, commits=False)
+            write = WriteWebDataset(job.output, job.run_id, commits=False, record_uris=args.record_uris)
         else:
             write = WriteParquet(job.output, job.run_id, commits=False)
         written: PhotosAndFailures = told | write
@@ -54,6 +55,7 @@ def _settings(args: argparse.Namespace, policy: Policy) -> dict[str, Any]:
     """All that decides what a photo's output is. No name of a person is in it."""
     return {
         "format": args.format,
+        "record_uris": args.record_uris,
         "policy": policy.id,
         "policy_hash": policy.hash,
         "galleries": list(policy.digests.values()),

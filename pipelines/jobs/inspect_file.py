@@ -178,7 +178,7 @@ def _sample_lines(sample: dict[str, Any]) -> Iterable[str]:
     yield f"sample {sample['key']}{sample['suffix']}: {sample['bytes']} bytes"
     try:
         place = f"{sample['width']} x {sample['height']}, {sample['source_bytes']} bytes"
-        yield from [f"  of {sample['uri']}, {place}", *_face_lines(sample["faces"])]
+        yield from [f"  of {sample.get('uri', sample['name'])}, {place}", *_face_lines(sample["faces"])]
     except (KeyError, TypeError, ValueError):  # another's
         return
 

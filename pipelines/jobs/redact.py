@@ -9,7 +9,7 @@ import apache_beam as beam
 from mien.models.codec import FaceCodec
 from mien.models.weights import PERSON_FILE
 from mien.pipelines import JobError
-from mien.pipelines.runs import Job, Plan, warn_unmarked
+from mien.pipelines.runs import Job, Plan, check_record_uris, warn_unmarked
 from mien.transforms.elements import PhotosAndFailures, SafePhoto
 from mien.transforms.formats import Together
 from mien.transforms.policy import SHOWN, KeyFile, Policy, load_policy, read_key
@@ -28,6 +28,7 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
     """Runs the job; the exit status. Raises MienError for a job that cannot start."""
     policy = load_policy(args.policy)
     policy = policy.with_mask(args.mask or policy.mask)
+    check_record_uris(args)
     if args.key_file == "":
         raise JobError("--key-file is empty")
     key_id = read_key(args.key_file).id if args.key_file else None
@@ -74,7 +75,8 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         told = PhotosAndFailures(photos=job.tell_done(safe.photos, SafePhoto), failures=safe.failures)
         write: StageTransform = WritePhotos(job.output, job.overwrite)
         if args.format == "webdataset":
-            write = WriteWebDataset(job.output, job.run_id, commits=False, withdraw=True)
+            uris = args.record_uris
+            write = WriteWebDataset(job.output, job.run_id, commits=False, withdraw=True, record_uris=uris)
         written: PhotosAndFailures = told | write
         return written
 
@@ -86,6 +88,7 @@ def _settings(args: argparse.Namespace, policy: Policy, key_id: str | None) -> d
     """All that decides what a photo's output is. No secret and no name of a person is in it."""
     return {
         "format": args.format,
+        "record_uris": args.record_uris,
         "policy": policy.id,
         "policy_hash": policy.hash,
         "galleries": list(policy.digests.values()),

@@ -119,6 +119,7 @@ class Job:
         self._seconds: int | None = args.photo_seconds
         self._megabytes: int = args.photo_memory
         self._address: tuple[str, int] | None = None
+        self.record: dict[str, Any] = {}  # what run.json says, once the job is through
 
     def limits(self, seconds: float = LIMITS.seconds) -> Limits:
         """What a photo may take; seconds: if nothing is said about it."""
@@ -147,7 +148,7 @@ class Job:
         self._check(plan)
         with contextlib.ExitStack() as stack:
             try:
-                files_named(self.output, INDEX, "")  # says at once that there is no bucket; an upload tries for minutes
+                _list_output(self.output)
                 lock = stack.enter_context(Lock(self.output, self.run_id))
                 if not self.engine.template:  # an earlier template's job may still be at work, and holds no lock
                     recover(self.output, lock.killed)
@@ -183,7 +184,7 @@ class Job:
             told = f"{self.engine.template} describes the job, which writes {plan.kind}.json itself"
             print(printable(told), file=sys.stderr)
             return OK
-        record = complete(self._about(plan, started), *_metrics(result), self.output, plan.kind)
+        record = self.record = complete(self._about(plan, started), *_metrics(result), self.output, plan.kind)
         try:
             write_record(record, self.output, plan.kind)
         except Exception as error:
@@ -215,7 +216,7 @@ class Job:
             try:
                 next(list_files(uri, root, plan.suffixes, self.exclude), None)
             except Exception as error:
-                message = str(error) if isinstance(error, FileNotFoundError) else f"{uri}: {_reason(error)}"
+                message = str(error) if isinstance(error, FileNotFoundError) else f"{uri}: {_why_not_listed(error)}"
                 raise JobError(message) from error
 
     def _execute(self, plan: Plan, started: float) -> PipelineResult:
@@ -263,6 +264,12 @@ class Job:
         }
 
 
+def check_record_uris(args: argparse.Namespace) -> None:
+    """JobError for --record-uris where no shard is written: tables always have the URI, other files never do."""
+    if args.record_uris and args.format != "webdataset":
+        raise JobError("--record-uris is of --format webdataset")
+
+
 def warn_unmarked() -> None:
     """Says once that the outputs will not tell that faces in them are generated."""
     print("mien: warning: nothing in the pictures will say that faces in them are generated", file=sys.stderr)
@@ -300,13 +307,28 @@ def _version(package: str) -> str | None:
         return None
 
 
+def _list_output(output: str) -> None:
+    """Says at once that there is no bucket; an upload would try for minutes."""
+    try:
+        files_named(output, INDEX, "")
+    except Exception as error:
+        raise JobError(f"{output}: cannot be written: {_why_not_listed(error)}") from error
+
+
+def _why_not_listed(error: BaseException) -> str:
+    """As _reason. A folder of a store that is not there lists as empty: that nothing is found is said of a bucket."""
+    details = getattr(error, "exception_details", None)
+    cause = next(iter(details.values())) if isinstance(details, dict) and details else error
+    if getattr(cause, "code", None) == 404 or 404 in cause.args:
+        return "no such bucket"
+    return _reason(error)
+
+
 def _reason(error: BaseException) -> str:
     """What happened, in one line. Beam packs a store's errors into its own, and puts tracebacks before a message."""
     details = getattr(error, "exception_details", None)
     if isinstance(details, dict) and details:
         return _reason(next(iter(details.values())))
-    if getattr(error, "code", None) == 404 or 404 in error.args:
-        return "no such bucket"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if "Channel closed prematurely" in str(error):

@@ -49,10 +49,13 @@ def key_of(uri: str) -> str:
     return hashlib.sha256(uri.encode()).hexdigest()[:32]
 
 
-def sample_of(photo: CodedPhoto | SafePhoto) -> Sample:
-    """A coded photo's sample, whose image is what WriteBlobs would write, or a safe photo's. Raises ContainerError."""
+def sample_of(photo: CodedPhoto | SafePhoto, record_uri: bool = False) -> Sample:
+    """A coded photo's sample, whose image is what WriteBlobs would write, or a safe photo's. Raises ContainerError.
+
+    record_uri: whether the JSON says where the photo was read; shards are shipped, and its path may name people.
+    """
     source = photo.origin.size if photo.origin else None
-    about: dict[str, Any] = {"uri": photo.uri}
+    about: dict[str, Any] = {"uri": photo.uri} if record_uri else {}
     if isinstance(photo, SafePhoto):
         name, suffix = posixpath.splitext(photo.name)
         data = photo.data

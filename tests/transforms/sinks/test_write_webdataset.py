@@ -14,7 +14,7 @@ from mien.models.faces.alignment import snap_transform
 from mien.models.images.files import encode_image
 from mien.transforms.elements import CodedFace, CodedPhoto, Failure, HandledFace, ListedFile, SafePhoto
 from mien.transforms.formats.manifest import Manifest, parts_of
-from mien.transforms.formats.webdataset import Sample, key_of, samples
+from mien.transforms.formats.webdataset import Sample, key_of, sample_of, samples
 from mien.transforms.sinks.write_files import blob_of
 from mien.transforms.sinks.write_parquet import WriteParquet
 from mien.transforms.sinks.write_webdataset import WriteWebDataset
@@ -74,7 +74,7 @@ def test_a_sample_is_the_photo(tmp_path: Path) -> None:
     told = json.loads(sample["json"])
     assert [face["bytes"] for face in told.pop("faces")] == [8, 0]
     assert told == {
-        "uri": first.uri, "name": first.name, "source_bytes": 9, "width": 64, "height": 48, "policy": "p:1",
+        "name": first.name, "source_bytes": 9, "width": 64, "height": 48, "policy": "p:1",
         "version": "0.1.0",
     }  # fmt: skip
     (path,) = tmp_path.glob("photos-1-*.tar")
@@ -83,8 +83,11 @@ def test_a_sample_is_the_photo(tmp_path: Path) -> None:
     assert back.origin is not None
     assert back.origin.photos == 1
     assert dataclasses.replace(back, origin=None, background=b"") == dataclasses.replace(
-        first, background=b"", faces=back.faces
+        first, uri=f"{path}/{key}.webp", background=b"", faces=back.faces
     )
+    for one in (first, safe("a/ü 1.x.jpg")):
+        assert b"/in/" not in json.dumps(sample_of(one).about).encode()
+        assert sample_of(one, record_uri=True).about == {"uri": one.uri, **sample_of(one).about}
     assert [face.payload for face in back.faces] == [b"\0payload", b""]
 
 
