@@ -90,6 +90,8 @@ def _job(parser: argparse.ArgumentParser, module: str) -> None:
     parser.add_argument("--output", required=True, metavar="URI", help="folder for the results")
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--overwrite", action="store_true", help="do everything again, and replace what is there")
+    parser.add_argument("--check", action="store_true", help="compare what is done by its sha256, not by size and time")
+    parser.add_argument("--prune", action="store_true", help="delete outputs of photos that are no more")
     again.add_argument("--only-failed", action="store_true", help="do only what failed or was withheld before")
     parser.add_argument(
         "--workers", type=_number(1, 1024), metavar="N", help="processes on this machine (default: the cores)"

@@ -223,12 +223,24 @@ class Failure(_Row):
 
 
 @dataclass(frozen=True)
+class OutputFile(_Row):
+    """A file of the output as it was written. name: relative to the output folder; size: bytes; modified: Unix seconds;
+    sha256: of all of it, as hex digits."""
+
+    name: str
+    size: int
+    modified: float
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Written(_Row):
     """A photo that is safe in the output.
 
-    output: the file that holds it, relative to the output folder. sha256: of its image file, also of one in a shard.
-    faces: of a safe photo. bytes: of the output, in a table about so many. actions: faces by what was done with them.
-    spent: as in Photo.
+    output: the file that holds it, relative to the output folder. sha256: of its image file, also of one in a shard; of
+    a table's row see mien.transforms.formats.parquet.row_digest. faces: of a safe photo. files: all that were written
+    for it, none where it lies in a table or shard. bytes: of the output, in a table about so many. actions: faces by
+    what was done with them. spent: as in Photo.
     """
 
     uri: str
@@ -239,6 +251,7 @@ class Written(_Row):
     bytes: int = 0
     actions: Mapping[str, int] = field(default_factory=dict)
     spent: Mapping[str, int] = field(default_factory=dict)
+    files: tuple[OutputFile, ...] = ()
 
 
 class _EqualsRowCoder(type):
@@ -297,6 +310,7 @@ for _element in (
     MagnifiedFace,
     MagnifiedPhoto,
     Failure,
+    OutputFile,
     Written,
 ):
     # Beam draws a schema's id at random in each process, so that a worker would not know these classes again and would

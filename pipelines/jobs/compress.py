@@ -10,7 +10,7 @@ from mien.models.weights import PERSON_FILE
 from mien.pipelines.runs import Job, Plan, check_record_uris
 from mien.transforms.compress import CompressPhotos
 from mien.transforms.elements import CodedPhoto, PhotosAndFailures
-from mien.transforms.policy import Policy, load_policy
+from mien.transforms.policy import SHOWN, Policy, load_policy
 from mien.transforms.sinks import WriteBlobs, WriteParquet, WriteWebDataset
 from mien.transforms.sources import PHOTO_SUFFIXES, ReadFiles
 from mien.transforms.steps import SECONDS, VERSION, with_galleries
@@ -23,6 +23,7 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
     check_record_uris(args)
     job = Job(args, beam_words, [PERSON_FILE] if "deidentify" in policy.actions else [])
     policy = with_galleries(policy)
+    hides = not policy.actions <= SHOWN  # then nothing that shows more than the policy may stay
     compress = CompressPhotos(
         policy,
         args.face_bytes,
@@ -42,13 +43,15 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         if args.format == "blobs":
             write = WriteBlobs(job.output, job.overwrite)
         elif args.format == "webdataset":
-            write = WriteWebDataset(job.output, job.run_id, commits=False, record_uris=args.record_uris)
+            write = WriteWebDataset(job.output, job.run_id, commits=False, withdraw=hides, record_uris=args.record_uris)
         else:
-            write = WriteParquet(job.output, job.run_id, commits=False)
+            write = WriteParquet(job.output, job.run_id, commits=False, withdraw=hides)
         written: PhotosAndFailures = told | write
         return written
 
-    return job.run(Plan("compress", PHOTO_SUFFIXES, _settings(args, policy), work, reads=tuple(policy.galleries)))
+    parts, reads = args.format != "blobs", tuple(policy.galleries)
+    settings = _settings(args, policy)
+    return job.run(Plan("compress", PHOTO_SUFFIXES, settings, work, withdraw=hides, parts=parts, reads=reads))
 
 
 def _settings(args: argparse.Namespace, policy: Policy) -> dict[str, Any]:

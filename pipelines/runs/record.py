@@ -15,13 +15,24 @@ import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 
 from mien.models.weights import weights_digests
-from mien.pipelines.runs.resume import FAILED_FILES, INDEX
+from mien.pipelines.index import FAILED_FILES, INDEX
+from mien.pipelines.stale import remove_from_parts
 from mien.transforms.elements import Failure, ListedFile, Written
 from mien.transforms.formats import commit, hidden_folder
-from mien.transforms.stores import delete, files_named, join, read_bytes, write_whole
+from mien.transforms.lease import live_until
+from mien.transforms.stores import delete, exists, files_named, join, read_bytes, write_whole
 from mien.transforms.workers import NOT_READ
 
 Counts = dict[str, int]
+Digests = dict[str, str]
+_UNKNOWN = (
+    "escalated",
+    "in_doubt",
+    "replaced",
+    "orphans",
+    "pruned",
+    "damaged",
+)  # to a job that counts what goes through it
 _MAGNIFIED = ("magnified", "flagged", "identity_not_preserved")
 _LEFT_OUT = ("pages_left_out", "floats_stretched")  # of TIFFs, see mien.transforms.steps.decode
 _SPREAD = ("photo_bytes", "photo_faces", "face_bytes")  # of the outputs; Beam adds figures of its own
@@ -52,6 +63,10 @@ def complete(
             "failed": sum(failed.values()) - not_understood,
             "skipped": counters.get("photos_skipped", 0),
             "withdrawn": counters.get("withdrawn", 0),
+            "replaced": counters.get("replaced", 0),
+            "orphans": counters.get("orphans", 0),
+            "pruned": counters.get("pruned", 0),
+            "damaged": counters.get("rows_damaged", 0) + counters.get("parts_damaged", 0),
             "escalated": counters.get("escalated", 0),
             "faces": counters.get("faces", 0),
             "in_doubt": counters.get("in_doubt", 0),
@@ -68,9 +83,16 @@ def complete(
             "weights": weights_digests() | about["settings"].get("weights", {}),
             "index": _digest(output, f"{INDEX}{about['run']}.jsonl"),
             "failures": _digest(output, failures),
+            "recovered": _recovered(output, about.get("recovered", ())),
         },
         "previous": _previous(output, about["run"]) if kind == "run" else None,
     }
+
+
+def _recovered(output: str, runs: Iterable[str]) -> Digests:
+    """The sha256 of the index and failures files of runs that were killed, and have no record of their own."""
+    names = [f"{kind}{run}.jsonl" for run in runs for kind in (INDEX, FAILED_FILES)]
+    return {name: digest for name in names if (digest := _digest(output, name))}
 
 
 def failures_file(run_id: str) -> str:
@@ -106,15 +128,23 @@ class _Write(beam.DoFn):
 
     def process(self, about: dict[str, Any], counters: Counts, files: Iterable[str]) -> Iterator[str]:
         list(files)  # all other files of the run are there
+        if live_until(self._output, about["run"]) is None and not exists(self._record_path(about["run"])):
+            raise RuntimeError(f"{self._output}: the lease of run {about['run']} has ended: another job may work on it")
         commit(self._output, about["run"])
+        remove_from_parts(self._output, about["run"])
         delete(join(join(self._output, hidden_folder(about["run"])), ""))
         record = complete(about, counters, {}, self._output, self._kind)
         # what only the engine's counters tell
-        record["bytes"]["out"] = record["counts"]["escalated"] = record["counts"]["in_doubt"] = None
+        record["bytes"]["out"] = None
+        record["counts"] |= dict.fromkeys(_UNKNOWN)
         if not any(name.startswith("action_") for name in counters):
             record["counts"]["faces"] = record["actions"] = None
         write_record(record, self._output, self._kind)
         yield join(self._output, f"{self._kind}.json")
+
+    def _record_path(self, run_id: str) -> str:
+        """What is there once this step is done, if it is done again."""
+        return join(self._output, f"run-{run_id}.json" if self._kind == "run" else f"{self._kind}.json")
 
 
 class RecordFromWithin(beam.PTransform):

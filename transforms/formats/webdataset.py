@@ -168,6 +168,23 @@ def samples(uri: str, suffixes: Collection[str], max_bytes: int) -> Iterator[Sam
                 yield problem or Sample(key, suffix, data, about if isinstance(about, dict) else {})
 
 
+def members_of_shard(part: str, digests: bool) -> Iterator[tuple[str, str]]:
+    """(key, sha256 of the image file) of each whole sample of a shard that ShardWriter wrote; without digests the
+    headers alone are read.
+
+    Raises tarfile.TarError, ImageError or OSError for what is damaged or cut.
+    """
+    if digests:
+        for sample in samples(part, set(SUFFIXES.values()), 1 << 31):
+            if isinstance(sample, Sample):
+                yield sample.key, sample.sha256
+        return
+    with open_shard(part) as stream:
+        for key, group in groupby(members(stream), lambda member: key_of_member(member.name)[0]):
+            if len(list(group)) > 1:
+                yield key, ""
+
+
 def _read(stream: BinaryIO, member: tarfile.TarInfo, max_bytes: int) -> bytes:
     if not is_plain(member):
         raise ImageError("a link or another special member, which is not followed")

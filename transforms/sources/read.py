@@ -99,6 +99,23 @@ def is_many(uri: str, suffixes: Iterable[str]) -> bool:
     return _is_pattern(uri) or folder_of(uri, suffixes) == uri
 
 
+def patterns_of(inputs: Iterable[str]) -> tuple[re.Pattern[str], ...]:
+    """What the URIs of all that the inputs stand for match, whether it is there or not; told without asking a store."""
+    found = []
+    for uri in inputs:
+        if _is_pattern(uri):
+            translate = FileSystems.get_filesystem(uri).translate_pattern
+            found += [re.compile(translate(glob)) for glob in (uri, f"{uri}/**")]
+        else:
+            found.append(re.compile(f"{re.escape(uri.rstrip('/'))}(/.*)?", re.DOTALL))
+    return tuple(found)
+
+
+def is_covered(uri: str, patterns: Iterable[re.Pattern[str]]) -> bool:
+    """Whether a URI is one of those that patterns_of() is of."""
+    return any(pattern.fullmatch(uri) for pattern in patterns)
+
+
 def _walk(folder: str) -> Iterator[_Entry]:
     """Local files below a folder, in no order; links to folders are not followed. A folder that cannot be read is a
     Failure. os.walk would pass over that, and hold all names of a folder."""

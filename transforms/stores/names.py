@@ -59,3 +59,13 @@ def safe_name(name: str) -> str:
     """
     parts = [part.replace("\0", "%00") for part in name.lstrip("/").split("/")]
     return "/".join(_VANISHING.get(part, part) for part in parts)
+
+
+def is_safe_name(name: object) -> bool:
+    """Whether a name that a record gives, and somebody else may have written there, is one that safe_name gives."""
+    if not isinstance(name, str) or name != safe_name(name) or not is_local(name):
+        return False
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False
