@@ -78,7 +78,7 @@ class Lock:
         """Takes the kernel's lock; False on a file system that has none."""
         os.makedirs(self._output, exist_ok=True)
         while True:
-            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if os.path.exists(self._path) and os.path.samestat(os.fstat(file), os.stat(self._path)):

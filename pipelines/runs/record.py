@@ -4,7 +4,6 @@ The command writes it when the job is through. Nobody waits for a job that is la
 the job's own last step writes it.
 """
 
-import hashlib
 import json
 import time
 from collections import Counter
@@ -12,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.io.filesystems import FileSystems
 
 from mien.models.weights import weights_digests
 from mien.pipelines.index import FAILED_FILES, INDEX
@@ -20,7 +18,7 @@ from mien.pipelines.stale import remove_from_parts
 from mien.transforms.elements import Failure, ListedFile, Written
 from mien.transforms.formats import commit, hidden_folder
 from mien.transforms.lease import live_until
-from mien.transforms.stores import delete, exists, files_named, join, read_bytes, write_whole
+from mien.transforms.stores import delete, exists, files_named, join, sha256_of, write_whole
 from mien.transforms.workers import NOT_READ
 
 Counts = dict[str, int]
@@ -111,7 +109,7 @@ def write_record(record: dict[str, Any], output: str, kind: str) -> None:
 def _digest(output: str, name: str) -> str | None:
     """The sha256 of a file in the output, None where there is none."""
     path = join(output, name)
-    return hashlib.sha256(read_bytes(path)).hexdigest() if FileSystems.exists(path) else None
+    return sha256_of(path) if exists(path) else None
 
 
 def _previous(output: str, run_id: str) -> str | None:
@@ -132,7 +130,6 @@ class _Write(beam.DoFn):
             raise RuntimeError(f"{self._output}: the lease of run {about['run']} has ended: another job may work on it")
         commit(self._output, about["run"])
         remove_from_parts(self._output, about["run"])
-        delete(join(join(self._output, hidden_folder(about["run"])), ""))
         record = complete(about, counters, {}, self._output, self._kind)
         # what only the engine's counters tell
         record["bytes"]["out"] = None
@@ -140,6 +137,7 @@ class _Write(beam.DoFn):
         if not any(name.startswith("action_") for name in counters):
             record["counts"]["faces"] = record["actions"] = None
         write_record(record, self._output, self._kind)
+        delete(join(join(self._output, hidden_folder(about["run"])), ""))
         yield join(self._output, f"{self._kind}.json")
 
     def _record_path(self, run_id: str) -> str:

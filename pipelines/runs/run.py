@@ -201,7 +201,8 @@ class Job:
                 lock.check()
                 if self.engine.template:  # no job was launched
                     delete(join(join(self.output, hidden_folder(self.run_id)), ""))
-                recover(self.output, killed=False)  # after an error or Ctrl-C: what is done stays done
+                if not plan.dry:
+                    recover(self.output, killed=False)  # after an error or Ctrl-C: what is done stays done
             if isinstance(error, JobError) or not isinstance(error, Exception):
                 raise
             logging.getLogger(__name__).info("the job stopped", exc_info=True)

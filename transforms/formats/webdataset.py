@@ -158,7 +158,7 @@ def samples(uri: str, suffixes: Collection[str], max_bytes: int) -> Iterator[Sam
                             about = parse_json(read)
                         else:
                             suffix, data = kind, read
-                    except (ImageError, ValueError) as error:
+                    except (ImageError, ValueError, RecursionError) as error:
                         suffix, problem = suffix or kind, ImageError(f"{member.name!r}: {error}")
             except tarfile.TarError:
                 if about and data and not problem:  # the sample before a cut

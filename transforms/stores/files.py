@@ -69,13 +69,16 @@ def is_intact(path: str, size: int, modified: float, sha256: str, check: bool = 
     found = stat_file(path)
     if found is None or found[0] != size:
         return False
-    if found[1] == modified and not check:
-        return True
+    return (found[1] == modified and not check) or sha256_of(path) == sha256
+
+
+def sha256_of(path: str) -> str:
+    """The sha256 of a file, as hex digits; its bytes are never held together."""
     digest = hashlib.sha256()
     with patience(path), FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
         while block := stream.read(_BLOCK):
             digest.update(block)
-    return digest.hexdigest() == sha256
+    return digest.hexdigest()
 
 
 def exists(path: str) -> bool:
@@ -120,7 +123,7 @@ def delete(path: str) -> None:
             with patience(path):
                 FileSystems.delete([path])
         elif os.path.isdir(path):
-            shutil.rmtree(path)
+            shutil.rmtree(path.rstrip("/"))  # with a slash behind it a link's folder would be emptied
         else:
             os.unlink(path)
 
