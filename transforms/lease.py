@@ -5,6 +5,7 @@ as long as they do. Each of their workers writes, while it has work, how long th
 starts on the same output is refused until then. The run's last step ends it, with the hidden folder.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -67,22 +68,27 @@ def hidden_runs(output: str) -> list[str]:
 
 
 class KeepLease(beam.DoFn):
-    """Hands on what comes, and renews a run's lease before it, not more often than every few minutes in a worker.
+    """Hands on what comes, and renews a run's lease before it, not more often than every few minutes.
 
-    Fails where the run had a lease and has none any more: it had ended, and another job has put away what it had left.
+    Fails where the lease, which the job's launcher has written, has ended: another job may work on the output by now.
     """
 
-    def __init__(self, output: str, run_id: str, seconds: float = LEASE_SECONDS, begun: bool = True) -> None:
+    def __init__(self, output: str, run_id: str, seconds: float = LEASE_SECONDS) -> None:
         self._output = output
         self._run_id = run_id
         self._seconds = seconds
-        self._begun = begun
         self._since = -math.inf
 
     def process(self, element: Any) -> Iterator[Any]:
         if time.monotonic() - self._since > RENEWED:
-            if self._begun and not exists(lease_path(self._output, self._run_id)):
-                raise RuntimeError(f"{self._output}: the lease of run {self._run_id} is gone: another job works on it")
-            renew(self._output, self._run_id, self._seconds)
+            until = live_until(self._output, self._run_id)
+            if until is None:
+                raise RuntimeError(
+                    f"{self._output}: the lease of run {self._run_id} has ended: another job may work there"
+                )
+            # of many workers one writes it: a store takes few writes of one object
+            if until - time.time() < self._seconds - RENEWED:
+                with contextlib.suppress(Exception):  # of a store that is away for a while
+                    renew(self._output, self._run_id, self._seconds)
             self._since = time.monotonic()
         yield element

@@ -62,8 +62,8 @@ class Plan:
     pipeline from the ListedFile that are left, and all of them, to the Written, failures included. decided: the names
     of settings that only decide on faces; same: whether faces of an index row are decided on as before (see
     resume.Wanted). withdraw: whether an output of a photo that is now withheld is deleted. parts: whether it writes
-    tables or shards, many photos in a file. dry: nothing is made that a
-    later run could take for done. reads: what workers read beside the photos, as paths and URIs.
+    tables or shards, many photos in a file. dry: nothing is made that a later run could take for done. reads: what
+    workers read beside the photos, as paths and URIs.
     """
 
     command: str
