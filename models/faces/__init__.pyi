@@ -7,16 +7,13 @@ from .face import Face
 from .find import located_faces
 from .landmarks import FaceLandmarker
 from .recogniser import CROP_SIDE, EMBEDDING, SAME_PERSON, Conv, Recogniser, arcface_crop
-from .tiles import PART_AREA, SAME_PART, SAME_UNION
+from .same_face import mostly_within, same_face, same_places, same_square, shared_of_union
 
 __all__ = [
     "CROP_SIDE",
     "EMBEDDING",
     "NAMES",
-    "PART_AREA",
-    "SAME_PART",
     "SAME_PERSON",
-    "SAME_UNION",
     "SIZE",
     "Box",
     "Conv",
@@ -34,7 +31,12 @@ __all__ = [
     "face_transform",
     "load_centerface",
     "located_faces",
+    "mostly_within",
     "pack_transform",
+    "same_face",
+    "same_places",
+    "same_square",
+    "shared_of_union",
     "snap_transform",
     "square",
     "unpack_transform",

@@ -24,10 +24,10 @@ from PIL.PngImagePlugin import PngImageFile, PngInfo
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from mien.models.colours import PROFILE_SPACES, Colours, to_srgb
 from mien.models.errors import ImageError, ImageTooLargeError
-from mien.models.heif_boxes import crop_of
+from mien.models.images.colours import PROFILE_SPACES, Colours, to_srgb
 from mien.models.images.headers import Header, orientation, read_header
+from mien.models.images.heif_boxes import crop_of
 
 Codec = Literal["avif", "webp", "jpeg", "png"]
 Pixels = npt.NDArray[np.uint8]
@@ -80,7 +80,8 @@ def decode_image(data: bytes, max_pixels: int = 100_000_000) -> Pixels:
 
     JPEG, PNG, WebP, AVIF, HEIF, TIFF, GIF and BMP, the first picture where there are several. AVIF's and HEIF's
     crop and the orientation are applied (EXIF's, or AVIF's and HEIF's own), the colours converted to sRGB as
-    mien.models.colours says, transparency laid on white, grey, CMYK and palettes made RGB, 16 bits and floats made 8.
+    mien.models.images.colours says, transparency laid on white, grey, CMYK and palettes made RGB, 16 bits and floats
+    made 8.
 
     ImageTooLargeError for more than max_pixels, before anything is decoded; ImageError for what is no whole photo.
     """

@@ -10,9 +10,9 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from mien.models.colours import Colours
 from mien.models.errors import ImageError
-from mien.models.heif_boxes import cicp_of, properties, without_exif
+from mien.models.images.colours import Colours
+from mien.models.images.heif_boxes import cicp_of, properties, without_exif
 from mien.models.images.segments import COMMENT, CUT, EOI, FILL, GAP, SCAN, SOS, jpeg_segments, png_chunks
 
 FORMATS = ("JPEG", "PNG", "WebP", "AVIF", "HEIF", "TIFF", "GIF", "BMP")

@@ -1,7 +1,6 @@
 """What an output folder says of the runs that made it: run.json, the index and the failures. No photo is opened."""
 
 import contextlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -10,8 +9,8 @@ from typing import Any
 from apache_beam.io.filesystems import FileSystems
 
 from mien.pipelines import JobError
-from mien.pipelines.index import FAILED_FILES, INDEX, failure_row_of, index_row_of, rows_of
-from mien.transforms.stores import files_named, join, read_bytes
+from mien.pipelines.runs import FAILED_FILES, INDEX, failure_row_of, index_row_of, rows_of
+from mien.transforms.stores import files_named, join, parse_json, read_bytes
 from mien.transforms.workers import NOT_READ, photo_id
 
 Json = dict[str, Any]
@@ -149,8 +148,8 @@ def read_run(folder: str) -> Run:
 
 def _record(path: str) -> Json:
     try:
-        record = json.loads(read_bytes(path, _MOST))
-    except (ValueError, RecursionError):
+        record = parse_json(read_bytes(path, _MOST))
+    except ValueError:
         record = None
     if not _is_record(record):
         raise JobError(f"{path}: no record of a run")

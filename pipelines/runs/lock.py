@@ -18,7 +18,7 @@ from typing import Any
 
 from mien.pipelines import JobError, JobStoppedError
 from mien.transforms.formats import HIDDEN
-from mien.transforms.stores import delete, exists, is_local, join, read_bytes, write_whole
+from mien.transforms.stores import delete, exists, is_local, join, parse_json, read_bytes, write_whole
 
 NAME = f"{HIDDEN}lock"
 _BEAT, _STALE = 60.0, 600.0  # seconds
@@ -133,7 +133,7 @@ class Lock:
 def _holder(path: str) -> dict[str, Any]:
     """Who holds the lock, as far as its file says; empty where there is none."""
     try:
-        found = json.loads(read_bytes(path, _MOST)) if exists(path) else {}
-    except (ValueError, RecursionError, FileNotFoundError):  # just being written, or just deleted
+        found = parse_json(read_bytes(path, _MOST)) if exists(path) else {}
+    except (ValueError, FileNotFoundError):  # just being written, or just deleted
         return {}
     return found if isinstance(found, dict) else {}

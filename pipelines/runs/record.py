@@ -13,11 +13,10 @@ from typing import Any
 import apache_beam as beam
 
 from mien.models.weights import weights_digests
-from mien.pipelines.index import FAILED_FILES, INDEX
-from mien.pipelines.stale import remove_from_parts
+from mien.pipelines.runs.index import FAILED_FILES, INDEX
+from mien.pipelines.runs.stale import remove_from_parts
 from mien.transforms.elements import Failure, ListedFile, Written
-from mien.transforms.formats import commit, hidden_folder
-from mien.transforms.lease import live_until
+from mien.transforms.formats import commit, hidden_folder, live_until
 from mien.transforms.stores import delete, exists, files_named, join, sha256_of, write_whole
 from mien.transforms.workers import NOT_READ
 

@@ -18,12 +18,20 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from mien.pipelines import JobError
-from mien.pipelines.index import INDEX, index_rows
+from mien.pipelines.runs.index import INDEX, index_rows
 from mien.pipelines.runs.resume import Wanted
-from mien.pipelines.stale import remove_from_parts
+from mien.pipelines.runs.stale import remove_from_parts
 from mien.transforms.elements import Written
-from mien.transforms.formats import HIDDEN, commit, hidden_folder, is_part, roll_back
-from mien.transforms.lease import hidden_runs, lease_path, live_until
+from mien.transforms.formats import (
+    HIDDEN,
+    commit,
+    hidden_folder,
+    hidden_runs,
+    is_part,
+    lease_path,
+    live_until,
+    roll_back,
+)
 from mien.transforms.stores import create, delete, files_named, is_local, join, replacing, stat_file, write_whole
 
 _PART_FILE = f"{HIDDEN}part-"
@@ -78,8 +86,8 @@ def recover(output: str, killed: bool) -> list[str]:
     """Sets right what runs that were killed have left in the output; their ids.
 
     The caller holds the output's lock, so that no other run of a command is alive; what belongs to a run that has a
-    lease is left alone (mien.transforms.lease). killed: the last run is known to have been; then half-written files
-    below a local output are deleted too.
+    lease is left alone (mien.transforms.formats.lease). killed: the last run is known to have been; then half-written
+    files below a local output are deleted too.
     """
     dead = [run_id for run_id in hidden_runs(output) if live_until(output, run_id) is None]
     for run_id in dead:

@@ -18,7 +18,7 @@ from apache_beam.pvalue import TaggedOutput
 from apache_beam.typehints import KV
 
 from mien.models.errors import ImageError
-from mien.pipelines.index import FAILED_FILES, INDEX, ReadRows, Row, failure_row_of, index_row_of, index_rows
+from mien.pipelines.runs.index import FAILED_FILES, INDEX, ReadRows, Row, failure_row_of, index_row_of, index_rows
 from mien.pipelines.runs.progress import SKIPPED, Tell
 from mien.transforms.elements import ListedFile, Written
 from mien.transforms.formats import (

@@ -26,14 +26,14 @@ from apache_beam.runners.runner import PipelineResult
 
 from mien.models.weights import CODEC_FILES, PERSON_FILE, WeightsFolder, use_weights
 from mien.pipelines import JobError, JobStoppedError
-from mien.pipelines.index import INDEX, run_of
 from mien.pipelines.runs.engine import choose
+from mien.pipelines.runs.index import INDEX, run_of
 from mien.pipelines.runs.lock import Lock
 from mien.pipelines.runs.progress import DONE, FAILED, LISTED, Progress, Tell
 from mien.pipelines.runs.record import RecordFromWithin, complete, failures_file, write_record
 from mien.pipelines.runs.recover import WriteJournal, recover, refuse_leased
 from mien.pipelines.runs.resume import Earlier, OnlyLeft, Wanted, WriteIndex, WriteLines, fingerprint
-from mien.pipelines.stale import RemoveStale, remove_from_parts
+from mien.pipelines.runs.stale import RemoveStale, remove_from_parts
 from mien.transforms.elements import (
     CodedPhoto,
     Failure,
@@ -44,10 +44,18 @@ from mien.transforms.elements import (
     SafePhoto,
     Written,
 )
-from mien.transforms.formats import HIDDEN, commit, hidden_folder, is_shard
-from mien.transforms.lease import LEASE_SECONDS, KeepLease, renew
+from mien.transforms.formats import HIDDEN, LEASE_SECONDS, KeepLease, commit, hidden_folder, is_shard, renew
 from mien.transforms.sources import PHOTO_SUFFIXES, ListFiles, folder_of, is_covered, is_many, list_files, patterns_of
-from mien.transforms.stores import common_root, delete, files_named, is_local, is_safe_name, join, normal_uri, printable
+from mien.transforms.stores import (
+    common_root,
+    delete,
+    files_named,
+    is_local,
+    is_safe_name,
+    join,
+    normal_uri,
+    printable,
+)
 from mien.transforms.workers import LIMITS, NAMESPACE, Limits
 
 OK, BAD_COMMAND, SOME_FAILED = 0, 2, 3

@@ -1,3 +1,4 @@
+from .lease import LEASE_SECONDS, RENEWED, KeepLease, hidden_runs, lease_path, live_until, renew
 from .manifest import (
     HIDDEN,
     MANIFEST,
@@ -5,6 +6,7 @@ from .manifest import (
     commit,
     copy_name,
     hidden_folder,
+    is_copy,
     is_part,
     parts_in,
     parts_of,
@@ -13,18 +15,40 @@ from .manifest import (
     roll_back,
     suffix_of,
 )
-from .parquet import PARQUET, ROOT_KEY, ROW_GROUP_BYTES, SCHEMA, TableWriter, photo_of, without_rows
+from .parquet import (
+    PARQUET,
+    ROOT_KEY,
+    ROW_GROUP_BYTES,
+    SCHEMA,
+    TableWriter,
+    members_of_table,
+    photo_of,
+    row_digest,
+    without_rows,
+)
 from .tar_members import SHARD, MemberReader, Together, is_shard, list_members
-from .webdataset import Sample, ShardWriter, count_samples, sample_of, samples, without_samples
+from .webdataset import (
+    Sample,
+    ShardWriter,
+    count_samples,
+    key_of,
+    members_of_shard,
+    sample_of,
+    samples,
+    without_samples,
+)
 
 __all__ = [
     "HIDDEN",
+    "LEASE_SECONDS",
     "MANIFEST",
     "PARQUET",
+    "RENEWED",
     "ROOT_KEY",
     "ROW_GROUP_BYTES",
     "SCHEMA",
     "SHARD",
+    "KeepLease",
     "Manifest",
     "MemberReader",
     "Sample",
@@ -35,15 +59,24 @@ __all__ = [
     "copy_name",
     "count_samples",
     "hidden_folder",
+    "hidden_runs",
+    "is_copy",
     "is_part",
     "is_shard",
+    "key_of",
+    "lease_path",
     "list_members",
+    "live_until",
+    "members_of_shard",
+    "members_of_table",
     "parts_in",
     "parts_of",
     "pending",
     "photo_of",
     "read_manifest",
+    "renew",
     "roll_back",
+    "row_digest",
     "sample_of",
     "samples",
     "suffix_of",

@@ -51,7 +51,7 @@ class Manifest:
             files = {
                 name: (int(file["bytes"]), float(file["modified"])) for name, file in record.get("files", {}).items()
             }
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"no manifest of tables: {error!r}") from error
         if version != VERSION:
             raise ValueError(f"a manifest of version {version}, which this mien does not know")

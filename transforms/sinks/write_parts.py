@@ -25,6 +25,7 @@ from mien.transforms.elements import FAILURES, CodedPhoto, Failure, PhotosAndFai
 from mien.transforms.formats import (
     MANIFEST,
     PARQUET,
+    RENEWED,
     SHARD,
     Manifest,
     commit,
@@ -32,12 +33,12 @@ from mien.transforms.formats import (
     hidden_folder,
     parts_of,
     pending,
+    renew,
     roll_back,
     suffix_of,
     without_rows,
     without_samples,
 )
-from mien.transforms.lease import RENEWED, renew
 from mien.transforms.stores import delete, is_local, join, normal_uri, write_whole
 from mien.transforms.workers import (
     NAMESPACE,

@@ -4,13 +4,14 @@ from .read import (
     PHOTO_SUFFIXES,
     ListFiles,
     ReadFiles,
-    ReadPhotos,
     folder_of,
+    is_covered,
     is_many,
     list_files,
+    patterns_of,
     read_file,
 )
-from .read_coded import CODED_SUFFIXES, ReadCoded, ReadCodedFiles, photo_of_blob, photo_of_sample, photos_of_table
+from .read_coded import CODED_SUFFIXES, ReadCodedFiles, photo_of_blob, photo_of_sample, photos_of_table
 
 __all__ = [
     "CODED_SUFFIXES",
@@ -18,13 +19,13 @@ __all__ = [
     "MAX_BYTES",
     "PHOTO_SUFFIXES",
     "ListFiles",
-    "ReadCoded",
     "ReadCodedFiles",
     "ReadFiles",
-    "ReadPhotos",
     "folder_of",
+    "is_covered",
     "is_many",
     "list_files",
+    "patterns_of",
     "photo_of_blob",
     "photo_of_sample",
     "photos_of_table",

@@ -15,7 +15,17 @@ from apache_beam.pvalue import TaggedOutput
 from mien.models.errors import MienError
 from mien.models.images import extract
 from mien.transforms.elements import FAILURES, CodedFace, CodedPhoto, ListedFile, PhotosAndFailures
-from mien.transforms.formats import PARQUET, ROOT_KEY, SCHEMA, SHARD, Sample, count_samples, is_shard, photo_of, samples
+from mien.transforms.formats import (
+    PARQUET,
+    ROOT_KEY,
+    SCHEMA,
+    SHARD,
+    Sample,
+    count_samples,
+    is_shard,
+    photo_of,
+    samples,
+)
 from mien.transforms.sources.read import MAX_BYTES, ListFiles, read_file
 from mien.transforms.stores import join, safe_name
 from mien.transforms.workers import NAMESPACE, Input, StageTransform, as_outputs, failure_of, join_failures, through

@@ -1,21 +1,43 @@
 from .breaker import patience
-from .files import create, delete, exists, files_named, read_bytes, replacing, write_whole
-from .names import SUFFIXES, common_root, is_local, join, name_under, normal_uri, safe_name
+from .files import (
+    create,
+    delete,
+    delete_inside,
+    exists,
+    files_named,
+    is_intact,
+    lines_of,
+    parse_json,
+    read_bytes,
+    replacing,
+    sha256_of,
+    stat_file,
+    write_whole,
+)
+from .names import SUFFIXES, common_root, is_local, is_safe_name, join, name_under, normal_uri, printable, safe_name
 
 __all__ = [
     "SUFFIXES",
     "common_root",
     "create",
     "delete",
+    "delete_inside",
     "exists",
     "files_named",
+    "is_intact",
     "is_local",
+    "is_safe_name",
     "join",
+    "lines_of",
     "name_under",
     "normal_uri",
+    "parse_json",
     "patience",
+    "printable",
     "read_bytes",
     "replacing",
     "safe_name",
+    "sha256_of",
+    "stat_file",
     "write_whole",
 ]

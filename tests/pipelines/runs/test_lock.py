@@ -11,7 +11,7 @@ import pytest
 from mien.pipelines import JobError, JobStoppedError
 from mien.pipelines.runs import lock as module
 from mien.pipelines.runs.lock import NAME, Lock
-from mien.transforms.lease import KeepLease, live_until, renew
+from mien.transforms.formats.lease import KeepLease, live_until, renew
 from tests.pipelines.conftest import mien
 
 HOLD = """

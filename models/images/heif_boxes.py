@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 from mien.models.errors import ImageError
-from mien.models.images import CUT, Segment, iso_boxes
+from mien.models.images.segments import CUT, Segment, iso_boxes
 
 Property = tuple[bytes, bytes]  # type and content
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from mien.pipelines.cli import main
+from mien.transforms.formats.lease import lease_path, renew
 from mien.transforms.formats.manifest import hidden_folder
-from mien.transforms.lease import lease_path, renew
 from tests.pipelines.conftest import mien, record
 
 QUICK = ("--detector", "mediapipe")

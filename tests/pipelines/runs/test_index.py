@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from apache_beam.pvalue import TaggedOutput
 
-from mien.pipelines.index import MAX_LINE, failure_row_of, index_row_of, index_rows, rows_of
+from mien.pipelines.runs.index import MAX_LINE, failure_row_of, index_row_of, index_rows, rows_of
 from mien.pipelines.runs.resume import Held, Wanted, is_done, latest, names_of
-from mien.pipelines.stale import _Claims, _Delete
+from mien.pipelines.runs.stale import _Claims, _Delete
 from mien.transforms.elements import HandledFace, ListedFile, OutputFile, Written
+from mien.transforms.formats.lease import hidden_runs
 from mien.transforms.formats.manifest import Manifest
-from mien.transforms.lease import hidden_runs
 from mien.transforms.stores.files import delete, delete_inside
 from mien.transforms.stores.names import is_safe_name
 

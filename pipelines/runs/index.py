@@ -21,7 +21,7 @@ from apache_beam.metrics import Metrics
 
 from mien.transforms.elements import HandledFace, ListedFile, OutputFile, Written
 from mien.transforms.formats import HIDDEN, MANIFEST, is_part, key_of
-from mien.transforms.stores import is_safe_name, lines_of
+from mien.transforms.stores import is_safe_name, lines_of, parse_json
 from mien.transforms.workers import NAMESPACE
 
 INDEX, FAILED_FILES = "index-", "failures-"
@@ -101,12 +101,12 @@ def rows_of(path: str, parse: Callable[[bytes], Row]) -> Iterator[Row | None]:
         for line in lines_of(stream, MAX_LINE):
             try:
                 yield parse(line)
-            except (ValueError, RecursionError):
+            except ValueError:
                 yield None
 
 
 def _object(line: bytes) -> Row:
-    row = json.loads(line)
+    row = parse_json(line)
     if not isinstance(row, dict) or not isinstance(row.get("uri"), str) or not row["uri"].encode():
         raise ValueError("no row about a file")
     return row

@@ -2,7 +2,7 @@
 
 Every file that any earlier row of a photo names goes once the photo has another output, or is withheld now. Outputs of
 photos that are no more are counted, and go where that is asked for. A file that another photo's newest row names stays.
-Names come from the index, which may be anybody's: see mien.pipelines.index and delete_inside.
+Names come from the index, which may be anybody's: see mien.pipelines.runs.index and delete_inside.
 """
 
 import contextlib
@@ -18,8 +18,8 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.typehints import KV
 
-from mien.pipelines.index import MAX_LINE, Row
-from mien.pipelines.runs import Earlier, Held, WriteLines, latest, names_of
+from mien.pipelines.runs.index import MAX_LINE, Row
+from mien.pipelines.runs.resume import Earlier, Held, WriteLines, latest, names_of
 from mien.transforms.elements import Failure, Written
 from mien.transforms.formats import hidden_folder, is_part, key_of
 from mien.transforms.sinks import remove_photos

@@ -17,8 +17,8 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 
-from mien.transforms.formats import HIDDEN, hidden_folder
-from mien.transforms.stores import exists, is_local, join, patience, read_bytes, write_whole
+from mien.transforms.formats.manifest import HIDDEN, hidden_folder
+from mien.transforms.stores import exists, is_local, join, parse_json, patience, read_bytes, write_whole
 
 LEASE_SECONDS = 6 * 3600.0  # a template's job may wait long for its first worker, and for its last photo
 RENEWED = 300.0  # seconds after which a worker that has work writes the lease again
@@ -46,11 +46,11 @@ def live_until(output: str, run_id: str) -> float | None:
     try:
         if not exists(path):
             return None
-        about: Any = json.loads(read_bytes(path, _MOST))
+        about: Any = parse_json(read_bytes(path, _MOST))
         until = float(about["until"])
     except FileNotFoundError:  # it has just ended
         return None
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         return math.inf
     return until if math.isnan(until) or until > time.time() else None
 

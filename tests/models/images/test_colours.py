@@ -12,12 +12,12 @@ import pillow_heif
 import pytest
 from PIL import Image, ImageCms
 
-from mien.models import colours
-from mien.models.colours import Colours, to_srgb
 from mien.models.errors import ImageError
+from mien.models.images import colours
+from mien.models.images.colours import Colours, to_srgb
 from mien.models.images.files import decode_image, encode_image
 
-HARD = Path(__file__).parents[3] / "shared" / "hard"
+HARD = Path(__file__).parents[4] / "shared" / "hard"
 P3_ORANGE, SRGB_OF_IT = (200, 100, 50), (215, 93, 31)  # color(display-p3 ...) to sRGB, by CSS Color 4
 # gAMA and cHRM in units of 1/100000; white, red, green, blue
 P3_CHRM = struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)
