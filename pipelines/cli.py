@@ -20,6 +20,7 @@ from mien.transforms.workers import fork_server
 _DETECTORS = ("mediapipe", "centerface")
 _EFFORTS = ("fast", "good", "best")
 _OBJECTIVES = ("realistic", "identity", "private")
+_PRELOAD = "mien.transforms.preload"  # what the children of a job are forked with
 _CODECS = ("JPEG", "JPEG 2000", "WebP", "AVIF", "JPEG XL")
 _FIELDS = ("date", "copyright", "artist")
 _IMAGE_FORMATS = ("png", "jpeg", "webp", "avif")
@@ -351,7 +352,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if own and not args.verbose:
         threading.excepthook = lambda error: None  # Beam's threads: what stops the job is told where it stops
     here = args.beam and not any(word.partition("=")[0] == "--runner" for word in beam_words)
-    with fork_server() if own and here else contextlib.nullcontext():
+    with fork_server(_PRELOAD) if own and here else contextlib.nullcontext():
         return _run(args, beam_words)
 
 

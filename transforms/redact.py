@@ -15,9 +15,9 @@ from apache_beam.metrics import Metrics
 
 from mien.models.codec import FaceCodec
 from mien.models.errors import PrivacyError
-from mien.models.faces import SIZE, Face, FaceDetector, Looks, align_face, square
+from mien.models.faces import SIZE, Face, FaceDetector, Looks, align_face, outline_of, square
 from mien.models.images import decode_image, draw_mark, encode_image, synthesis_xmp
-from mien.models.painting import fitted, needed_size, outline_of, paste_within
+from mien.models.painting import fitted, needed_size, paste_within
 from mien.models.privacy import Hidden, MaskKind, redact_faces
 from mien.models.runtime import one_thread, tune_process
 from mien.transforms.elements import (

@@ -1,4 +1,13 @@
-from .alignment import SIZE, align_face, face_transform, pack_transform, snap_transform, square, unpack_transform
+from .alignment import (
+    SIZE,
+    align_face,
+    face_transform,
+    matrix,
+    pack_transform,
+    snap_transform,
+    square,
+    unpack_transform,
+)
 from .appearance import NAMES, Looks, bareness
 from .centerface import load_centerface
 from .detection import Box, FaceDetector
@@ -6,13 +15,16 @@ from .expression import Look, LookReader, distortion
 from .face import Face
 from .find import located_faces
 from .landmarks import FaceLandmarker
+from .mesh import FEATURES, OVAL, covered, outline_of
 from .recogniser import CROP_SIDE, EMBEDDING, SAME_PERSON, Conv, Recogniser, arcface_crop
 from .same_face import mostly_within, same_face, same_places, same_square, shared_of_union
 
 __all__ = [
     "CROP_SIDE",
     "EMBEDDING",
+    "FEATURES",
     "NAMES",
+    "OVAL",
     "SAME_PERSON",
     "SIZE",
     "Box",
@@ -27,11 +39,14 @@ __all__ = [
     "align_face",
     "arcface_crop",
     "bareness",
+    "covered",
     "distortion",
     "face_transform",
     "load_centerface",
     "located_faces",
+    "matrix",
     "mostly_within",
+    "outline_of",
     "pack_transform",
     "same_face",
     "same_places",

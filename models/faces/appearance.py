@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mien.models.faces.face import Face
 from mien.models.faces.landmarks import FaceLandmarker
-from mien.models.painting import OVAL
+from mien.models.faces.mesh import OVAL
 
 Pixels = NDArray[np.uint8]
 

@@ -8,8 +8,8 @@ from mien.models.codec.face_codec import FaceCodec
 from mien.models.errors import ContainerError, ImageError, PayloadError
 from mien.models.images.files import encode_image
 from mien.transforms.elements import CodedFace, CodedPhoto, ListedFile
+from mien.transforms.formats.blobs import blob_name, blob_of
 from mien.transforms.restore import restore_photo
-from mien.transforms.sinks.write_files import blob_name, blob_of
 from mien.transforms.sources.read_coded import photo_of_blob
 
 GREY = np.full((200, 300, 3), 120, np.uint8)

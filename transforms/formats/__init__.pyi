@@ -1,3 +1,4 @@
+from .blobs import blob_name, blob_of, is_blob
 from .lease import LEASE_SECONDS, RENEWED, KeepLease, hidden_runs, lease_path, live_until, renew
 from .manifest import (
     HIDDEN,
@@ -55,11 +56,14 @@ __all__ = [
     "ShardWriter",
     "TableWriter",
     "Together",
+    "blob_name",
+    "blob_of",
     "commit",
     "copy_name",
     "count_samples",
     "hidden_folder",
     "hidden_runs",
+    "is_blob",
     "is_copy",
     "is_part",
     "is_shard",

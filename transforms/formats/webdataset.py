@@ -21,8 +21,8 @@ from PIL import Image
 
 from mien.models.errors import ImageError
 from mien.transforms.elements import CodedPhoto, SafePhoto
+from mien.transforms.formats.blobs import blob_of
 from mien.transforms.formats.tar_members import is_plain, members, open_shard
-from mien.transforms.sinks import blob_of
 from mien.transforms.stores import SUFFIXES, create, name_under, parse_json
 
 JSON = ".json"

@@ -1,4 +1,4 @@
-from .write_files import WriteBlobs, WritePhotos, blob_of
+from .write_files import WriteBlobs, WritePhotos
 from .write_magnified import WriteMagnified
 from .write_parquet import WriteParquet
 from .write_parts import remove_photos
@@ -10,6 +10,5 @@ __all__ = [
     "WriteParquet",
     "WritePhotos",
     "WriteWebDataset",
-    "blob_of",
     "remove_photos",
 ]

@@ -5,20 +5,9 @@ from collections.abc import Callable, Iterable
 
 from apache_beam.metrics import Metrics
 
-from mien.models.errors import ContainerError
-from mien.models.images import StoredFace, StoredPhoto, embed, extract
 from mien.transforms.elements import CodedPhoto, OutputFile, Photo, PhotosAndFailures, SafePhoto, Written
-from mien.transforms.stores import (
-    SUFFIXES,
-    exists,
-    join,
-    name_under,
-    normal_uri,
-    read_bytes,
-    safe_name,
-    stat_file,
-    write_whole,
-)
+from mien.transforms.formats import blob_name, blob_of, is_blob
+from mien.transforms.stores import exists, join, normal_uri, read_bytes, safe_name, stat_file, write_whole
 from mien.transforms.workers import (
     NAMESPACE,
     Input,
@@ -29,20 +18,6 @@ from mien.transforms.workers import (
     join_failures,
     through,
 )
-
-
-def blob_of(photo: CodedPhoto) -> bytes:
-    """The background's image file with the faces in its ancillary chunk. Raises ContainerError."""
-    faces = tuple(
-        StoredFace(face.box, face.transform, face.action, face.rule, face.model, face.payload, face.score)
-        for face in photo.faces
-    )
-    return embed(photo.background, StoredPhoto(photo.width, photo.height, faces, photo.policy, photo.version))
-
-
-def blob_name(photo: CodedPhoto) -> str:
-    """Where it goes below the output folder: a/x.jpg -> a/x.jpg.avif, so that a/x.png has another place."""
-    return safe_name(photo.name or name_under("", photo.uri)) + SUFFIXES[photo.background_codec]
 
 
 def write_new(path: str, data: bytes, ours: Callable[[], bool]) -> str:
@@ -64,15 +39,6 @@ def write_output(output: str, name: str, data: bytes, ours: Callable[[], bool]) 
     if found is None:
         raise FileNotFoundError(f"{path} was deleted just after it was written")
     return OutputFile(name, found[0], found[1], digest)
-
-
-def is_blob(path: str) -> bool:
-    """Whether the file is an image that carries mien's chunk."""
-    try:
-        extract(read_bytes(path))
-    except ContainerError:
-        return False
-    return True
 
 
 class _WriteBlob(Stage):

@@ -9,8 +9,8 @@ import numpy.typing as npt
 from apache_beam.metrics import Metrics
 
 from mien.models.codec import FaceCodec
-from mien.models.faces import Face, align_face
-from mien.models.painting import Mask, covered, fill_faces
+from mien.models.faces import Face, align_face, covered
+from mien.models.painting import Mask, fill_faces
 from mien.models.privacy import REDACTIONS, Deidentifier, Hidden, MaskKind, masks_of
 from mien.models.runtime import tune_process
 from mien.transforms.elements import CodedFace, Decision, PhotoInWork, Pixels
@@ -32,7 +32,7 @@ HIDDEN = frozenset((*GENERATED, *REDACTIONS))
 MAX_YAW = 40.0
 MAX_NEW_YAW = 30.0  # the same for another person's face, whose cheek and hair are not where the photo's are
 
-# Of what a detector found (mien.models.painting.replace.covered): with less the landmarks are those of half a face or
+# Of what a detector found (mien.models.faces.mesh.covered): with less the landmarks are those of half a face or
 # of something else, and another face there would leave the rest of this one to be seen. Of 44 faces in six group photos
 # one had less, 0.38, and its landmarks were wrong; the next had 0.71.
 LEAST_COVERED = 0.7

@@ -13,9 +13,9 @@ from apache_beam.testing.util import assert_that, equal_to
 from mien.models.faces.alignment import snap_transform
 from mien.models.images.files import encode_image
 from mien.transforms.elements import CodedFace, CodedPhoto, Failure, HandledFace, ListedFile, SafePhoto
+from mien.transforms.formats.blobs import blob_of
 from mien.transforms.formats.manifest import Manifest, parts_of
 from mien.transforms.formats.webdataset import Sample, key_of, sample_of, samples
-from mien.transforms.sinks.write_files import blob_of
 from mien.transforms.sinks.write_parquet import WriteParquet
 from mien.transforms.sinks.write_webdataset import WriteWebDataset
 from mien.transforms.sources.read_coded import photos_of_file

@@ -47,7 +47,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[None]:
-    with fork_server():
+    with fork_server("mien.transforms.preload"):
         yield
 
 
@@ -147,5 +147,5 @@ def test_where_no_socket_can_be_there_is_no_server(tmp_path: Path, monkeypatch: 
     (tmp_path / ("long" * 40)).mkdir()
     monkeypatch.delenv(ADDRESS, raising=False)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / ("long" * 40)))
-    with fork_server():
+    with fork_server("mien.transforms.preload"):
         assert ADDRESS not in os.environ
