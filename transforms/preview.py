@@ -110,7 +110,7 @@ def sheet(photos: Sequence[SafePhoto], number: int) -> str:
             "faces": [
                 {
                     "action": face.action,
-                    "rule": face.rule,
+                    "rule": f"{face.rule} (in doubt)" if face.doubted else face.rule,
                     "area": f"{face.area:.4f}",
                     "yaw": "" if face.yaw is None else f"{face.yaw:.0f}",
                     "score": f"{face.score:.2f}",

@@ -130,7 +130,13 @@ def load_gallery(
 
 def gallery_digest(uri: str) -> str:
     """SHA-256 of what a gallery's photos hold, whatever their names and order. GalleryError as load_gallery."""
-    return _digest([hashlib.sha256(data).digest() for _, data in _files(uri)])
+    return gallery_state(uri)[0]
+
+
+def gallery_state(uri: str) -> tuple[str, int]:
+    """The digest of a gallery, and how many photos it holds. GalleryError as load_gallery."""
+    digests = [hashlib.sha256(data).digest() for _, data in _files(uri)]
+    return _digest(digests), len(digests)
 
 
 def _digest(digests: Sequence[bytes]) -> str:

@@ -176,6 +176,7 @@ class Policy(BaseModel):
     otherwise: Action
     _name: str = ""
     _digests: dict[str, str] = PrivateAttr(default_factory=dict)
+    _references: int = 0
 
     @property
     def id(self) -> str:
@@ -209,16 +210,23 @@ class Policy(BaseModel):
         """
         if self._digests or not self.galleries:
             return self
-        from mien.models.privacy import gallery_digest  # brings torch, which a policy alone does without
+        from mien.models.privacy import gallery_state  # brings torch, which a policy alone does without
 
         policy = self.model_copy()
-        policy._digests = {uri: gallery_digest(uri) for uri in self.galleries}
+        states = {uri: gallery_state(uri) for uri in self.galleries}
+        policy._digests = {uri: digest for uri, (digest, _) in states.items()}
+        policy._references = sum(photos for _, photos in states.values())
         return policy
 
     @property
     def digests(self) -> dict[str, str]:
         """By each gallery's URI the digest of the photos that it must hold; empty before pinned()."""
         return dict(self._digests)
+
+    @property
+    def references(self) -> int:
+        """How many photos the galleries hold; 0 before pinned()."""
+        return self._references
 
     @property
     def hash(self) -> str:

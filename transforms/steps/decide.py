@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 OTHERWISE = "otherwise"
 _SHARPNESS_SIZE = 128
+_REFERENCE_SECONDS = 3.0  # a reference photo is read in half a second of a free processor
 _MOST_UNKNOWN = 6  # galleries that a face may be in or not, of which all combinations are gone through
 
 
@@ -159,6 +160,7 @@ class _Decide(Stage):
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
+        self.start_seconds = _REFERENCE_SECONDS * policy.references
 
     def setup(self) -> None:
         if not self._policy.galleries:

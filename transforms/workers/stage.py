@@ -67,9 +67,12 @@ class Stage(beam.DoFn):
 
     Any Exception, MemoryError too, goes to the failures output; results that came before it in the same call do not
     go on, so a photo is either in one output or in the other.
+
+    start_seconds: what its setup may take beside loading models.
     """
 
     stage = ""
+    start_seconds = 0.0
 
     def work(self, element: Any) -> Iterable[Any]:
         """The results for one element."""

@@ -21,6 +21,8 @@ def test_a_gallery_that_changes_is_read_again_and_refused_by_who_wants_the_old_o
     text = f"{{version: 1, rules: [{{name: r, when: {{person_in: {uri}}}, do: keep}}], otherwise: fill}}"
     policy = with_galleries(parse_policy(text, "p"))
     (decide,) = DecideFaces(policy).stages
+    assert policy.references == 1
+    assert decide.start_seconds > 0  # reading the gallery is part of it
     before = gallery(uri)
     assert before.digest == policy.digests[uri] == gallery_digest(uri)
     assert gallery(uri) is before
