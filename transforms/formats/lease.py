@@ -58,7 +58,7 @@ def live_until(output: str, run_id: str) -> float | None:
 def hidden_runs(output: str) -> list[str]:
     """The runs that have a hidden folder below the output."""
     if is_local(output):
-        entries = os.scandir(output) if os.path.isdir(output) else []
+        entries = list(os.scandir(output)) if os.path.isdir(output) else []
         names = {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
         return sorted(name.removeprefix(HIDDEN) for name in names if name.startswith(HIDDEN))
     start = join(output, HIDDEN)
