@@ -81,9 +81,9 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         return written
 
     same = functools.partial(same_decisions, uncoded_policy(policy))
-    return job.run(
-        Plan("redact", PHOTO_SUFFIXES, settings, work, _DECIDED, same, True, args.format != "files", reads=reads)
-    )
+    shards = args.format != "files"
+    plan = Plan("redact", PHOTO_SUFFIXES, settings, work, _DECIDED, same, withdraw=True, parts=shards, reads=reads)
+    return job.run(plan)
 
 
 def _settings(args: argparse.Namespace, policy: Policy, key_id: str | None) -> dict[str, Any]:

@@ -58,6 +58,15 @@ def test_no_output_of_a_laxer_run_stays_beside_the_new(source: Path, tmp_path: P
     assert not list(output.glob("photos-*"))
 
 
+def test_what_was_coded_under_a_laxer_policy_goes_with_a_photo_that_is_withheld(source: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    words = ("compress", source, "--output", output, *QUICK, "--format", "blobs", "--background", "webp")
+    assert mien(*words) == 0
+    assert images(output) == {"deep/a.png.webp", "b.png.webp"}
+    assert mien(*words, "--policy", "redact", "--max-pixels", 9999) == 3
+    assert images(output) == {"deep/a.png.webp"}
+
+
 def test_a_photo_that_was_withheld_from_a_shard_is_not_done(source: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     words = ("redact", source, "--output", output, *QUICK, *SHARDS)
