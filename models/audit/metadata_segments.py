@@ -1,10 +1,14 @@
 """The parts of an image file that are not its picture: where metadata, second pictures and trailers can lie.
 
 JPEG, PNG, WebP and AVIF/HEIF are walked by their own structure; of other formats what Pillow finds is taken. Nothing is
-refused: what cannot be walked to its end is one part of kind "unreadable", since an audit passes nothing over.
+refused: what cannot be walked to its end, or has more parts or packed bytes than one file needs, is one part of kind
+"unreadable", since an audit passes nothing over.
 """
 
 import io
+import itertools
+import re
+import struct
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -13,6 +17,7 @@ from dataclasses import dataclass
 import pillow_heif
 from PIL import Image
 
+from mien.models.errors import SearchError
 from mien.models.images import (
     AFTER,
     COMMENT,
@@ -28,7 +33,12 @@ from mien.models.images import (
     riff_chunks,
 )
 
-_MAX_INFLATED = 64 << 20  # bytes of one packed part
+_MAX_INFLATED = 64 << 20  # bytes of all packed parts of a file
+_MAX_SEGMENTS = 10_000
+_PIECE = 1 << 16  # packed bytes that zlib is given at a time: it copies what it does not use
+_TIFF = re.compile(rb"II\*\0|MM\0\*")
+_TAG_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+_DIRECTORIES = {0x8769, 0x8825, 0xA005}  # tags that point to one: EXIF, GPS, interoperability
 _PNG_PICTURE = {
     b"PNG",
     b"IHDR",
@@ -67,23 +77,76 @@ class Segment:
 
 def segments(data: bytes) -> list[Segment]:
     """All parts of the file that are not its picture, nor mien's chunk."""
-    if data.startswith(b"\xff\xd8"):
-        return list(_jpeg(data))
-    if data.startswith(PNG_SIGNATURE):
-        return list(_png(data))
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return list(_webp(data))
-    if data[4:8] == b"ftyp":
-        return [*_boxes(data), *_by_decoder(data, heif=data[8:12] not in (b"avif", b"avis"))]
-    return list(_by_decoder(data))
-
-
-def inflate(data: bytes) -> bytes:
-    """A zlib stream unpacked as far as it goes; nothing of what is none."""
+    found: list[Segment] = []
     try:
-        return zlib.decompressobj().decompress(data, _MAX_INFLATED)
+        for segment in itertools.islice(_walked(data), _MAX_SEGMENTS + 1):
+            found.append(segment)
+    except (struct.error, IndexError, ValueError, SearchError):
+        found.append(Segment("unreadable", 0, b""))
+    if len(found) > _MAX_SEGMENTS:
+        found[_MAX_SEGMENTS:] = [Segment("unreadable", found[_MAX_SEGMENTS].offset, b"")]
+    return found
+
+
+def _walked(data: bytes) -> Iterator[Segment]:
+    if data.startswith(b"\xff\xd8"):
+        yield from _jpeg(data)
+    elif data.startswith(PNG_SIGNATURE):
+        yield from _png(data)
+    elif data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        yield from _webp(data)
+    elif data[4:8] == b"ftyp":
+        yield from _boxes(data)
+        yield from _by_decoder(data, heif=data[8:12] not in (b"avif", b"avis"))
+    else:
+        yield from _by_decoder(data)
+
+
+def inflate(data: bytes, start: int = 0, most: int = _MAX_INFLATED) -> bytes:
+    """The zlib stream that begins at start, unpacked as far as it goes; nothing of what is none. SearchError where it
+    has over `most` bytes."""
+    unpacked = bytearray()
+    stream = zlib.decompressobj()
+    size = 256  # most of what looks like a stream is none, and shows it soon
+    try:
+        while start < len(data) and not stream.eof:
+            packed = data[start : start + size]
+            start, size = start + len(packed), min(2 * size, _PIECE)
+            while packed and not stream.eof:
+                unpacked += stream.decompress(packed, most + 1 - len(unpacked))
+                if len(unpacked) > most:
+                    raise SearchError(f"over {most} bytes in packed parts")
+                packed = stream.unconsumed_tail
     except zlib.error:
-        return b""
+        pass  # damaged from here on
+    return bytes(unpacked)
+
+
+def check_tags(block: bytes) -> None:
+    """ValueError for an EXIF block, from its TIFF header on, whose tags say that they hold more than the block has.
+
+    Tags that share bytes would fill the memory. What is cut is no matter."""
+    order = "<" if block[:2] == b"II" else ">"
+    total = 0
+    waiting, seen = [4], set[int]()
+    while waiting:
+        pointer = waiting.pop()
+        try:
+            (start,) = struct.unpack_from(order + "I", block, pointer)
+            if start == 0 or start in seen:  # 0: no directory
+                continue
+            seen.add(start)
+            (entries,) = struct.unpack_from(order + "H", block, start)
+            for at in range(start + 2, start + 2 + 12 * entries, 12):
+                tag, kind, count = struct.unpack_from(order + "HHI", block, at)
+                total += count * _TAG_SIZES.get(kind, 0)
+                if total > 2 * len(block) + 1024 or len(seen) > 100:
+                    raise ValueError("the tags are larger than their block")
+                if tag in _DIRECTORIES:
+                    waiting.append(at + 8)
+            waiting.append(start + 2 + 12 * entries)
+        except struct.error:
+            continue
 
 
 def _jpeg(data: bytes) -> Iterator[Segment]:
@@ -116,6 +179,7 @@ def _app(marker: int, offset: int, body: bytes) -> Iterator[Segment]:
 
 
 def _png(data: bytes) -> Iterator[Segment]:
+    left = _MAX_INFLATED
     for part in png_chunks(data):
         kind, pos, body = part.kind, part.offset, part.body(data)
         if kind == CUT:
@@ -125,21 +189,26 @@ def _png(data: bytes) -> Iterator[Segment]:
         elif kind == b"eXIf":
             yield Segment("exif", pos, body)
         elif kind == b"iCCP":
-            yield Segment("icc", pos, body.partition(b"\0")[0] + b"\0" + inflate(body.partition(b"\0")[2][1:]))
+            name, _, packed = body.partition(b"\0")
+            profile = inflate(packed, 1, left)
+            left -= len(profile)
+            yield Segment("icc", pos, name + b"\0" + profile)
         elif kind in (b"tEXt", b"zTXt", b"iTXt"):
-            text = _png_text(kind, body)
+            text = _png_text(kind, body, left)
+            left -= len(text) if len(text) > len(body) else 0
             yield Segment("xmp" if body.startswith(b"XML:com.adobe.xmp") else "comment", pos, text)
         elif kind not in _PNG_PICTURE:
             yield Segment(f"other chunk {kind.decode('latin-1')}", pos, body)
 
 
-def _png_text(kind: bytes, body: bytes) -> bytes:
+def _png_text(kind: bytes, body: bytes, most: int) -> bytes:
+    """most: bytes that it may unpack."""
     key, _, rest = body.partition(b"\0")
     if kind == b"zTXt":
-        return key + b"\0" + inflate(rest[1:])
+        return key + b"\0" + inflate(rest, 1, most)
     if kind == b"iTXt":
         packed, text = rest[:1] == b"\1", rest[2:].split(b"\0", 2)[-1]
-        return key + b"\0" + (inflate(text) if packed else text)
+        return key + b"\0" + (inflate(text, 0, most) if packed else text)
     return body
 
 
@@ -166,6 +235,8 @@ def _boxes(data: bytes) -> Iterator[Segment]:
 
 def _by_decoder(data: bytes, heif: bool = False) -> Iterator[Segment]:
     try:
+        for found in _TIFF.finditer(data):  # Pillow reads all tags of what it opens
+            check_tags(data[found.start() :])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             info = pillow_heif.open_heif(data).info if heif else Image.open(io.BytesIO(data)).info

@@ -23,6 +23,7 @@ from mien.models.audit import (
     Box,
     FaceRecogniser,
     Gallery,
+    Leak,
     OriginalFace,
     OutputFace,
     PhotoAuditor,
@@ -34,9 +35,10 @@ from mien.models.audit import (
     thresholds,
     trace_leaks,
     traces,
+    unfinished,
 )
 from mien.models.codec import FaceCodec
-from mien.models.errors import ContainerError, ImageError
+from mien.models.errors import ContainerError, ImageError, SearchError
 from mien.models.faces import SIZE
 from mien.models.images import decode_image
 from mien.models.runtime import cores, tune_process
@@ -247,7 +249,7 @@ def _look(
         for view, pixels in views.items():
             pixels = _aligned(pixels) if aligned else _scaled(pixels, original)
             seen[view] = auditor.compare(original, faces, pixels, photo.record)
-        leaks = [*file_leaks(photo.data), *trace_leaks(traces(source), photo.data)]
+        leaks = [*file_leaks(photo.data), *_traces(source, photo.data)]
     except Exception as error:  # a photo that could not be looked at is a finding, not the end
         audit.failures.append(f"{name}: not audited: {' '.join(str(error).split()) or type(error).__name__}")
         return
@@ -268,6 +270,14 @@ def _look(
             "leaks": [asdict(leak) for leak in leaks],
         }
     )
+
+
+def _traces(source: bytes, output: bytes) -> list[Leak]:
+    """What of the original's metadata is in the output; that it cannot be told is a finding too."""
+    try:
+        return trace_leaks(traces(source), output)
+    except SearchError as error:
+        return [unfinished(error)]
 
 
 def _aligned(pixels: Pixels) -> Pixels:
