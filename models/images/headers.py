@@ -68,7 +68,7 @@ def read_header(data: bytes) -> Header:
         if name == "AVIF":
             # an AVIF lies as its own boxes say, so EXIF is of no use, and Pillow would read all of its tags
             found = properties(data)
-            return Header(name, without_exif(data), colours=Colours(cicp=cicp_of(found)), properties=tuple(found))
+            return Header(name, without_exif(data), colours=Colours(cicp=cicp_of(found, data)), properties=tuple(found))
         if name == "BMP":
             return _bmp(data)
         if name == "TIFF":

@@ -4,6 +4,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
+from mien.models.av1 import colours_of
 from mien.models.errors import ImageError
 from mien.models.images.segments import CUT, Segment, iso_boxes
 
@@ -41,13 +42,18 @@ def crop_of(found: Sequence[Property], width: int, height: int) -> tuple[int, in
     return int(edges[0]), int(edges[1]), int(edges[2]), int(edges[3])
 
 
-def cicp_of(found: Sequence[Property]) -> tuple[int, int] | None:
-    """Primaries and transfer function of ITU-T H.273; None where no `colr` box names them."""
+def cicp_of(found: Sequence[Property], data: bytes) -> tuple[int, int] | None:
+    """Primaries and transfer function of ITU-T H.273, of a `colr` box, else of the AV1 stream; None where neither names
+    them. data: the file."""
     for kind, body in found:
         if kind == b"colr" and body.startswith(b"nclx"):
             primaries, transfer = struct.unpack_from(">HH", body, 4)
             return primaries, transfer
-    return None
+    streams = [body[4:] for kind, body in found if kind == b"av1C"]
+    try:
+        return colours_of(streams[0] or _primary_data(data)) if streams else None
+    except IndexError:  # a damaged stream is the decoder's to find
+        return None
 
 
 def without_exif(data: bytes) -> bytes:
@@ -66,12 +72,48 @@ def without_exif(data: bytes) -> bytes:
     return bytes(changed)
 
 
+def _meta(data: bytes) -> dict[bytes, bytes]:
+    return {box.kind: box.body(data) for box in _inside(data, ((b"meta", _FULL),))}
+
+
+def _primary(meta: dict[bytes, bytes]) -> int | None:
+    pitm = meta.get(b"pitm", b"")
+    return int.from_bytes(pitm[_FULL : _FULL + (4 if pitm[0] else 2)], "big") if len(pitm) >= 6 else None
+
+
+def _primary_data(data: bytes) -> bytes:
+    """The start of the primary item's data as far as it is in one piece in the file; empty where it is elsewhere."""
+    meta = _meta(data)
+    iloc, primary = meta.get(b"iloc", bytes(8)), _primary(meta)
+    version, sizes = iloc[0], struct.unpack_from(">H", iloc, _FULL)[0]
+    offset_size, length_size, base_size, index_size = (sizes >> shift & 15 for shift in (12, 8, 4, 0))
+    pos = _FULL + 2
+
+    def number(size: int) -> int:
+        nonlocal pos
+        pos += size
+        if pos > len(iloc):
+            raise IndexError("the iloc box is cut")
+        return int.from_bytes(iloc[pos - size : pos], "big")
+
+    for _ in range(number(4 if version == 2 else 2)):
+        item = number(4 if version == 2 else 2)
+        elsewhere = number(2) & 15 if version else 0
+        number(2)
+        base = number(base_size)
+        extents = []
+        for _ in range(number(2)):
+            if version:
+                number(index_size)
+            extents.append((base + number(offset_size), number(length_size)))
+        if item == primary and extents and not elsewhere:
+            start, length = extents[0]
+            return data[start : start + length]
+    return b""
+
+
 def _item_properties(data: bytes) -> Iterator[Property]:
-    in_meta = {box.kind: box.body(data) for box in _inside(data, ((b"meta", _FULL),))}
-    pitm = in_meta.get(b"pitm", b"")
-    if len(pitm) < 6:
-        return
-    primary = int.from_bytes(pitm[_FULL : _FULL + (4 if pitm[0] else 2)], "big")
+    primary = _primary(_meta(data))
     path = ((b"meta", _FULL), (b"iprp", 0))
     known = [(box.kind, box.body(data)) for box in _inside(data, (*path, (b"ipco", 0)))]
     for box in _inside(data, path):
@@ -80,7 +122,7 @@ def _item_properties(data: bytes) -> Iterator[Property]:
             yield from (known[number - 1] for number in numbers if 0 < number <= len(known))
 
 
-def _associated(ipma: bytes, item: int) -> Iterator[int]:
+def _associated(ipma: bytes, item: int | None) -> Iterator[int]:
     """The numbers, from 1 on, of an item's properties; 0 is none."""
     long_items, long_numbers = ipma[0] > 0, ipma[3] & 1
     (entries,) = struct.unpack_from(">I", ipma, _FULL)

@@ -113,6 +113,18 @@ class TestCodePoints:
         assert first(p3) == pytest.approx(SRGB_OF_IT, abs=4)
         assert first(data) == pytest.approx(P3_ORANGE, abs=4)
 
+    def test_avif_that_says_it_in_its_stream_only(self) -> None:
+        """Primaries, transfer and matrix lie in the sequence header, at any bit; P3's take the place of BT.709's."""
+        data = encode_image(np.full((32, 32, 3), P3_ORANGE, np.uint8), "avif", 95).replace(b"colrnclx", b"skipnclx")
+        bits = "".join(f"{byte:08b}" for byte in data)
+        start = 8 * (data.index(b"mdat") + 4)
+        at = bits.index(f"{1:08b}{13:08b}{6:08b}", start)
+        assert at < start + 8 * 30
+        changed = bits[:at] + f"{12:08b}" + bits[at + 8 :]
+        p3 = bytes(int(changed[i : i + 8], 2) for i in range(0, len(changed), 8))
+        assert first(data) == pytest.approx(P3_ORANGE, abs=4)
+        assert first(p3) == pytest.approx(SRGB_OF_IT, abs=4)
+
     def test_heif_in_display_p3(self) -> None:
         out = io.BytesIO()
         heif = pillow_heif.from_pillow(Image.new("RGB", (32, 32), P3_ORANGE))
