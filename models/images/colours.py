@@ -77,8 +77,8 @@ def to_srgb(image: Image.Image, colours: Colours) -> Image.Image:
             raise ImageError(f"the colours are in primaries {primaries} of CICP, which are not supported")
         matrix = _to_bt709(_PRIMARIES[primaries])
         if transfer in (_PQ, _HLG):
-            light = _pq_light if transfer == _PQ else _hlg_light(_PRIMARIES[primaries])
-            return _mapped(rgb, lambda values: _tone_mapped(light(values)) @ matrix.T)
+            displayed = _pq_light if transfer == _PQ else _hlg_light(_PRIMARIES[primaries])
+            return _mapped(rgb, lambda values: _tone_mapped(displayed(values)) @ matrix.T)
         if transfer in _SRGB_TRANSFERS:
             return _converted(rgb, _srgb_to_light(_CODES), matrix)
         if transfer in _POWERS:

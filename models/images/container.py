@@ -5,6 +5,7 @@ one, because only such files may have chunks of other kinds). JPEG: APP11 segmen
 64 KiB limit asks for. No pixel data is touched. A damaged file is a ContainerError, never a wrong photo.
 """
 
+import contextlib
 import itertools
 import struct
 from collections.abc import Iterable
@@ -226,10 +227,11 @@ def _extended_header(data: bytes) -> bytes:
     """A VP8X chunk for a simple WebP file, nothing for an extended one."""
     if data[12:16] == b"VP8X":
         return b""
-    try:
+    width, height, alpha = 0, 0, False
+    with contextlib.suppress(ImageError, struct.error):
         width, height, alpha = webp_size(data)
-    except (ImageError, struct.error):
-        raise ContainerError("this WebP file has no picture where it should start") from None
+    if not (width and height):
+        raise ContainerError("this WebP file has no picture where it should start")
     flags = bytes([0x10 if alpha else 0, 0, 0, 0])
     return (
         b"VP8X" + struct.pack("<I", 10) + flags + b"".join((side - 1).to_bytes(3, "little") for side in (width, height))

@@ -328,7 +328,8 @@ def _layout(data: bytes) -> tuple[str, bool, int]:
 def _pages(data: bytes) -> int:
     """The directories of a TIFF, thumbnails and masks left out, as far as they are chained."""
     order, big, start = _layout(data)
-    pages, passed = 0, set()
+    pages = 0
+    passed: set[int] = set()
     while start and start not in passed and len(passed) < _MAX_PAGES:
         passed.add(start)
         try:

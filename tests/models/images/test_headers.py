@@ -13,6 +13,7 @@ from PIL import Image, ImageCms
 from mien.models.errors import ImageError
 from mien.models.images.files import decode_image, encode_image
 from mien.models.images.headers import read_header
+from mien.models.images.heif_boxes import crop_of
 
 Pixels = npt.NDArray[np.uint8]
 SAMPLE = Path(__file__).parents[1] / "data" / "samples" / "1.jpg"
@@ -368,6 +369,14 @@ class TestAvif:
     def test_bytes_behind_the_last_box(self, plain: bytes) -> None:
         assert np.array_equal(decode_image(plain + bytes(30)), decode_image(plain))
         assert np.array_equal(decode_image(plain + b"\r\n"), decode_image(plain))
+
+    def test_a_sequence_says_it_in_its_first_track(self) -> None:
+        frames = [Image.fromarray(picture())] * 2
+        data = saved(frames[0], "AVIF", save_all=True, append_images=frames[1:])
+        assert data[8:12] == b"avis"
+        found = read_header(data).properties
+        assert {b"av1C", b"colr"} <= {kind for kind, _ in found}
+        assert crop_of([*found, (b"clap", clap(40, 30, (-57, 2), (-11, 2))[8:])], 97, 61) == (0, 10, 40, 40)
 
     def test_heif_is_cropped_by_its_decoder(self) -> None:
         out = io.BytesIO()
