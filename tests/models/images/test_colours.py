@@ -24,15 +24,18 @@ P3_CHRM = struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 60
 SRGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
-def png(image: Image.Image, *chunks: tuple[bytes, bytes]) -> bytes:
+def png(image: Image.Image, *more: tuple[bytes, bytes]) -> bytes:
     """The picture with these chunks behind the header."""
     out = io.BytesIO()
     image.save(out, "PNG")
     data = out.getvalue()
-    more = b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    return data[:33] + chunks(*more) + data[33:]
+
+
+def chunks(*bodies: tuple[bytes, bytes]) -> bytes:
+    return b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in bodies
     )
-    return data[:33] + more + data[33:]
 
 
 def gamma(value: float) -> tuple[bytes, bytes]:
@@ -69,6 +72,12 @@ class TestPng:
         assert first(png(flat(128).quantize(2), gamma(1.0))) == [188] * 3
         sixteen = Image.fromarray(np.full((8, 8), 0x8080, np.uint16))
         assert first(png(sixteen, gamma(1.0))) == [188] * 3
+
+    def test_grey_with_alpha_of_sixteen_bits(self) -> None:
+        rows = (b"\0" + struct.pack(">HH", 0x8080, 0x3333) * 8) * 8
+        head = (b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 4, 0, 0, 0))
+        data = b"\x89PNG\r\n\x1a\n" + chunks(head, gamma(1.0), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+        assert first(data) == [242] * 3  # 188 with one fifth on white
 
     def test_primaries(self) -> None:
         assert first(png(flat(*P3_ORANGE), (b"cHRM", P3_CHRM))) == pytest.approx(SRGB_OF_IT, abs=1)
@@ -187,6 +196,15 @@ class TestHdr:
             with monkeypatch.context() as patch:
                 patch.setattr(colours, "_PIXELS_AT_ONCE", 333)
                 assert to_srgb(image, Colours(cicp=(9, transfer))).tobytes() == whole
+
+    @pytest.mark.parametrize("transfer", [16, 18])
+    def test_heif_of_ten_bits(self, transfer: int) -> None:
+        grey = np.full((64, 64, 3), round(0.38 * 65535), np.uint16)
+        out = io.BytesIO()
+        nclx = {"color_primaries": 9, "transfer_characteristics": transfer, "matrix_coefficients": 9}
+        heif = pillow_heif.from_bytes("RGB;16", (64, 64), grey.tobytes())
+        heif.save(out, quality=95, chroma=444, full_range_flag=1, **nclx)
+        assert first(out.getvalue()) == pytest.approx([101] * 3, abs=3)
 
     @pytest.mark.parametrize("transfer", [16, 18])
     def test_by_a_file(self, transfer: int) -> None:
