@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from mien.models.images.container import extract
@@ -15,7 +16,7 @@ LOCAL = "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 def run(example: str, photos: Path, folder: Path) -> Path:
     """The output of an example, of a photo and of an empty file, with its one failure."""
     pytest.importorskip("pandas", reason='Beam YAML wants "apache-beam[yaml]"')
-    source, output = folder / "in", folder / "out"
+    source, output = folder / "in #private", folder / "out: 1"
     source.mkdir()
     shutil.copy(photos / "a" / "x.jpg", source)
     (source / "empty.jpg").write_bytes(b"")
@@ -26,6 +27,16 @@ def run(example: str, photos: Path, folder: Path) -> Path:
     (failed,) = output.glob("failures.jsonl*")
     assert json.loads(failed.read_text())["stage"] == "decode"
     return output
+
+
+@pytest.mark.parametrize("example", ["compress.yaml", "redact.yaml"])
+@pytest.mark.parametrize("name", ["in/one #private", "a: b", "{a}", "'a\"", "<ü & é>", "yes"])
+def test_a_folder_is_the_one_that_was_named(example: str, name: str) -> None:
+    jinja2 = pytest.importorskip("jinja2", reason='Beam YAML wants "apache-beam[yaml]"')
+    filled = jinja2.Template((EXAMPLES / example).read_text()).render(input=name, output=name)
+    read, _, write, failures = yaml.safe_load(filled)["pipeline"]["transforms"]
+    assert (read["config"]["inputs"], write["config"]["output"]) == (name, name)
+    assert failures["config"]["path"] == f"{name}/failures.jsonl"
 
 
 def test_compress_in_beam_yaml(photos: Path, tmp_path: Path) -> None:
