@@ -89,6 +89,13 @@ def _job(parser: argparse.ArgumentParser, module: str) -> None:
     parser.set_defaults(module=f"jobs.{module}", beam=True)
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder, glob or gs://, s3:// URI")
     parser.add_argument("--output", required=True, metavar="URI", help="folder for the results")
+    parser.add_argument(
+        "--exclude",
+        action="append",
+        metavar="GLOB",
+        help="names to pass over in folders, or with a slash paths below them; may be repeated (always: ._*, @eaDir,"
+        " trash folders)",
+    )
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--overwrite", action="store_true", help="do everything again, and replace what is there")
     parser.add_argument("--check", action="store_true", help="compare what is done by its sha256, not by size and time")

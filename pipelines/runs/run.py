@@ -14,6 +14,7 @@ import re
 import sys
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -45,7 +46,18 @@ from mien.transforms.elements import (
     Written,
 )
 from mien.transforms.formats import HIDDEN, LEASE_SECONDS, KeepLease, commit, hidden_folder, is_shard, renew
-from mien.transforms.sources import PHOTO_SUFFIXES, ListFiles, folder_of, is_covered, is_many, list_files, patterns_of
+from mien.transforms.sources import (
+    EXCLUDED,
+    PASSED,
+    PHOTO_SUFFIXES,
+    ListFiles,
+    folder_of,
+    is_covered,
+    is_many,
+    list_files,
+    passed_over,
+    patterns_of,
+)
 from mien.transforms.stores import (
     common_root,
     delete,
@@ -54,6 +66,7 @@ from mien.transforms.stores import (
     is_safe_name,
     join,
     normal_uri,
+    not_for_photos,
     printable,
 )
 from mien.transforms.workers import LIMITS, NAMESPACE, Limits
@@ -116,6 +129,7 @@ class Job:
         if args.weights == "":
             raise JobError("--weights is empty")
         self.inputs = [normal_uri(uri) for uri in args.inputs]
+        self.globs = (*EXCLUDED, *(args.exclude or ()))
         self.output = normal_uri(args.output)
         self.overwrite: bool = args.overwrite
         self.only_failed: bool = args.only_failed
@@ -232,6 +246,9 @@ class Job:
         delete(join(join(self.output, hidden_folder(self.run_id)), ""))  # now that all of the run is told
         if not self.quiet:
             print(printable(f"{_summary(record)}; results in {self.output}"), file=sys.stderr)
+            passed = Counter({name.removeprefix(PASSED): n for name, n in counters.items() if name.startswith(PASSED)})
+            if passed and not plan.tables:  # beside tables lies what mien itself writes
+                print(printable(f"mien: passed over: {passed_over(passed)}"), file=sys.stderr)
         return SOME_FAILED if record["counts"]["withheld"] or record["counts"]["failed"] else OK
 
     def _check(self, plan: Plan) -> None:
@@ -247,6 +264,9 @@ class Job:
             from mien.models.privacy import person_tensors
 
             person_tensors(FaceCodec.load().basis, self.weights)
+        for uri in (*self.inputs, self.output):
+            if reason := not_for_photos(uri):
+                raise JobError(f"{uri}: {reason}")
         if self.output in self.inputs:
             raise JobError(f"{self.output} is both input and output")
         if f"/{HIDDEN}" in self.output:
@@ -257,14 +277,14 @@ class Job:
             raise JobError(f"{self.output}: the results would lie among the photos of {many[0]}")
         for uri in self.inputs:
             try:
-                next(list_files(uri, root, plan.suffixes, self.exclude), None)
+                next(list_files(uri, root, plan.suffixes, self.exclude, self.globs), None)
             except Exception as error:
                 message = str(error) if isinstance(error, FileNotFoundError) else f"{uri}: {_why_not_listed(error)}"
                 raise JobError(message) from error
 
     def _execute(self, plan: Plan, started: float) -> PipelineResult:
         pipeline = beam.Pipeline(options=self.engine.options)
-        listed = pipeline | ListFiles(self.inputs, plan.suffixes, self.exclude, apart=not plan.tables)
+        listed = pipeline | ListFiles(self.inputs, plan.suffixes, self.exclude, not plan.tables, self.globs)
         told = listed.photos | "TellListed" >> beam.ParDo(Tell(self._address, LISTED)).with_output_types(ListedFile)
         anew = self.overwrite or plan.dry
         earlier = Earlier.read(pipeline, self.output, self.check)

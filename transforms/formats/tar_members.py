@@ -9,6 +9,7 @@ import posixpath
 import re
 import stat
 import tarfile
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, BinaryIO
 
@@ -27,6 +28,9 @@ _GLOBAL_HEADERS = 100  # records that are to hold for all members after them; gi
 _LONG_NUMBER = re.compile(rb"[0-9]{257}")  # in a header; tarfile takes quadratic time on them (CVE-2024-6232)
 _MOST = 2**63 - 1  # of a size or offset; no larger one can be sought, nor be sent to a worker
 _BLOCK = 512
+KINDS = 30  # of suffixes that are told apart where files are passed over; further ones are counted together
+# how what packs a tar begins
+_PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _NEAR = 16_000_000  # bytes of a shard that are read together; what Beam asks a store for at once
 
 
@@ -61,6 +65,14 @@ def is_shard(uri: str) -> bool:
     return posixpath.splitext(uri)[1].lower() == SHARD
 
 
+def kind_of(suffix: str, counts: Counter[str]) -> str:
+    """What a file that is passed over is counted as: its suffix, if it is an ordinary one of the first KINDS."""
+    if not suffix:
+        return "without suffix"
+    told = re.fullmatch(r"\.[a-z0-9_-]{1,15}", suffix) and (suffix in counts or len(counts) < KINDS)
+    return suffix if told else "of other names"
+
+
 def open_shard(uri: str) -> BinaryIO:
     """A shard to read and seek in. ImageError for a device or pipe."""
     if is_local(uri) and not stat.S_ISREG(os.stat(uri).st_mode):
@@ -73,8 +85,14 @@ def members(stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
     """The members of a tar, read and held one at a time; between two of them the stream may be moved. The bytes of a
     plain one (is_plain) lie within its own blocks, and no number of any is negative or over 2**63 - 1.
 
-    Raises tarfile.TarError for what is no tar, is damaged, or ends before its end mark, once all before that is out.
+    Raises tarfile.TarError for what is no tar, is damaged, or ends before its end mark, once all before that is out;
+    ImageError for one that is compressed.
     """
+    start = stream.read(6)
+    stream.seek(0)
+    for sign, packer in _PACKED.items():
+        if start.startswith(sign):
+            raise ImageError(f"it is compressed ({packer}): its photos can be read once it is unpacked")
     headers: Any = _Headers(stream)
     tar: Any = tarfile.TarFile(fileobj=headers, encoding="utf-8")
     end = 0
@@ -120,8 +138,11 @@ def is_plain(member: tarfile.TarInfo) -> bool:
     return member.isreg() and not member.issparse()
 
 
-def list_members(shard: ListedFile, suffixes: Collection[str]) -> Iterator[ListedFile | Failure]:
+def list_members(
+    shard: ListedFile, suffixes: Collection[str], counts: Counter[str] | None = None
+) -> Iterator[ListedFile | Failure]:
     """The photos of a shard as files below it, SHARD/MEMBER, of the shard's time; suffixes: theirs, in small letters.
+    counts: is added to, by their suffix, how many other members there are, but for the JSON beside a photo.
 
     A photo that is a link, or the second of its name, is a Failure, and so is the shard where it is cut or damaged.
     Holds the names of a shard, and no data.
@@ -133,7 +154,10 @@ def list_members(shard: ListedFile, suffixes: Collection[str]) -> Iterator[Liste
                 name = member.name
                 while name.startswith("./"):
                     name = name[2:].lstrip("/")
-                if member.isdir() or posixpath.splitext(name)[1].lower() not in suffixes:
+                suffix = posixpath.splitext(name)[1].lower()
+                if member.isdir() or suffix not in suffixes:
+                    if counts is not None and not member.isdir() and suffix != ".json":
+                        counts[kind_of(suffix, counts)] += 1
                     continue
                 uri = join(shard.uri, name)
                 if name in seen:

@@ -78,6 +78,10 @@ def test_local_paths_and_uris() -> None:
     assert not is_local("gs://b/x")
     assert normal_uri("x/../y") == os.path.abspath("y")
     assert normal_uri("file:///a/b") == "/a/b"
+    assert normal_uri("file:///a/b%20c%5B1%5D") == "/a/b c[1]"
+    assert normal_uri("file://localhost/a/b") == normal_uri("file:/a/b") == "/a/b"
+    assert normal_uri("file://other/a") == "file://other/a"
+    assert normal_uri("/a/b%20c") == "/a/b%20c"
     assert normal_uri("gs://b/x/") == "gs://b/x"
 
 
