@@ -3,10 +3,12 @@
 import argparse
 import contextlib
 import importlib
+import io
 import json
 import logging
 import os
 import re
+import signal
 import sys
 import threading
 from collections.abc import Sequence
@@ -26,8 +28,9 @@ _FIELDS = ("date", "copyright", "artist")
 _IMAGE_FORMATS = ("png", "jpeg", "webp", "avif")
 _EPILOG = (
     "Exit status: 0 all done; 2 bad command line, policy or missing weights; 3 something was withheld or failed, or the"
-    " job was stopped."
+    " job was stopped; 130 stopped by Ctrl-C."
 )
+_STOPPED = 128 + signal.SIGINT  # as shells say it
 
 
 def _number(low: int, high: int) -> "type[int]":
@@ -340,7 +343,52 @@ class _Formatter(logging.Formatter):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; the exit status, see the module's epilog."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    if argv is not None:
+        return _main(list(argv), own=False)
+    _open_streams()
+    try:
+        status = _main(sys.argv[1:], own=True)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        _silence()
+        return _STOPPED
+    except BrokenPipeError:  # who read what is printed has seen enough
+        _silence()
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        _silence(1)
+        name = f"{error.filename}: " if error.filename else ""
+        with contextlib.suppress(OSError):
+            print(f"mien: stopped: {name}{error.strerror or error}", file=sys.stderr)
+        return 3
+
+
+def _open_streams() -> None:
+    """Opens stdin, stdout and stderr where the process was started without, so that no file of the job's gets their
+    numbers; what a terminal's encoding lacks is printed as escapes."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, which is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115  # for the process
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _silence(*numbers: int) -> None:
+    """Drops what stdout and stderr, or those named, still hold and get, which Python would try to write at its end."""
+    for number in numbers or (1, 2):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, number)
+        os.close(nowhere)
+
+
+def _main(words: list[str], own: bool) -> int:
+    """own: this process is the command's own."""
     commands = parser()
     words, beam_words = _split_beam(words, commands)
     try:
@@ -355,7 +403,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not hasattr(args, "module"):
         commands.print_usage(sys.stderr)
         return 2
-    own = argv is None  # this process is the command's own
     if own and not args.verbose:
         threading.excepthook = lambda error: None  # Beam's threads: what stops the job is told where it stops
     here = args.beam and not any(word.partition("=")[0] == "--runner" for word in beam_words)
@@ -388,7 +435,7 @@ def _run(args: argparse.Namespace, beam_words: list[str]) -> int:
         return status
     except KeyboardInterrupt:
         print("mien: stopped", file=sys.stderr)
-        return 130
+        return _STOPPED
     except MienError as error:
         if args.verbose:
             logging.exception("stopped")

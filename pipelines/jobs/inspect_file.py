@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import stat
 import tarfile
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -35,6 +36,8 @@ def run(args: argparse.Namespace) -> int:
 def inspect(path: Path) -> dict[str, Any]:
     """What the file holds, as JSON can say it; `kind` is photo, picture, table, shard or face."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise JobError(f"{path}: not a regular file")
         with path.open("rb") as stream:
             start = stream.read(512)
     except OSError as error:
@@ -42,13 +45,19 @@ def inspect(path: Path) -> dict[str, Any]:
     if start[:4] == _PARQUET:
         return _table(path)
     if start.startswith(_IMAGES) or start[4:8] == b"ftyp":
-        return _photo(path.read_bytes())
+        return _photo(_whole(path))
     if start[257:262] == _TAR:
         return _shard(path)
     try:
-        return {"kind": "face", "bytes": path.stat().st_size, "payload": _fields(path.read_bytes())}
+        return {"kind": "face", "bytes": path.stat().st_size, "payload": _fields(_whole(path))}
     except PayloadError as error:
         raise JobError(f"{path}: no AVIF, WebP, JPEG, Parquet or tar file, nor a coded face: {error}") from error
+
+
+def _whole(path: Path) -> bytes:
+    if path.stat().st_size > MAX_BYTES:
+        raise JobError(f"{path}: over the limit of {MAX_BYTES} bytes")
+    return path.read_bytes()
 
 
 def _photo(data: bytes) -> dict[str, Any]:

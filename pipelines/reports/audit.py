@@ -103,10 +103,10 @@ def run(args: argparse.Namespace) -> int:
     tune_process(cores())
     witnesses = recognisers(Path(args.dlib_models) if args.dlib_models else None)
     output, target = normal_uri(args.audited), normal_uri(args.output)
-    originals = Originals(_originals(normal_uri(args.originals)))
-    files = _listed(output, PHOTO_SUFFIXES | {PARQUET}, target)
-    _write(join(target, "audit.json"), b"{}\n")  # now rather than after hours
     audit = Audit()
+    originals = Originals(_originals(normal_uri(args.originals), audit.failures))
+    files = _listed(output, PHOTO_SUFFIXES | {PARQUET}, target, audit.failures)
+    _write(join(target, "audit.json"), b"{}\n")  # now rather than after hours
     quiet = args.quiet or not sys.stderr.isatty()
     with PhotoAuditor(witnesses, args.aligned) as auditor:
         for entry in tqdm(files, unit=" files", disable=quiet, file=sys.stderr):
@@ -160,28 +160,32 @@ class Originals:
         return self.by_name[name]
 
 
-def _listed(uri: str, suffixes: frozenset[str], exclude: str) -> list[ListedFile]:
+def _listed(uri: str, suffixes: frozenset[str], exclude: str, failures: list[str]) -> list[ListedFile]:
+    """The files; what cannot be read of them is added to the failures. JobError where there is nothing else."""
     try:
-        found = list(list_files(uri, folder_of(uri, suffixes), suffixes, exclude))
+        found = _files(list_files(uri, folder_of(uri, suffixes), suffixes, exclude), failures)
     except Exception as error:  # every store has errors of its own
         raise JobError(f"{uri}: cannot be read: {' '.join(str(error).split())}") from error
-    return sorted(_files(found), key=lambda entry: entry.name)
+    if not found:
+        raise JobError(failures[-1])
+    return sorted(found, key=lambda entry: entry.name)
 
 
-def _originals(uri: str) -> list[ListedFile]:
-    """Those in shards too."""
-    listed = _listed(uri, PHOTO_SUFFIXES, "")
+def _originals(uri: str, failures: list[str]) -> list[ListedFile]:
+    """Those in shards too; what cannot be read is added to the failures."""
+    listed = _listed(uri, PHOTO_SUFFIXES, "", failures)
     alone = [file for file in listed if not is_shard(file.uri)]
     inside = (list_members(file, IMAGE_SUFFIXES) for file in listed if is_shard(file.uri))
-    return sorted([*alone, *_files(itertools.chain.from_iterable(inside))], key=lambda entry: entry.name)
+    return sorted([*alone, *_files(itertools.chain.from_iterable(inside), failures)], key=lambda entry: entry.name)
 
 
-def _files(entries: Iterable[ListedFile | Failure]) -> list[ListedFile]:
+def _files(entries: Iterable[ListedFile | Failure], failures: list[str]) -> list[ListedFile]:
     found = []
     for entry in entries:
         if isinstance(entry, Failure):
-            raise JobError(f"{entry.uri}: cannot be read: {entry.message}")
-        found.append(entry)
+            failures.append(f"{entry.uri}: cannot be read: {entry.message}")
+        else:
+            found.append(entry)
     return found
 
 

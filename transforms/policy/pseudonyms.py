@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
-import fsspec
 import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 from mien.models.errors import KeyFileError
 from mien.models.faces import SAME_PERSON, Face, same_places
 from mien.transforms.elements import FaceSeed
+from mien.transforms.stores import read_start
 
 MIN_KEY, MAX_KEY = 16, 4096  # bytes
 _NONCE = 12  # bytes, as AES-GCM wants it
@@ -77,8 +77,7 @@ def read_key(uri: str) -> Key:
     be read or holds fewer than 16 bytes, over 4,096, or bytes that are easily guessed.
     """
     try:
-        with fsspec.open(uri, "rb") as stream:
-            secret: bytes = stream.read(MAX_KEY + 2).rstrip(b"\r\n")
+        secret = read_start(uri, MAX_KEY + 2).rstrip(b"\r\n")
     except Exception as error:  # every store has errors of its own
         known = "no such file" if isinstance(error, FileNotFoundError) else type(error).__name__
         reason = error.strerror if isinstance(error, OSError) and error.strerror else known

@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args
 
-import fsspec
 import yaml
 from pydantic import (
     BaseModel,
@@ -22,7 +21,7 @@ from pydantic import (
 )
 
 from mien.models.errors import PolicyError
-from mien.transforms.stores import is_local
+from mien.transforms.stores import is_local, read_start
 
 Action = Literal["keep", "preserve", "realistic", "deidentify", "fill", "pixelate", "blur"]
 ACTIONS: tuple[str, ...] = get_args(Action)
@@ -239,8 +238,7 @@ def load_policy(name_or_uri: str) -> Policy:
     if name_or_uri in BUILT_IN:
         return parse_policy(BUILT_IN[name_or_uri], name_or_uri)
     try:
-        with fsspec.open(name_or_uri, "rb") as stream:
-            text = stream.read(_MAX_BYTES + 1)
+        text = read_start(name_or_uri, _MAX_BYTES + 1)
     except Exception as error:
         known = f"; built in are {', '.join(BUILT_IN)}" if is_local(name_or_uri) and "/" not in name_or_uri else ""
         raise PolicyError(f"{name_or_uri}: {_reason(error)}{known}") from error

@@ -10,13 +10,22 @@ import uuid
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+import fsspec
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from mien.transforms.stores.breaker import patience
-from mien.transforms.stores.names import is_local, is_safe_name, join
+from mien.transforms.stores.names import is_local, is_safe_name, join, normal_uri
 
 _BLOCK = 1 << 20  # bytes that are hashed at once
+
+
+def read_start(uri: str, limit: int) -> bytes:
+    """The first bytes of a file, at most so many: of a path, which may be a pipe's, or of any fsspec URI."""
+    path = normal_uri(uri)
+    with open(path, "rb") if is_local(path) else fsspec.open(uri, "rb") as stream:
+        data: bytes = stream.read(limit)
+    return data
 
 
 def read_bytes(path: str, most: int | None = None) -> bytes:

@@ -9,9 +9,7 @@ from urllib.parse import unquote
 SUFFIXES = {"avif": ".avif", "webp": ".webp", "jpeg": ".jpg", "png": ".png"}  # of image files, by their format
 _VANISHING = {"": "%", ".": "%2E", "..": "%2E%2E"}
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/+")
-_FILE = re.compile(
-    r"file:(?://(?:localhost)?(?=/)|(?=/(?!/)))", re.IGNORECASE
-)  # RFC 8089; another host is another machine
+_FILE = re.compile(r"file:(?://(?:localhost)?(?=/)|(?=/(?!/)))", re.IGNORECASE)  # another host is another machine
 LONGEST = 255  # bytes of a name, in the file systems that are met
 
 
