@@ -58,7 +58,7 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         rows = None
         if key_id and "deidentify" in policy.actions:
             search = args.detector, args.max_bytes, args.max_pixels, job.threads, limits
-            rows = everything | Together() | FaceRows(KeyFile.of(args.key_file), *search)
+            rows = everything | Together() | FaceRows(KeyFile.of(key_file), *search)
         redact = RedactPhotos(
             policy,
             args.image_format,

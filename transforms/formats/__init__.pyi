@@ -27,7 +27,7 @@ from .parquet import (
     row_digest,
     without_rows,
 )
-from .tar_members import SHARD, MemberReader, Together, is_shard, list_members
+from .tar_members import SHARD, MemberReader, Together, is_shard, kind_of, list_members
 from .webdataset import (
     Sample,
     ShardWriter,
@@ -68,6 +68,7 @@ __all__ = [
     "is_part",
     "is_shard",
     "key_of",
+    "kind_of",
     "lease_path",
     "list_members",
     "live_until",

@@ -1,7 +1,8 @@
-from .pseudonyms import Key, KeyFile, NamePeople, SealedRow, face_row, read_key, sealed_row, seeds_by_face
+from .pseudonyms import MAX_KEY, Key, KeyFile, NamePeople, SealedRow, face_row, read_key, sealed_row, seeds_by_face
 from .rules import SHOWN, SHOWS, Conditions, Policy, load_policy
 
 __all__ = [
+    "MAX_KEY",
     "SHOWN",
     "SHOWS",
     "Conditions",

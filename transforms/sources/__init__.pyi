@@ -1,6 +1,8 @@
 from .read import (
+    EXCLUDED,
     IMAGE_SUFFIXES,
     MAX_BYTES,
+    PASSED,
     PHOTO_SUFFIXES,
     ListFiles,
     ReadFiles,
@@ -8,6 +10,7 @@ from .read import (
     is_covered,
     is_many,
     list_files,
+    passed_over,
     patterns_of,
     read_file,
 )
@@ -15,8 +18,10 @@ from .read_coded import CODED_SUFFIXES, ReadCodedFiles, photo_of_blob, photo_of_
 
 __all__ = [
     "CODED_SUFFIXES",
+    "EXCLUDED",
     "IMAGE_SUFFIXES",
     "MAX_BYTES",
+    "PASSED",
     "PHOTO_SUFFIXES",
     "ListFiles",
     "ReadCodedFiles",
@@ -25,6 +30,7 @@ __all__ = [
     "is_covered",
     "is_many",
     "list_files",
+    "passed_over",
     "patterns_of",
     "photo_of_blob",
     "photo_of_sample",

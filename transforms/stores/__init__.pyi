@@ -9,12 +9,24 @@ from .files import (
     lines_of,
     parse_json,
     read_bytes,
+    read_start,
     replacing,
     sha256_of,
     stat_file,
     write_whole,
 )
-from .names import SUFFIXES, common_root, is_local, is_safe_name, join, name_under, normal_uri, printable, safe_name
+from .names import (
+    SUFFIXES,
+    common_root,
+    is_local,
+    is_safe_name,
+    join,
+    name_under,
+    normal_uri,
+    not_for_photos,
+    printable,
+    safe_name,
+)
 
 __all__ = [
     "SUFFIXES",
@@ -31,10 +43,12 @@ __all__ = [
     "lines_of",
     "name_under",
     "normal_uri",
+    "not_for_photos",
     "parse_json",
     "patience",
     "printable",
     "read_bytes",
+    "read_start",
     "replacing",
     "safe_name",
     "sha256_of",
