@@ -308,7 +308,8 @@ def _check_size(text: str, where: str) -> None:
         if isinstance(event, yaml.ScalarEvent) and len(event.value) > _MAX_TEXT:
             large = f"a text of over {_MAX_TEXT} characters"
         if large:
-            raise PolicyError(f"{where}:{event.start_mark.line + 1}: {large}: no policy")
+            line = event.start_mark.line + 1 if event.start_mark else 1
+            raise PolicyError(f"{where}:{line}: {large}: no policy")
 
 
 def _too_large(count: int, depth: int) -> str:
