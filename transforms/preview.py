@@ -90,14 +90,15 @@ def would_be(face: Face, decision: Decision) -> Decision:
 
 
 def lines_of(photo: SafePhoto) -> str:
-    """A JSON line for each face: uri, box, action, rule, whether in doubt, and measures; unknown ones are null."""
+    """A JSON line for each face: uri, box, action, rule, doubted if it was, and measures; unknown ones are null."""
     rows = []
     for face in photo.faces:
         measures = {
             name: getattr(face, name) for name in ("area", "rank", "center", "yaw", "pitch", "score", "sharpness")
         }
         row = {"uri": photo.uri, "box": list(face.box), "action": face.action, "rule": face.rule}
-        rows.append(json.dumps({**row, "doubted": face.doubted, "measures": measures}))
+        row |= {"doubted": True} if face.doubted else {}
+        rows.append(json.dumps(row | {"measures": measures}))
     return "".join(f"{row}\n" for row in rows)
 
 

@@ -52,8 +52,8 @@ _CODE = "import sys; from mien.transforms.workers.isolate import serve; serve(in
 @dataclass(frozen=True)
 class Limits:
     """What one photo may take, and how many children one worker process may have at a time (one for each thread that
-    is to work at once). seconds: of wall time; megabytes: of the child's resident memory, models included; start: of
-    wall time until its stages are set up."""
+    is to work at once). seconds: of wall time; megabytes: of the child's resident memory, models included; start:
+    seconds of wall time until its stages are set up."""
 
     seconds: float = 600.0
     megabytes: int = 8000
