@@ -96,7 +96,7 @@ def lines_of(photo: SafePhoto) -> str:
         measures = {
             name: getattr(face, name) for name in ("area", "rank", "center", "yaw", "pitch", "score", "sharpness")
         }
-        row = {"uri": photo.uri, "box": list(face.box), "action": face.action, "rule": face.rule}
+        row: dict[str, object] = {"uri": photo.uri, "box": list(face.box), "action": face.action, "rule": face.rule}
         row |= {"doubted": True} if face.doubted else {}
         rows.append(json.dumps(row | {"measures": measures}))
     return "".join(f"{row}\n" for row in rows)
