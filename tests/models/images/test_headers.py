@@ -16,7 +16,7 @@ from mien.models.images.headers import read_header
 from mien.models.images.heif_boxes import crop_of
 
 Pixels = npt.NDArray[np.uint8]
-SAMPLE = Path(__file__).parents[1] / "data" / "samples" / "1.jpg"
+SAMPLE = Path(__file__).parents[2] / "data" / "samples" / "1.jpg"
 
 
 def picture(width: int = 97, height: int = 61) -> Pixels:

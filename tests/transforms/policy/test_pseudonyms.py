@@ -38,7 +38,7 @@ from mien.transforms.steps.decode import decode_photo
 from mien.transforms.steps.detect import find_faces
 from mien.transforms.steps.people import FaceRows, embeddings_of
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[2] / "data"
 KEY = Key(b"0123 a key for tests 4567")
 
 

@@ -10,7 +10,7 @@ from mien.transforms.steps import people
 from mien.transforms.steps.decide import DecideFaces
 from mien.transforms.steps.people import gallery, with_galleries
 
-SAMPLES = [Path(__file__).parents[1] / f"data/samples/{number}.jpg" for number in (1, 2)]
+SAMPLES = [Path(__file__).parents[2] / f"data/samples/{number}.jpg" for number in (1, 2)]
 
 
 def test_a_gallery_that_changes_is_read_again_and_refused_by_who_wants_the_old_one(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from mien.transforms.steps.verify import Leaks, leaks
 
 Pixels = npt.NDArray[np.uint8]
 
-SAMPLES = Path(__file__).parents[1] / "data/samples"
+SAMPLES = Path(__file__).parents[2] / "data/samples"
 LARGE, SMALL = (decode_image((SAMPLES / name).read_bytes()) for name in ("1.jpg", "2.jpg"))
 
 
