@@ -62,6 +62,16 @@ def test_a_blob_is_read_as_it_was_written(coded: CodedPhoto) -> None:
         assert again.faces[0].transform == pytest.approx(coded.faces[0].transform, abs=0.1)
 
 
+def test_bytes_behind_a_coded_avif_do_not_matter(coded: CodedPhoto, codec: FaceCodec) -> None:
+    blob = blob_of(dataclasses.replace(coded, background=encode_image(GREY, "avif"), background_codec="avif"))
+    whole, longer = (
+        photo_of_blob(data, ListedFile("/out/x.jpg.avif", "x.jpg.avif", len(data), 1.0))
+        for data in (blob, blob + b"\0\0")
+    )
+    assert len(longer.faces) == 1
+    assert np.array_equal(restore_photo(longer, codec), restore_photo(whole, codec))
+
+
 def test_names_without_a_tree(tmp_path: Path) -> None:
     photo = CodedPhoto("gs://b/../x.jpg", 9, 3, 2, b"", "avif", (), "p", "v")
     assert blob_name(photo) == "b/%2E%2E/x.jpg.avif"
