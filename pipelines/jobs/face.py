@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mien.models.codec import FaceCodec
 from mien.models.errors import ImageError
-from mien.models.faces import SIZE, FaceDetector, FaceLandmarker, align_face, face_transform
+from mien.models.faces import SIZE, FaceDetector, FaceLandmarker, align_face, face_transform, is_clear
 from mien.models.images import decode_image, encode_image
 from mien.models.runtime import cores, tune_process
 from mien.pipelines import JobError
@@ -58,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
 
             def work(data: bytes) -> bytes:
                 face = finder.face_of(decode_image(data))
+                if not is_clear(face, codec.recogniser):
+                    raise ImageError("no face that can be coded: covered, turned, or none at all")
                 return codec.encode(face, max_bytes=args.face_bytes, objective=args.objective, effort=args.effort)
 
             return _each(args, ".mien", work)

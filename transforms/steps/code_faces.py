@@ -9,7 +9,7 @@ import numpy.typing as npt
 from apache_beam.metrics import Metrics
 
 from mien.models.codec import FaceCodec
-from mien.models.faces import Face, align_face, covered
+from mien.models.faces import Face, align_face, covered, is_clear
 from mien.models.painting import Mask, fill_faces
 from mien.models.privacy import REDACTIONS, Deidentifier, Hidden, MaskKind, masks_of
 from mien.models.runtime import tune_process
@@ -36,6 +36,8 @@ MAX_NEW_YAW = 30.0  # the same for another person's face, whose cheek and hair a
 # of something else, and another face there would leave the rest of this one to be seen. Of 44 faces in six group photos
 # one had less, 0.38, and its landmarks were wrong; the next had 0.71.
 LEAST_COVERED = 0.7
+
+NOT_CLEAR = "covered, turned or no face"
 
 _FACES_AT_ONCE = 16
 SECONDS: dict[Effort, float] = {"fast": 600.0, "good": 3600.0, "best": 36_000.0}  # a photo at most; 500 faces or more
@@ -116,17 +118,23 @@ def code_photos(
     embedding is in avoid. key: opens the photos' seeds, where people have pseudonyms; a face that the recogniser can
     tell then gets no new face but its own person's.
 
-    A face falls back, with the reason behind its rule's name, if it has no crop, if the codec does not understand it
-    (FaceCodec.MIN_SCORE) or fails on it, or if no new face was found that is unlike it: to `keep` under `preserve`, as
-    its pixels may stay, else to `fill`.
+    A face falls back, with the reason behind its rule's name, if it has no crop, if it is covered, turned or none
+    (mien.models.faces.understanding), if the codec does not understand it (FaceCodec.MIN_SCORE) or fails on it, or if
+    no new face was found that is unlike it: to `keep` under `preserve`, as its pixels may stay, else to `fill`.
     """
+    clear = {
+        (p, f)
+        for p, photo in enumerate(photos)
+        for f, face in enumerate(photo.aligned)
+        if face is not None and is_clear(face, codec.recogniser)
+    }
     payloads: dict[tuple[int, int], tuple[bytes, float]] = {}
     for action, objective in OBJECTIVES.items():
         chosen = [
             (p, f)
             for p, photo in enumerate(photos)
             for f, decision in enumerate(photo.decisions)
-            if decision.action == action and photo.aligned[f] is not None
+            if decision.action == action and (p, f) in clear
         ]
         for start in range(0, len(chosen), _FACES_AT_ONCE):
             part = chosen[start : start + _FACES_AT_ONCE]
@@ -135,7 +143,7 @@ def code_photos(
     for p, photo in enumerate(photos):
         seeds = seeds_by_face(photo.uri, photo.faces, photo.seeds, key) if key else {}
         for f, decision in enumerate(photo.decisions):
-            if deidentifier is not None and decision.action == DEIDENTIFY and photo.aligned[f] is not None:
+            if deidentifier is not None and decision.action == DEIDENTIFY and (p, f) in clear:
                 nameless = key is not None and f not in seeds and photo.embeddings[f] is not None
                 new = (b"", 0.0) if nameless else _new_face(codec, deidentifier, photo, f, avoid, seeds.get(f))
                 payloads[p, f] = new
@@ -144,7 +152,7 @@ def code_photos(
             photo,
             aligned=(),
             coded=tuple(
-                _coded(face, decision, payloads.get((p, f)), photo.aligned[f] is not None, codec.model)
+                _coded(face, decision, payloads.get((p, f)), photo.aligned[f] is not None, (p, f) in clear, codec.model)
                 for f, (face, decision) in enumerate(zip(photo.faces, photo.decisions, strict=True))
             ),
         )
@@ -193,13 +201,17 @@ def _encode(
         return [_encode(codec, faces[i : i + 1], max_bytes, objective, effort)[0] for i in range(len(faces))]
 
 
-def _coded(face: Face, decision: Decision, coded: tuple[bytes, float] | None, aligned: bool, model: str) -> CodedFace:
+def _coded(
+    face: Face, decision: Decision, coded: tuple[bytes, float] | None, aligned: bool, clear: bool, model: str
+) -> CodedFace:
     action, rule = decision.action, decision.rule
     payload, score = coded or (b"", 0.0)
     if action in FALLBACK:
         failed = "no new face" if action == DEIDENTIFY else "not coded"
         reason = "" if aligned else refusal(face, action) or "not aligned"
-        if aligned and score < FaceCodec.MIN_SCORE and (payload or score):
+        if aligned and not clear:
+            reason = NOT_CLEAR
+        elif aligned and score < FaceCodec.MIN_SCORE and (payload or score):
             reason = "not understood"
         elif aligned and not payload:
             reason = failed

@@ -79,9 +79,22 @@ def test_faces_that_cannot_be_coded_fall_back(decided: Decided, codec: FaceCodec
         assert (good.action, good.rule, good.model) == (action, "rule", codec.model)
         assert 0 < len(good.payload) <= 64
         assert good.score >= FaceCodec.MIN_SCORE
-        assert (nothing.action, nothing.rule, nothing.payload) == (fallback, "rule (not understood)", b"")
+        assert (nothing.action, nothing.rule, nothing.payload) == (fallback, "rule (covered, turned or no face)", b"")
         assert (unaligned.action, unaligned.rule, unaligned.model) == (fallback, "rule (not aligned)", "")
         assert photo.aligned == ()
+
+
+def test_a_covered_face_stays_or_goes_but_is_never_drawn_anew(
+    pixels: Pixels, decided: Decided, codec: FaceCodec
+) -> None:
+    crop = align_face(pixels, FACE.transform)
+    crop[270:460, 160:350] = (90, 150, 205)
+    deidentifier = Deidentifier(codec)
+    for action, fallback in (("preserve", "keep"), ("realistic", "fill"), ("deidentify", "fill")):
+        photo = dataclasses.replace(decided(action), aligned=(crop,))
+        (photo,) = code_photos([photo], codec, 64, "fast", deidentifier)
+        (face,) = photo.coded
+        assert (face.action, face.rule, face.payload) == (fallback, "rule (covered, turned or no face)", b"")
 
 
 @pytest.mark.parametrize("yaw", [-MAX_YAW - 1, MAX_YAW + 1])
