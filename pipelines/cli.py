@@ -20,7 +20,7 @@ from mien.transforms.stores import printable
 from mien.transforms.workers import fork_server
 
 _DETECTORS = ("mediapipe", "centerface")
-_EFFORTS = ("fast", "good", "best")
+_EFFORTS = ("auto", "fast", "good", "best")
 _OBJECTIVES = ("realistic", "identity", "private")
 _PRELOAD = "mien.transforms.preload"  # what the children of a job are forked with
 _CODECS = ("JPEG", "JPEG 2000", "WebP", "AVIF", "JPEG XL")
@@ -112,7 +112,7 @@ def _job(parser: argparse.ArgumentParser, module: str) -> None:
         "--photo-seconds",
         type=_number(1, 10**6),
         metavar="N",
-        help="a photo at most, then it is given up (600; with --effort good 3600, best 36000)",
+        help="a photo at most, then it is given up (600; with --effort auto and good 3600, best 36000)",
     )
     parser.add_argument(
         "--photo-memory",
@@ -130,9 +130,14 @@ def _verbosity(parser: argparse.ArgumentParser) -> None:
     loud.add_argument("-v", "--verbose", action="store_true", help="print what the engine says, and errors in full")
 
 
-def _face_options(parser: argparse.ArgumentParser) -> None:
+def _face_options(parser: argparse.ArgumentParser, effort: str) -> None:
     parser.add_argument("--face-bytes", type=_number(16, 4096), default=320, metavar="N", help="a face at most (320)")
-    parser.add_argument("--effort", choices=_EFFORTS, default="fast")
+    parser.add_argument(
+        "--effort",
+        choices=_EFFORTS,
+        default=effort,
+        help=f"auto: as much as it takes until recognisers know the person again ({effort})",
+    )
 
 
 def _finding(parser: argparse.ArgumentParser) -> None:
@@ -177,7 +182,7 @@ def parser() -> argparse.ArgumentParser:
     )
     compress.add_argument("--policy", default="compress", metavar="FILE|NAME", help="who stays recognisable (everyone)")
     _record_uris(compress)
-    _face_options(compress)
+    _face_options(compress, "auto")
     compress.add_argument("--background", choices=("avif", "webp", "jpeg"), default="avif", help="coder of the rest")
     compress.add_argument("--quality", type=_number(1, 100), default=60, help="of the background, 1 to 100 (60)")
     _finding(compress)
@@ -202,7 +207,7 @@ def parser() -> argparse.ArgumentParser:
         "--key-file", metavar="FILE|URI", help="with it one person gets the same new face in every photo"
     )
     redact.add_argument("--dry-run", action="store_true", help="write what would be done with each face, and no photo")
-    _face_options(redact)
+    _face_options(redact, "fast")
     _marks(redact)
     redact.add_argument("--visible-mark", action="store_true", help="write into a corner that faces are generated")
     _finding(redact)
@@ -240,7 +245,7 @@ def parser() -> argparse.ArgumentParser:
     encode.add_argument(
         "inputs", nargs="+", metavar="IMAGE", help="512 x 512 aligned; of others the largest face is taken"
     )
-    _face_options(encode)
+    _face_options(encode, "auto")
     encode.add_argument("--objective", choices=_OBJECTIVES, default="identity")
     encode.set_defaults(run="encode")
     decode = face.add_parser("decode", help="payloads to 512 x 512 pictures, NAME.png")

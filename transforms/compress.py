@@ -37,7 +37,7 @@ class CompressPhotos(IsolatedStages):
         self,
         policy: str | Policy = "compress",
         face_bytes: int = FACE_BYTES,
-        effort: Effort = "fast",
+        effort: Effort = "auto",
         background: BackgroundCodec = "avif",
         quality: int = QUALITY,
         detectors: Sequence[str] = DETECTORS,

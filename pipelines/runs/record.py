@@ -17,6 +17,7 @@ from mien.pipelines.runs.index import FAILED_FILES, INDEX
 from mien.pipelines.runs.stale import remove_from_parts
 from mien.transforms.elements import Failure, ListedFile, Written
 from mien.transforms.formats import commit, hidden_folder, live_until
+from mien.transforms.steps import NOT_THE_SAME
 from mien.transforms.stores import delete, exists, files_named, join, sha256_of, write_whole
 from mien.transforms.workers import NOT_READ
 
@@ -69,6 +70,7 @@ def complete(
             "in_doubt": counters.get("in_doubt", 0),
             **{name: counters[name] for name in _LEFT_OUT if counters.get(name)},
             **({name: counters.get(name, 0) for name in _MAGNIFIED} if about["command"] == "magnify" else {}),
+            **({NOT_THE_SAME: counters.get(NOT_THE_SAME, 0)} if about["command"] == "compress" else {}),
         },
         "actions": {name.removeprefix("action_"): n for name, n in counters.items() if name.startswith("action_")},
         "failed_in": failed,
@@ -135,6 +137,8 @@ class _Write(beam.DoFn):
         record["counts"] |= dict.fromkeys(_UNKNOWN)
         if not any(name.startswith("action_") for name in counters):
             record["counts"]["faces"] = record["actions"] = None
+            if NOT_THE_SAME in record["counts"]:
+                record["counts"][NOT_THE_SAME] = None
         write_record(record, self._output, self._kind)
         delete(join(join(self._output, hidden_folder(about["run"])), ""))
         yield join(self._output, f"{self._kind}.json")

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from apache_beam.metrics import Metrics
 
-from mien.models.codec import FaceCodec
-from mien.models.faces import Face, align_face, covered, is_clear
+from mien.models.codec import Coded, FaceCodec
+from mien.models.faces import Face, align_face, covered, is_clear, square
 from mien.models.painting import Mask, fill_faces
 from mien.models.privacy import REDACTIONS, Deidentifier, Hidden, MaskKind, masks_of
 from mien.models.runtime import tune_process
@@ -19,7 +19,7 @@ from mien.transforms.steps.people import gallery
 from mien.transforms.workers import NAMESPACE, IsolatedStages, Limits, Stage
 
 FACE_BYTES = 320
-Effort = Literal["fast", "good", "best"]
+Effort = Literal["auto", "fast", "good", "best"]
 # action of a policy -> objective of the codec, and what becomes of a face that cannot be coded
 OBJECTIVES: dict[str, Literal["identity", "realistic"]] = {"preserve": "identity", "realistic": "realistic"}
 DEIDENTIFY = "deidentify"
@@ -36,11 +36,15 @@ MAX_NEW_YAW = 30.0  # the same for another person's face, whose cheek and hair a
 # of something else, and another face there would leave the rest of this one to be seen. Of 44 faces in six group photos
 # one had less, 0.38, and its landmarks were wrong; the next had 0.71.
 LEAST_COVERED = 0.7
+# Why a face under `preserve` stays: a recogniser would not know it again. Also the name of the counter.
+NOT_THE_SAME = "not_the_same_person"
 
 NOT_CLEAR = "covered, turned or no face"
 
 _FACES_AT_ONCE = 16
-SECONDS: dict[Effort, float] = {"fast": 600.0, "good": 3600.0, "best": 36_000.0}  # a photo at most; 500 faces or more
+_NOTHING = Coded(b"", 0.0)
+# a photo at most; 500 faces or more
+SECONDS: dict[Effort, float] = {"auto": 3600.0, "fast": 600.0, "good": 3600.0, "best": 36_000.0}
 
 
 def hidden_of(face: Face | CodedFace, action: str, mask: MaskKind) -> Hidden:
@@ -119,8 +123,9 @@ def code_photos(
     tell then gets no new face but its own person's.
 
     A face falls back, with the reason behind its rule's name, if it has no crop, if it is covered, turned or none
-    (mien.models.faces.understanding), if the codec does not understand it (FaceCodec.MIN_SCORE) or fails on it, or if
-    no new face was found that is unlike it: to `keep` under `preserve`, as its pixels may stay, else to `fill`.
+    (mien.models.faces.understanding), if the codec does not understand it (FaceCodec.MIN_SCORE) or fails on it, if
+    under `preserve` what was coded is no longer the same person to a recogniser, or if no new face was found that is
+    unlike it: to `keep` under `preserve`, as its pixels may stay, else to `fill`.
     """
     clear = {
         (p, f)
@@ -128,7 +133,7 @@ def code_photos(
         for f, face in enumerate(photo.aligned)
         if face is not None and is_clear(face, codec.recogniser)
     }
-    payloads: dict[tuple[int, int], tuple[bytes, float]] = {}
+    payloads: dict[tuple[int, int], Coded] = {}
     for action, objective in OBJECTIVES.items():
         chosen = [
             (p, f)
@@ -139,13 +144,14 @@ def code_photos(
         for start in range(0, len(chosen), _FACES_AT_ONCE):
             part = chosen[start : start + _FACES_AT_ONCE]
             faces = np.stack([face for p, f in part if (face := photos[p].aligned[f]) is not None])
-            payloads.update(zip(part, _encode(codec, faces, max_bytes, objective, effort), strict=True))
+            sides = [square(photos[p].faces[f].transform)[2] for p, f in part]
+            payloads.update(zip(part, _encode(codec, faces, max_bytes, objective, effort, sides), strict=True))
     for p, photo in enumerate(photos):
         seeds = seeds_by_face(photo.uri, photo.faces, photo.seeds, key) if key else {}
         for f, decision in enumerate(photo.decisions):
             if deidentifier is not None and decision.action == DEIDENTIFY and (p, f) in clear:
                 nameless = key is not None and f not in seeds and photo.embeddings[f] is not None
-                new = (b"", 0.0) if nameless else _new_face(codec, deidentifier, photo, f, avoid, seeds.get(f))
+                new = _NOTHING if nameless else _new_face(codec, deidentifier, photo, f, avoid, seeds.get(f))
                 payloads[p, f] = new
     return [
         dataclasses.replace(
@@ -167,22 +173,22 @@ def _new_face(
     f: int,
     avoid: Sequence[npt.NDArray[np.float64]],
     seed: bytes | None,
-) -> tuple[bytes, float]:
-    """Payload and score of another person in the place of one face of the photo; no payload where none is found.
+) -> Coded:
+    """Another person in the place of one face of the photo; no payload where none is found.
 
     The score is the codec's for the original: a lamp that a detector took for a face must not become one.
     """
     face = photo.aligned[f]
     if face is None:
-        return b"", 0.0
+        return _NOTHING
     others = [e.astype(np.float64) for i, e in enumerate(photo.embeddings) if i != f and e is not None]
-    _, score = _encode(codec, face[None], FACE_BYTES, "identity", "fast")[0]
+    score = _encode(codec, face[None], FACE_BYTES, "identity", "fast", None)[0].score
     if score < FaceCodec.MIN_SCORE:
-        return b"", score
+        return Coded(b"", score)
     try:
-        return deidentifier.new_face(face, [*others, *avoid], seed), score
+        return Coded(deidentifier.new_face(face, [*others, *avoid], seed), score)
     except Exception:  # PrivacyError, or whatever a strange face makes fail: it is hidden in another way
-        return b"", 0.0
+        return _NOTHING
 
 
 def _encode(
@@ -191,21 +197,22 @@ def _encode(
     max_bytes: int,
     objective: Literal["identity", "realistic"],
     effort: Effort,
-) -> list[tuple[bytes, float]]:
-    """Payload and score of each face; (b"", 0) for one that the codec fails on, without harm to the others."""
+    sides: Sequence[float] | None,
+) -> list[Coded]:
+    """Each face; nothing of one that the codec fails on, without harm to the others."""
     try:
-        return [(coded.payload, coded.score) for coded in codec.code_batch(faces, max_bytes, objective, effort)]
+        return codec.code_batch(faces, max_bytes, objective, effort, sides)
     except Exception:
         if len(faces) == 1:
-            return [(b"", 0.0)]
-        return [_encode(codec, faces[i : i + 1], max_bytes, objective, effort)[0] for i in range(len(faces))]
+            return [_NOTHING]
+        alone = [(faces[i : i + 1], sides and sides[i : i + 1]) for i in range(len(faces))]
+        return [_encode(codec, face, max_bytes, objective, effort, side)[0] for face, side in alone]
 
 
-def _coded(
-    face: Face, decision: Decision, coded: tuple[bytes, float] | None, aligned: bool, clear: bool, model: str
-) -> CodedFace:
+def _coded(face: Face, decision: Decision, coded: Coded | None, aligned: bool, clear: bool, model: str) -> CodedFace:
     action, rule = decision.action, decision.rule
-    payload, score = coded or (b"", 0.0)
+    coded = coded or _NOTHING
+    payload, score = coded.payload, coded.score
     if action in FALLBACK:
         failed = "no new face" if action == DEIDENTIFY else "not coded"
         reason = "" if aligned else refusal(face, action) or "not aligned"
@@ -215,6 +222,8 @@ def _coded(
             reason = "not understood"
         elif aligned and not payload:
             reason = failed
+        elif action == "preserve" and coded.same_person is False:
+            reason = NOT_THE_SAME.replace("_", " ")
         if reason:
             action, rule, payload = FALLBACK[action], f"{rule} ({reason})", b""
     if not payload:
@@ -258,6 +267,8 @@ class _Code(Stage):
             for face in photo.coded:
                 if face.payload:
                     Metrics.distribution(NAMESPACE, "face_bytes").update(len(face.payload))
+                if face.rule.endswith(f"({NOT_THE_SAME.replace('_', ' ')})"):
+                    Metrics.counter(NAMESPACE, NOT_THE_SAME).inc()
         yield from coded
 
 
@@ -272,7 +283,7 @@ class CodeFaces(IsolatedStages):
         self,
         policy: Policy,
         max_bytes: int = FACE_BYTES,
-        effort: Effort = "fast",
+        effort: Effort = "auto",
         threads: int = 1,
         key_file: KeyFile | None = None,
     ) -> None:
