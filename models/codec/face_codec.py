@@ -31,6 +31,7 @@ from mien.models.codec.decoder import (
     tint,
 )
 from mien.models.codec.encoder import INPUT, Encoder
+from mien.models.codec.generator import SIZES
 from mien.models.codec.rate_control import BASE_BYTES, Allocation, allocate, enhancements
 from mien.models.codec.refinement import Plan, Task, features, refine
 from mien.models.errors import WeightsError
@@ -64,9 +65,8 @@ FULL = 256.0  # px of the square from which on effort auto uses all bytes that a
 class Coded:
     """One encoded face: its payload, and how well that stands for the original (see FaceCodec.scores).
 
-    same_person: whether what it shows still is the same person to every recogniser there is
-    (models/faces/verification.py); None where nobody asked, which is so unless the effort is "auto" or the sides are
-    known.
+    same_person: whether what it shows, as large as it is seen, is the same person to two recognisers
+    (models/faces/verification.py); None with effort "fast", which does not look, and where the person may change.
     """
 
     payload: bytes
@@ -288,18 +288,21 @@ class FaceCodec:
             task = replace(task, ceiling=_share(task.ceiling, side))
         latents = Latents((base, style if len(style) else None, None, None), _NO_COLOURS)
         chosen, drawn = self._allocate(face, latents, task.ceiling)
-        verified = None
-        if task.identity and (effort == "auto" or task.side is not None):
-            verified = verification(self.recogniser, face[None], task.side)
-        if effort == "auto" and verified:
-            task = replace(task, enough=lambda picture: verified.margin(picture) >= 1)
-        if plan and not (task.enough and task.enough(drawn)):
-            colours = colour_values(self.colours(face, self.decoder.sketch([latents], 128)))
-            start, unit = Latents(latents.layers, colours), self._unit[: len(base)]
+        if plan is None:
+            score = self._score(face, person, drawn)
+            return Coded(chosen.payload(self.decoder, round(255 * score)), score)
+        known = verification(self.recogniser, face[None], task.side) if task.identity else None
+        if known and effort == "auto":
+            task = replace(task, enough=lambda picture: known.margin(picture) >= 1)
+        if not (task.enough and task.enough(drawn)):
+            start, unit = Latents(latents.layers, chosen.dequantised(self.decoder).colours), self._unit[: len(base)]
             chosen = refine(self.decoder, self.encoder, unit, start, task, plan)
             drawn = self.decoder.sketch([chosen.dequantised(self.decoder)], 128)
         score = self._score(face, person, drawn)
-        same = verified.margin(drawn) >= 0 if verified else None
+        same = None
+        if known:  # the picture that is decoded is not quite the one that was refined
+            shown = self.decoder.sketch([chosen.dequantised(self.decoder)], decoded_size(task.side))
+            same = known.margin(shown) >= 0
         return Coded(chosen.payload(self.decoder, round(255 * score)), score, same)
 
     @functools.cached_property
@@ -348,6 +351,11 @@ def _feature_cosine(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
 
 
 _NO_COLOURS = colour_values(np.zeros(COLOURS, np.int32))
+
+
+def decoded_size(side: float | None) -> int:
+    """px at which a face of a square of so many is decoded, as models.composite.needed_size says."""
+    return next((size for size in SIZES if side is not None and side <= 1.1 * size), SIZE)
 
 
 def _share(ceiling: int, side: float) -> int:

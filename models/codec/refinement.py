@@ -26,6 +26,7 @@ RATES = {BASE: 0.08, STYLE: 0.01, GRID_16: 0.0007, GRID_32: 0.0007}
 COLOUR_RATE = 0.01
 # the grids cost many bytes for what they bring, and many steps: from this ceiling on they are tried, by best alone
 LEAST = {BASE: 0, STYLE: 0, GRID_16: 400, GRID_32: 600}
+LOOK = 2  # steps after which it is seen whether they are enough
 LAGRANGE = 0.12  # loss a bit, in squared quantiser steps: where distortion and rate of a uniform quantiser balance
 # the quantiser step that a ceiling leads to, measured on refined faces: STEP_AT_100 * (100 / ceiling) ** FALL
 STEP_AT_100, FALL = 0.042, 0.88
@@ -168,7 +169,10 @@ def refine(decoder: FaceDecoder, encoder: Encoder, unit: Tensor, start: Latents,
             size, lowest = sizes[step], math.inf
         if chosen and float(found.detach()) < lowest:
             best, lowest = current, float(found.detach())
-        if step == plan.steps or (chosen and task.enough and task.enough(shown.detach())):
+        if step == plan.steps:
+            break
+        if chosen and task.enough and step and step % LOOK == 0 and task.enough(shown.detach()):
+            best = current
             break
         total = found + LAGRANGE * width**2 * rate(decoder, current, steps, rows)
         gradients = torch.autograd.grad(total, [*moved, colours])

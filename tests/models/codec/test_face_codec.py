@@ -8,10 +8,12 @@ from PIL import Image
 
 from mien.models import FaceCodec
 from mien.models.codec.bitstream import HEADER, LAYERS, read_header, write_base
-from mien.models.codec.decoder import BASE, GRIDS, STYLE, Latents, colour_values
+from mien.models.codec.decoder import BASE, GRIDS, STYLE, FaceDecoder, Latents, colour_values
+from mien.models.codec.face_codec import AUTO
 from mien.models.codec.rate_control import BASE_BYTES, allocate
 from mien.models.errors import PayloadError, PayloadTruncatedError, WeightsError, WrongModelError
 from mien.models.faces.recogniser import Recogniser, arcface_crop
+from mien.models.faces.verification import verification
 from mien.models.weights.folder import PACKAGED
 
 _WEIGHTS = [PACKAGED / f"{name}.safetensors" for name in ("decoder", "layers", "encoder")]
@@ -199,10 +201,41 @@ def test_good_is_no_further_than_fast(codec: FaceCodec) -> None:
     assert similarity(codec, face, good) >= similarity(codec, face, fast) - 0.02
 
 
+def test_auto_goes_on_until_the_person_is_known(codec: FaceCodec) -> None:
+    """Two recognisers know the decoded face again; one pass alone does not get there, and small faces get fewer
+    bytes.
+    """
+    face = np.asarray(Image.open(GOLDEN.parent / "face.jpg"))
+    fast, (auto,) = codec.code_batch(face[None])[0], codec.code_batch(face[None], effort="auto")
+    assert (fast.same_person, auto.same_person) == (None, True)
+    whole = torch.from_numpy(face.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+    known = verification(codec.recogniser, whole, None)
+    margins = [
+        known.margin(torch.from_numpy(codec.decode(coded.payload)).permute(2, 0, 1)[None].float() / 127.5 - 1)
+        for coded in (fast, auto)
+    ]
+    assert margins[0] < 1
+    assert margins[1] > max(0.5, margins[0])
+    (small,) = codec.code_batch(face[None], effort="auto", sides=[100.0])
+    assert len(small.payload) <= 320 * 100 / 256
+    assert read_header(small.payload).sections[0].size <= BASE_BYTES
+
+
+def test_auto_counts_its_work(codec: FaceCodec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing is ever enough it ends after as many steps as the face's size allows, and says so."""
+    noise = np.random.default_rng(1).integers(0, 256, (1, 512, 512, 3), np.uint8)
+    drawn = []
+    draw = FaceDecoder.draw
+    monkeypatch.setattr(FaceDecoder, "draw", lambda *args, **names: drawn.append(1) or draw(*args, **names))
+    (coded,) = codec.code_batch(noise, effort="auto", sides=[60.0])
+    assert coded.same_person is False
+    assert len(drawn) <= 3 + AUTO[0][1].steps + 3  # one pass, the steps and a look at the last, the final check
+
+
 def test_golden_payloads(codec: FaceCodec) -> None:
     """Payloads of the packaged model decode to the recorded pictures."""
     paths = sorted(GOLDEN.glob("*.mien"))
-    assert {read_header(path.read_bytes()).version for path in paths} == {1, 2}
+    assert {read_header(path.read_bytes()).version for path in paths} == {2}
     for path in paths:
         expected = np.asarray(Image.open(path.with_suffix(".png"))).astype(int)
         assert np.abs(codec.decode(path.read_bytes(), size=128) - expected).max() <= 1

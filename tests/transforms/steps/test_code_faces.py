@@ -97,6 +97,18 @@ def test_a_covered_face_stays_or_goes_but_is_never_drawn_anew(
         assert (face.action, face.rule, face.payload) == (fallback, "rule (covered, turned or no face)", b"")
 
 
+def test_who_is_not_known_again_stays(decided: Decided, codec: FaceCodec) -> None:
+    """Sixteen bytes keep nobody: under `preserve` the face then stays in the background, under `realistic` it may
+    change.
+    """
+    photo = align_faces(decided("preserve", "realistic"))
+    preserved, realistic = code_photos([photo], codec, 16, "auto")[0].coded
+    assert (preserved.action, preserved.rule, preserved.payload) == ("keep", "rule (not the same person)", b"")
+    assert (realistic.action, realistic.rule, len(realistic.payload)) == ("realistic", "rule", 16)
+    (known,) = code_photos([align_faces(decided("preserve"))], codec, 320, "auto")[0].coded
+    assert (known.action, known.rule) == ("preserve", "rule")
+
+
 @pytest.mark.parametrize("yaw", [-MAX_YAW - 1, MAX_YAW + 1])
 def test_a_face_turned_away_falls_back(pixels: Pixels, codec: FaceCodec, yaw: float) -> None:
     turned = dataclasses.replace(FACE, pose=(yaw, 0.0, 0.0))
