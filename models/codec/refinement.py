@@ -158,7 +158,10 @@ def refine(decoder: FaceDecoder, encoder: Encoder, unit: Tensor, start: Latents,
         current = Latents(tuple(values.get(i) for i in range(len(start.layers))), colours * COLOUR_RATE)
         drawn, chosen = current, None
         if step == 0 or step >= plan.free:
-            chosen = allocate(decoder, current, colour_symbols(current.colours), ceiling, exact=False)
+            try:
+                chosen = allocate(decoder, current, colour_symbols(current.colours), ceiling, exact=False)
+            except ValueError:  # so few bytes hold nothing that is far from the mean face
+                break
             drawn = straight_through(current, chosen.dequantised(decoder))
         if step and chosen:
             steps = {i: chosen.steps[i] for i in scales if chosen.symbols[i] is not None}
@@ -177,7 +180,10 @@ def refine(decoder: FaceDecoder, encoder: Encoder, unit: Tensor, start: Latents,
         total = found + LAGRANGE * width**2 * rate(decoder, current, steps, rows)
         gradients = torch.autograd.grad(total, [*moved, colours])
         optimiser.step(gradients, 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / plan.steps)))
-    return allocate(decoder, best, colour_symbols(best.colours), ceiling)
+    try:
+        return allocate(decoder, best, colour_symbols(best.colours), ceiling)
+    except ValueError:  # by the estimate it did fit
+        return allocate(decoder, start, colour_symbols(start.colours), ceiling)
 
 
 class Descent:

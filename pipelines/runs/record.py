@@ -17,9 +17,8 @@ from mien.pipelines.runs.index import FAILED_FILES, INDEX
 from mien.pipelines.runs.stale import remove_from_parts
 from mien.transforms.elements import Failure, ListedFile, Written
 from mien.transforms.formats import commit, hidden_folder, live_until
-from mien.transforms.steps import NOT_THE_SAME
 from mien.transforms.stores import delete, exists, files_named, join, sha256_of, write_whole
-from mien.transforms.workers import NOT_READ
+from mien.transforms.workers import NOT_READ, NOT_THE_SAME
 
 Counts = dict[str, int]
 Digests = dict[str, str]

@@ -16,7 +16,7 @@ from mien.models.runtime import tune_process
 from mien.transforms.elements import CodedFace, Decision, PhotoInWork, Pixels
 from mien.transforms.policy import Key, KeyFile, Policy, seeds_by_face
 from mien.transforms.steps.people import gallery
-from mien.transforms.workers import NAMESPACE, IsolatedStages, Limits, Stage
+from mien.transforms.workers import NAMESPACE, NOT_THE_SAME, IsolatedStages, Limits, Stage
 
 FACE_BYTES = 320
 Effort = Literal["auto", "fast", "good", "best"]
@@ -36,8 +36,6 @@ MAX_NEW_YAW = 30.0  # the same for another person's face, whose cheek and hair a
 # of something else, and another face there would leave the rest of this one to be seen. Of 44 faces in six group photos
 # one had less, 0.38, and its landmarks were wrong; the next had 0.71.
 LEAST_COVERED = 0.7
-# Why a face under `preserve` stays: a recogniser would not know it again. Also the name of the counter.
-NOT_THE_SAME = "not_the_same_person"
 
 NOT_CLEAR = "covered, turned or no face"
 
@@ -158,7 +156,9 @@ def code_photos(
             photo,
             aligned=(),
             coded=tuple(
-                _coded(face, decision, payloads.get((p, f)), photo.aligned[f] is not None, (p, f) in clear, codec.model)
+                coded_face(
+                    face, decision, payloads.get((p, f)), photo.aligned[f] is not None, (p, f) in clear, codec.model
+                )
                 for f, (face, decision) in enumerate(zip(photo.faces, photo.decisions, strict=True))
             ),
         )
@@ -209,7 +209,9 @@ def _encode(
         return [_encode(codec, face, max_bytes, objective, effort, side)[0] for face, side in alone]
 
 
-def _coded(face: Face, decision: Decision, coded: Coded | None, aligned: bool, clear: bool, model: str) -> CodedFace:
+def coded_face(
+    face: Face, decision: Decision, coded: Coded | None, aligned: bool, clear: bool, model: str
+) -> CodedFace:
     action, rule = decision.action, decision.rule
     coded = coded or _NOTHING
     payload, score = coded.payload, coded.score

@@ -20,6 +20,8 @@ from mien.transforms.elements import FAILURES, Failure, PhotosAndFailures, Writt
 NAMESPACE = "mien"
 # A photo that was read but not understood is withheld; one that could not be read or written has failed.
 NOT_READ = ("list", "read", "write")
+# Why a face under `preserve` stays: a recogniser would not know it again. Also the name of the counter.
+NOT_THE_SAME = "not_the_same_person"
 _LOG = logging.getLogger("mien.photo")
 
 Input: TypeAlias = "beam.PCollection | dict[str, beam.PCollection]"

@@ -13,7 +13,6 @@ from mien.models.codec.face_codec import AUTO
 from mien.models.codec.rate_control import BASE_BYTES, allocate
 from mien.models.errors import PayloadError, PayloadTruncatedError, WeightsError, WrongModelError
 from mien.models.faces.recogniser import Recogniser, arcface_crop
-from mien.models.faces.verification import verification
 from mien.models.weights.folder import PACKAGED
 
 _WEIGHTS = [PACKAGED / f"{name}.safetensors" for name in ("decoder", "layers", "encoder")]
@@ -201,24 +200,11 @@ def test_good_is_no_further_than_fast(codec: FaceCodec) -> None:
     assert similarity(codec, face, good) >= similarity(codec, face, fast) - 0.02
 
 
-def test_auto_goes_on_until_the_person_is_known(codec: FaceCodec) -> None:
-    """Two recognisers know the decoded face again; one pass alone does not get there, and small faces get fewer
-    bytes.
-    """
-    face = np.asarray(Image.open(GOLDEN.parent / "face.jpg"))
-    fast, (auto,) = codec.code_batch(face[None])[0], codec.code_batch(face[None], effort="auto")
+def test_auto_leaves_alone_who_is_known_after_one_pass(codec: FaceCodec) -> None:
+    face = np.asarray(Image.open(GOLDEN.parent / "face.jpg"))[None]
+    (fast,), (auto,) = (codec.code_batch(face, effort=effort) for effort in ("fast", "auto"))
     assert (fast.same_person, auto.same_person) == (None, True)
-    whole = torch.from_numpy(face.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
-    known = verification(codec.recogniser, whole, None)
-    margins = [
-        known.margin(torch.from_numpy(codec.decode(coded.payload)).permute(2, 0, 1)[None].float() / 127.5 - 1)
-        for coded in (fast, auto)
-    ]
-    assert margins[0] < 1
-    assert margins[1] > max(0.5, margins[0])
-    (small,) = codec.code_batch(face[None], effort="auto", sides=[100.0])
-    assert len(small.payload) <= 320 * 100 / 256
-    assert read_header(small.payload).sections[0].size <= BASE_BYTES
+    assert auto.payload == fast.payload
 
 
 def test_auto_counts_its_work(codec: FaceCodec, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from mien.models.privacy.deidentify import Deidentifier
 from mien.transforms.elements import Decision, PhotoInWork, Pixels
 from mien.transforms.policy.pseudonyms import Key, sealed_seeds
 from mien.transforms.steps.background import code_background
-from mien.transforms.steps.code_faces import MAX_YAW, align_faces, code_photos
+from mien.transforms.steps.code_faces import MAX_YAW, align_faces, code_photos, coded_face
 from mien.transforms.steps.people import embeddings_of
 
 DATA = Path(__file__).parents[2] / "data" / "photos"
@@ -97,16 +97,25 @@ def test_a_covered_face_stays_or_goes_but_is_never_drawn_anew(
         assert (face.action, face.rule, face.payload) == (fallback, "rule (covered, turned or no face)", b"")
 
 
-def test_who_is_not_known_again_stays(decided: Decided, codec: FaceCodec) -> None:
-    """Sixteen bytes keep nobody: under `preserve` the face then stays in the background, under `realistic` it may
-    change.
-    """
-    photo = align_faces(decided("preserve", "realistic"))
-    preserved, realistic = code_photos([photo], codec, 16, "auto")[0].coded
-    assert (preserved.action, preserved.rule, preserved.payload) == ("keep", "rule (not the same person)", b"")
-    assert (realistic.action, realistic.rule, len(realistic.payload)) == ("realistic", "rule", 16)
+def test_auto_keeps_the_person(decided: Decided, codec: FaceCodec) -> None:
     (known,) = code_photos([align_faces(decided("preserve"))], codec, 320, "auto")[0].coded
     assert (known.action, known.rule) == ("preserve", "rule")
+    side = FACE.transform[0] * 512
+    assert 200 < len(known.payload) <= 320 * side / 256 + 3
+
+
+@pytest.mark.parametrize(
+    ("action", "same_person", "expected"),
+    [
+        ("preserve", False, ("keep", "rule (not the same person)", b"")),
+        ("preserve", True, ("preserve", "rule", b"payload")),
+        ("preserve", None, ("preserve", "rule", b"payload")),
+        ("realistic", None, ("realistic", "rule", b"payload")),
+    ],
+)
+def test_who_is_not_known_again_stays(action: str, same_person: bool | None, expected: tuple[str, str, bytes]) -> None:
+    found = coded_face(FACE, Decision(action, "rule"), Coded(b"payload", 0.7, same_person), True, True, "model")
+    assert (found.action, found.rule, found.payload) == expected
 
 
 @pytest.mark.parametrize("yaw", [-MAX_YAW - 1, MAX_YAW + 1])
