@@ -11,15 +11,19 @@ from .alignment import (
 from .appearance import NAMES, Looks, bareness
 from .centerface import load_centerface
 from .detection import Box, FaceDetector
+from .dlib_recogniser import dlib_recogniser
 from .expression import Look, LookReader, distortion
-from .face import Face
+from .face import BLOCKS, Face
 from .find import located_faces
 from .landmarks import FaceLandmarker
 from .mesh import FEATURES, OVAL, covered, outline_of
 from .recogniser import CROP_SIDE, EMBEDDING, SAME_PERSON, Conv, Recogniser, arcface_crop
 from .same_face import mostly_within, same_face, same_places, same_square, shared_of_union
+from .understanding import is_clear
+from .verification import seen, verification
 
 __all__ = [
+    "BLOCKS",
     "CROP_SIDE",
     "EMBEDDING",
     "FEATURES",
@@ -41,7 +45,9 @@ __all__ = [
     "bareness",
     "covered",
     "distortion",
+    "dlib_recogniser",
     "face_transform",
+    "is_clear",
     "load_centerface",
     "located_faces",
     "matrix",
@@ -51,8 +57,10 @@ __all__ = [
     "same_face",
     "same_places",
     "same_square",
+    "seen",
     "shared_of_union",
     "snap_transform",
     "square",
     "unpack_transform",
+    "verification",
 ]

@@ -4,8 +4,8 @@ import struct
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
-from mien.models.av1 import colours_of
 from mien.models.errors import ImageError
+from mien.models.images.av1 import colours_of
 from mien.models.images.segments import CUT, Segment, iso_boxes
 
 Property = tuple[bytes, bytes]  # type and content

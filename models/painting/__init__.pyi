@@ -1,5 +1,17 @@
 from .blend import fitted, needed_size, paste_face
-from .inpaint import FACE, HEAD, Mask, Pixels, Window, box_mask, face_mask, fill_faces, membrane, shrink_known
+from .inpaint import (
+    FACE,
+    HEAD,
+    Mask,
+    Pixels,
+    Window,
+    box_mask,
+    edge_distance,
+    face_mask,
+    fill_faces,
+    membrane,
+    shrink_known,
+)
 from .replace import outline_mask, paste_within
 from .stamp import enlarged_transform, inlay_face
 
@@ -10,6 +22,7 @@ __all__ = [
     "Pixels",
     "Window",
     "box_mask",
+    "edge_distance",
     "enlarged_transform",
     "face_mask",
     "fill_faces",
