@@ -23,7 +23,7 @@ CHIP = 150  # pixels
 CHIP_SIDE, CHIP_X, CHIP_Y = 0.698, 0.5, 0.609
 MEAN = (122.782, 117.001, 104.298)  # of the colours, which are then divided by 256
 # Blocks in order as (channels, whether the side is halved).
-BLOCKS = (
+DLIB_BLOCKS = (
     *[(32, False)] * 3,
     *[(64, True), (64, False), (64, False), (64, False)],
     *[(128, True), (128, False), (128, False)],
@@ -61,7 +61,7 @@ class DlibRecogniser(nn.Module):
         super().__init__()
         self.stem = nn.Conv2d(3, 32, 7, 2)
         inputs, blocks = 32, []
-        for outputs, halved in BLOCKS:
+        for outputs, halved in DLIB_BLOCKS:
             blocks.append(Block(inputs, outputs, halved))
             inputs = outputs
         self.blocks = nn.Sequential(*blocks)

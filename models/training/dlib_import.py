@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mien.models.faces import BLOCKS
+from mien.models.faces import DLIB_BLOCKS
 
 NAME = "face_recognition_model"
 
@@ -41,8 +41,8 @@ def read(folder: pathlib.Path) -> dict[str, tuple[Tensor, float, float]]:
 def source_names() -> dict[str, str]:
     """The network's names of its convolutions to the package's."""
     names, counts = {"stem": "conv32_down"}, dict.fromkeys((32, 64, 128, 256), 0)
-    for i, (channels, halved) in enumerate(BLOCKS):
-        last = i == len(BLOCKS) - 1
+    for i, (channels, halved) in enumerate(DLIB_BLOCKS):
+        last = i == len(DLIB_BLOCKS) - 1
         counts[channels] += not halved
         place = f"conv{channels}_down{'_out' * last}" if halved else f"conv{channels}_{counts[channels]}"
         names.update({f"blocks.{i}.{conv}": f"{place}/{conv}" for conv in ("conv1", "conv2")})

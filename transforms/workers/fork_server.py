@@ -20,7 +20,9 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 
 ADDRESS = "MIEN_FORK_SERVER"  # in the environment of a job and its workers: the server's socket
-_CODE = "import sys; from mien.transforms.workers import fork_server as f; f.serve_forks(int(sys.argv[1]), sys.argv[2])"
+_CODE = """import sys
+from mien.transforms.workers.fork_server import serve_forks
+serve_forks(int(sys.argv[1]), sys.argv[2])"""
 START_SECONDS = 300.0  # to load everything, on a machine that has much else to do
 _NUMBER = struct.Struct("<q")  # a process id, then its exit status
 _REQUEST_BYTES = 1 << 16
