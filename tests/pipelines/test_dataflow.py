@@ -106,7 +106,7 @@ def launched(bucket: Bucket, photos: Path) -> dict[str, Any]:
         f"--sdk_container_image={IMAGE}",
         "--number_of_worker_harness_threads=2",
         "--resource_hint=min_ram=6GB",
-        "--dataflow_service_options=worker_accelerator=type:nvidia-l4;count:1;install-nvidia-driver",
+        "--dataflow_service_options=enable_prime",
         "--no_auth",
         "--runner=DataflowRunner",
         "--project=my-project",
@@ -135,7 +135,7 @@ def test_the_job_is_what_it_needs_to_be_and_no_more(launched: dict[str, Any], bu
     environment = launched["environment"]
     assert {"use_runner_v2", "some_experiment"} <= set(environment["experiments"])
     (option,) = environment["serviceOptions"]
-    assert option == "worker_accelerator=type:nvidia-l4;count:1;install-nvidia-driver"
+    assert option == "enable_prime"
     (pool,) = environment["workerPools"]
     assert pool["workerHarnessContainerImage"] == IMAGE
     assert [image["containerImage"] for image in pool["sdkHarnessContainerImages"]] == [IMAGE]
