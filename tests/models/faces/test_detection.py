@@ -209,6 +209,9 @@ def test_matching():
     nothing = np.zeros((0, 4))
     assert match(nothing, faces, nothing) == ([0, 1], 0, 0)
     assert match(boxes, nothing, nothing) == ([], 4, 0)
+    # the box on both faces goes to the second, because the other box fits the first alone
+    faces, boxes = np.array([[0.0, 0, 10, 10], [10, 0, 10, 10]]), np.array([[4.0, 0, 10, 10], [-5, 0, 10, 10]])
+    assert match(boxes, faces, nothing) == ([], 0, 0)
 
 
 def test_benchmark(tmp_path, capsys):
