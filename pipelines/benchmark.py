@@ -1,6 +1,6 @@
 """How fast mien is on a folder of photos, on 1 and 2 workers, beside deface and beside plain AVIF on the same photos.
 
-python -m mien.pipelines.benchmark ../shared/photos --truth tests/data/faces.json --output benchmark.json
+python -m mien.pipelines.benchmark PHOTOS --truth tests/data/faces.json --output benchmark.json
 
 Each row is a process of its own, measured from its start to its end: what is to be loaded first is in it, too. deface
 (pip) is run where its program is found, in an environment of its own (its OpenCV is another than mien's):

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from PIL import Image, ImageDraw, ImageFont
 
 from mien.models.codec import FaceCodec
@@ -86,9 +88,9 @@ class Pictures:
 def write(
     output: Path, sets: Sequence[FaceSet], report: dict[str, Any], codec: FaceCodec, peers: dict[str, Peer], quiet: bool
 ) -> None:
-    """All files. report: what is the same for all, its `notes` may be added to."""
+    """All files. report: what is the same for all."""
     pictures = Pictures(codec, peers)
-    plots = list(_plots(sets, report["notes"]))
+    plots = list(_plots(sets))
     _save_all(output / "plots", plots)
     shown: dict[str, list[tuple[str, str, Image.Image]]] = {}
     for found in sets:
@@ -149,15 +151,9 @@ def _text(found: FaceSet, ceilings: Sequence[int]) -> Iterator[str]:
             yield f"  {' '.join([line.codec, line.effort]):<12}{line.ceiling:>8}{line.bytes_mean:>8.1f}{cells}"
 
 
-def _plots(sets: Sequence[FaceSet], notes: list[str]) -> Iterator[tuple[str, Any]]:
+def _plots(sets: Sequence[FaceSet]) -> Iterator[tuple[str, Any]]:
     """(name, figure) of each quality, a panel a set."""
     sets = [found for found in sets if found.lines]
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import FuncFormatter
-    except ImportError:
-        notes.append("No plots: `pip install matplotlib`.")
-        return
     for name in QUALITIES if sets else ():
         if all(getattr(line, name) is None for found in sets for line in found.lines):
             continue
