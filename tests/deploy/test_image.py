@@ -130,6 +130,7 @@ def test_files_that_the_guides_name_are_there() -> None:
             assert (ROOT / "".join(name)).exists(), name
 
 
+@pytest.mark.slow
 def test_what_dataflow_would_stage_for_a_setup_file_has_the_weights(tmp_path: Path) -> None:
     import tarfile
 

@@ -20,6 +20,8 @@ import pytest
 
 from tests.deploy import dockerfile
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SMOKE = os.environ.get("MIEN_SMOKE", "")
 

@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 from apache_beam.portability.api import beam_runner_api_pb2
 
+pytestmark = pytest.mark.slow
+
 KEY = "7f3e9d51c0a84b26e1d7f08a93b5c46218ef70d39a4b5c6e"
 IMAGE = "europe-west1-docker.pkg.dev/my-project/mien/mien:0.1.0"
 PICKLED = re.compile(rb"QlpoO[A-Za-z0-9+/]+=*")  # what Beam pickles, packed by bz2
