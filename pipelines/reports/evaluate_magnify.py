@@ -19,7 +19,8 @@ from mien.models.evaluation import BICUBIC, INPUTS, MIEN, SIZE, MagnifiedRow, Ma
 from mien.models.magnify import FaceMagnifier
 from mien.models.runtime import cores, tune_process
 from mien.pipelines.jobs import FaceFinder
-from mien.pipelines.reports.evaluate import (
+from mien.pipelines.reports.face_set import (
+    FaceSet,
     environment,
     find_dlib,
     find_lpips,
@@ -30,7 +31,6 @@ from mien.pipelines.reports.evaluate import (
     set_names,
     write_failures,
 )
-from mien.pipelines.reports.evaluate_report import FaceSet
 from mien.transforms.page import data_uri, render
 from mien.transforms.stores import normal_uri
 from mien.transforms.workers import failure_of

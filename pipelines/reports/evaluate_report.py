@@ -3,8 +3,7 @@
 import csv
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +17,12 @@ from mien.models.evaluation import (
     LOWER_IS_BETTER,
     MIEN,
     QUALITIES,
-    Features,
     Line,
-    Missing,
-    Need,
     Peer,
     Row,
     enlarge,
-    line_of,
 )
-from mien.transforms.elements import Failure
+from mien.pipelines.reports.face_set import FaceSet
 from mien.transforms.page import data_uri, render
 
 TITLES = {
@@ -41,35 +36,6 @@ THUMB, GAP, LABEL = 160, 6, 16  # px of the sheets
 FACES, SHEET = 24, 6  # at most so many faces of a set are shown, so many on a sheet
 WORST = 8  # in a gallery
 USUAL = 320  # the ceiling whose failures are shown, or the nearest to it
-
-
-@dataclass
-class FaceSet:
-    """One folder's results. faces: the names of its pictures, and where the aligned face lies as an array."""
-
-    name: str
-    folder: str
-    faces: dict[str, Path] = field(default_factory=dict)
-    failures: list[Failure] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
-    missing: list[Missing] = field(default_factory=list)
-    lines: list[Line] = field(default_factory=list)
-    needs: list[Need] = field(default_factory=list)
-    originals: dict[str, dict[str, Features]] = field(default_factory=dict)  # by face and space, for KID
-
-    def add(self, found: Iterable[Row | Missing]) -> None:
-        """Rows, or what there is none of."""
-        for one in found:
-            if isinstance(one, Row):
-                self.rows.append(one)
-            else:
-                self.missing.append(one)
-
-    def line(self, codec: str, effort: str, ceiling: int) -> Line:
-        """The faces' figures in one line."""
-        rows = [row for row in self.rows if (row.codec, row.effort, row.ceiling) == (codec, effort, ceiling)]
-        missing = [none for none in self.missing if (none.codec, none.ceiling) == (codec, ceiling)]
-        return line_of(codec, effort, ceiling, rows, self.originals, missing)
 
 
 class Pictures:

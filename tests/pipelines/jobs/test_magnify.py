@@ -98,7 +98,7 @@ def test_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MIEN_LPIPS_BACKBONE", "MIEN_LPIPS_HEADS", "MIEN_DLIB"):
         monkeypatch.delenv(name, raising=False)
     for name in ("packaged_heads", "packaged_models"):
-        monkeypatch.setattr(f"mien.pipelines.reports.evaluate.{name}", lambda: None)
+        monkeypatch.setattr(f"mien.pipelines.reports.face_set.{name}", lambda: None)
     assert main(["evaluate", str(SAMPLES), "--magnify", "--output", str(tmp_path), "-q"]) == 0
     report = json.loads((tmp_path / "evaluate.json").read_text())
     (found,) = report["sets"]

@@ -19,7 +19,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MIEN_LPIPS_BACKBONE", "MIEN_LPIPS_HEADS", "MIEN_DLIB"):
         monkeypatch.delenv(name, raising=False)
     for name in ("packaged_heads", "packaged_models"):
-        monkeypatch.setattr(f"mien.pipelines.reports.evaluate.{name}", lambda: None)
+        monkeypatch.setattr(f"mien.pipelines.reports.face_set.{name}", lambda: None)
 
 
 def run(*words: object) -> int:
