@@ -9,7 +9,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -145,11 +145,14 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     columns = ("detector", "faces", "found", "false", "double", "boxes", "ms_photo", "cpu_ms_photo", "ms_face")
     keys = [key for key in columns if key in rows[0]]
     cells = [keys] + [[f"{row[k]:.1f}" if isinstance(row[k], float) else str(row[k]) for k in keys] for row in rows]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(keys))]
-    return "\n".join(
-        "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
-        for line in cells
-    )
+    return "\n".join(aligned(cells))
+
+
+def aligned(cells: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Lines of text, the first column to the left and the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for first, *rest in cells:
+        yield "  ".join([first.ljust(widths[0]), *map(str.rjust, rest, widths[1:])]).rstrip()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
