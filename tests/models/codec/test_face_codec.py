@@ -113,6 +113,7 @@ def test_more_bytes_are_closer(codec: FaceCodec, faces: np.ndarray) -> None:
     assert found[0] < found[1] < found[2]
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_batch_or_threads(codec: FaceCodec, faces: np.ndarray) -> None:
     before = torch.get_num_threads()
     try:
@@ -182,6 +183,7 @@ def test_realistic_is_closer_to_the_mean_face(codec: FaceCodec, faces: np.ndarra
     assert far[1] < 0.9 * far[0]
 
 
+@pytest.mark.slow
 def test_private_is_another_person_in_the_same_pose(codec: FaceCodec, faces: np.ndarray) -> None:
     drawn = [codec.code_batch(faces[:2], objective="private") for _ in range(2)]
     for coded in drawn:
@@ -192,6 +194,7 @@ def test_private_is_another_person_in_the_same_pose(codec: FaceCodec, faces: np.
     assert drawn[0][0].payload != drawn[1][0].payload
 
 
+@pytest.mark.slow
 def test_good_is_no_further_than_fast(codec: FaceCodec) -> None:
     face = np.asarray(Image.open(GOLDEN.parent / "face.jpg"))
     fast, good = (codec.decode(codec.encode(face, effort=effort)) for effort in ("fast", "good"))
