@@ -100,7 +100,8 @@ def _measure(found: FaceSet, bench: MagnifyBench, meter: Meter, quiet: bool) -> 
 
 
 def _write(output: Path, sets: Sequence[tuple[FaceSet, list[MagnifiedRow]]], report: dict[str, Any]) -> None:
-    report["sets"], shown = [], {}
+    report["sets"] = []
+    shown: dict[str, dict[str, str]] = {}  # by set and file, as a page has them
     (output / "pictures").mkdir(exist_ok=True)
     for found, rows in sets:
         shown[found.name] = {}
