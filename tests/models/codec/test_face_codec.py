@@ -105,6 +105,7 @@ def test_every_prefix_that_ends_with_a_layer_decodes(codec: FaceCodec, layered: 
                 codec.decode(payload[:length])
 
 
+@pytest.mark.slow
 def test_more_bytes_are_closer(codec: FaceCodec, faces: np.ndarray) -> None:
     found = []
     for ceiling in (16, 32, 320):
