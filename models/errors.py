@@ -17,6 +17,10 @@ class StoreAwayError(MienError):
     """A store that did not answer for long is not asked again at once."""
 
 
+class SearchError(MienError):
+    """A file that would take more to search than one may."""
+
+
 class ContainerError(MienError):
     """An image file without mien's chunk, or with a damaged or newer one."""
 

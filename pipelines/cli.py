@@ -3,10 +3,12 @@
 import argparse
 import contextlib
 import importlib
+import io
 import json
 import logging
 import os
 import re
+import signal
 import sys
 import threading
 from collections.abc import Sequence
@@ -14,18 +16,21 @@ from typing import NoReturn
 
 from mien.models.errors import MienError
 from mien.pipelines import JobStoppedError
+from mien.transforms.stores import printable
 from mien.transforms.workers import fork_server
 
 _DETECTORS = ("mediapipe", "centerface")
-_EFFORTS = ("fast", "good", "best")
+_EFFORTS = ("auto", "fast", "good", "best")
 _OBJECTIVES = ("realistic", "identity", "private")
+_PRELOAD = "mien.transforms.preload"  # what the children of a job are forked with
 _CODECS = ("JPEG", "JPEG 2000", "WebP", "AVIF", "JPEG XL")
 _FIELDS = ("date", "copyright", "artist")
 _IMAGE_FORMATS = ("png", "jpeg", "webp", "avif")
 _EPILOG = (
     "Exit status: 0 all done; 2 bad command line, policy or missing weights; 3 something was withheld or failed, or the"
-    " job was stopped."
+    " job was stopped; 130 stopped by Ctrl-C."
 )
+_STOPPED = 128 + signal.SIGINT  # as shells say it
 
 
 def _number(low: int, high: int) -> "type[int]":
@@ -87,8 +92,17 @@ def _job(parser: argparse.ArgumentParser, module: str) -> None:
     parser.set_defaults(module=f"jobs.{module}", beam=True)
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="file, folder, glob or gs://, s3:// URI")
     parser.add_argument("--output", required=True, metavar="URI", help="folder for the results")
+    parser.add_argument(
+        "--exclude",
+        action="append",
+        metavar="GLOB",
+        help="names to pass over in folders, or with a slash paths below them; may be repeated (always: ._*, @eaDir,"
+        " trash folders)",
+    )
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--overwrite", action="store_true", help="do everything again, and replace what is there")
+    parser.add_argument("--check", action="store_true", help="compare what is done by its sha256, not by size and time")
+    parser.add_argument("--prune", action="store_true", help="delete outputs of photos that are no more")
     again.add_argument("--only-failed", action="store_true", help="do only what failed or was withheld before")
     parser.add_argument(
         "--workers", type=_number(1, 1024), metavar="N", help="processes on this machine (default: the cores)"
@@ -98,7 +112,7 @@ def _job(parser: argparse.ArgumentParser, module: str) -> None:
         "--photo-seconds",
         type=_number(1, 10**6),
         metavar="N",
-        help="a photo at most, then it is given up (600; with --effort good 3600, best 36000)",
+        help="a photo at most, then it is given up (600; with --effort auto and good 3600, best 36000)",
     )
     parser.add_argument(
         "--photo-memory",
@@ -116,9 +130,14 @@ def _verbosity(parser: argparse.ArgumentParser) -> None:
     loud.add_argument("-v", "--verbose", action="store_true", help="print what the engine says, and errors in full")
 
 
-def _face_options(parser: argparse.ArgumentParser) -> None:
+def _face_options(parser: argparse.ArgumentParser, effort: str) -> None:
     parser.add_argument("--face-bytes", type=_number(16, 4096), default=320, metavar="N", help="a face at most (320)")
-    parser.add_argument("--effort", choices=_EFFORTS, default="fast")
+    parser.add_argument(
+        "--effort",
+        choices=_EFFORTS,
+        default=effort,
+        help=f"auto: as much as it takes until recognisers know the person again ({effort})",
+    )
 
 
 def _finding(parser: argparse.ArgumentParser) -> None:
@@ -132,6 +151,12 @@ def _finding(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-bytes", type=_number(1, 2**31), default=200_000_000, metavar="N", help="a file at most")
     parser.add_argument(
         "--max-pixels", type=_number(1, 2**31), default=100_000_000, metavar="N", help="a photo at most"
+    )
+
+
+def _record_uris(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--record-uris", action="store_true", help="write each photo's whole URI into shards, and not its name alone"
     )
 
 
@@ -156,7 +181,8 @@ def parser() -> argparse.ArgumentParser:
         help="tables, an image a photo, or tar shards",
     )
     compress.add_argument("--policy", default="compress", metavar="FILE|NAME", help="who stays recognisable (everyone)")
-    _face_options(compress)
+    _record_uris(compress)
+    _face_options(compress, "auto")
     compress.add_argument("--background", choices=("avif", "webp", "jpeg"), default="avif", help="coder of the rest")
     compress.add_argument("--quality", type=_number(1, 100), default=60, help="of the background, 1 to 100 (60)")
     _finding(compress)
@@ -168,6 +194,7 @@ def parser() -> argparse.ArgumentParser:
     redact.add_argument(
         "--format", choices=("files", "webdataset"), default="files", help="an image a photo, or tar shards of them"
     )
+    _record_uris(redact)
     redact.add_argument("--policy", default="redact", metavar="FILE|NAME", help="who stays recognisable (nobody)")
     redact.add_argument("--mask", choices=("face", "head"), help="how much of a hidden face goes (as the policy says)")
     redact.add_argument("--image-format", choices=_IMAGE_FORMATS, default="jpeg")
@@ -180,7 +207,7 @@ def parser() -> argparse.ArgumentParser:
         "--key-file", metavar="FILE|URI", help="with it one person gets the same new face in every photo"
     )
     redact.add_argument("--dry-run", action="store_true", help="write what would be done with each face, and no photo")
-    _face_options(redact)
+    _face_options(redact, "fast")
     _marks(redact)
     redact.add_argument("--visible-mark", action="store_true", help="write into a corner that faces are generated")
     _finding(redact)
@@ -218,7 +245,7 @@ def parser() -> argparse.ArgumentParser:
     encode.add_argument(
         "inputs", nargs="+", metavar="IMAGE", help="512 x 512 aligned; of others the largest face is taken"
     )
-    _face_options(encode)
+    _face_options(encode, "auto")
     encode.add_argument("--objective", choices=_OBJECTIVES, default="identity")
     encode.set_defaults(run="encode")
     decode = face.add_parser("decode", help="payloads to 512 x 512 pictures, NAME.png")
@@ -309,12 +336,64 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """One line, where argparse prints the whole usage before it."""
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: {printable(message)} (see {self.prog} --help)\n")
+
+
+class _Formatter(logging.Formatter):
+    """Log records as a terminal may get them: names of files may be in them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(printable, super().format(record).split("\n")))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; the exit status, see the module's epilog."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    if argv is not None:
+        return _main(list(argv), own=False)
+    _open_streams()
+    try:
+        status = _main(sys.argv[1:], own=True)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        _silence()
+        return _STOPPED
+    except BrokenPipeError:  # who read what is printed has seen enough
+        _silence()
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        _silence(1)
+        name = f"{error.filename}: " if error.filename else ""
+        with contextlib.suppress(OSError):
+            print(f"mien: stopped: {name}{error.strerror or error}", file=sys.stderr)
+        return 3
+
+
+def _open_streams() -> None:
+    """Opens stdin, stdout and stderr where the process was started without, so that no file of the job's gets their
+    numbers; what a terminal's encoding lacks is printed as escapes."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, which is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115  # for the process
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _silence(*numbers: int) -> None:
+    """Drops what stdout and stderr, or those named, still hold and get, which Python would try to write at its end."""
+    for number in numbers or (1, 2):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, number)
+        os.close(nowhere)
+
+
+def _main(words: list[str], own: bool) -> int:
+    """own: this process is the command's own."""
     commands = parser()
     words, beam_words = _split_beam(words, commands)
     try:
@@ -329,11 +408,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not hasattr(args, "module"):
         commands.print_usage(sys.stderr)
         return 2
-    own = argv is None  # this process is the command's own
     if own and not args.verbose:
         threading.excepthook = lambda error: None  # Beam's threads: what stops the job is told where it stops
     here = args.beam and not any(word.partition("=")[0] == "--runner" for word in beam_words)
-    with fork_server() if own and here else contextlib.nullcontext():
+    with fork_server(_PRELOAD) if own and here else contextlib.nullcontext():
         return _run(args, beam_words)
 
 
@@ -347,7 +425,9 @@ def _from_worker(record: logging.LogRecord) -> bool:
 
 def _run(args: argparse.Namespace, beam_words: list[str]) -> int:
     # Beam logs the traceback of each try of a store as an error; what stops the job is told in one line
-    logging.basicConfig(level=logging.INFO if args.verbose else logging.CRITICAL, format="%(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter("%(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO if args.verbose else logging.CRITICAL, handlers=[handler])
     logging.getLogger("apache_beam.runners.portability.local_job_service").addFilter(_from_worker)
     if not args.verbose:  # MediaPipe's and TensorFlow Lite's native logs, in the workers too
         os.environ.setdefault("GLOG_minloglevel", "3")
@@ -360,11 +440,11 @@ def _run(args: argparse.Namespace, beam_words: list[str]) -> int:
         return status
     except KeyboardInterrupt:
         print("mien: stopped", file=sys.stderr)
-        return 130
+        return _STOPPED
     except MienError as error:
         if args.verbose:
             logging.exception("stopped")
-        print(f"mien: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"mien: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 3 if isinstance(error, JobStoppedError) else 2
 
 

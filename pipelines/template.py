@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mien.pipelines import cli
+from mien.transforms.stores import printable
 
 # what is for runs on one machine, or for who looks on
 _LEFT_OUT = {"help", "workers", "quiet", "verbose"}
@@ -76,7 +77,7 @@ def main(parameters: Sequence[str] | None = None) -> int:
     try:
         line = words(sys.argv[1:] if parameters is None else parameters)
     except ValueError as error:
-        print(f"mien: {error}", file=sys.stderr)
+        print(printable(f"mien: {error}"), file=sys.stderr)
         return 2
     return cli.main(_known(line))
 
@@ -89,7 +90,7 @@ def _known(line: list[str]) -> list[str]:
     kept = []
     for word in line:
         if word.startswith("--") and word.partition("=")[0] not in known:
-            print(f"mien: {word} is not known and left out", file=sys.stderr)
+            print(printable(f"mien: {word} is not known and left out"), file=sys.stderr)
         else:
             kept.append(word)
     return kept

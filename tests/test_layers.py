@@ -35,6 +35,7 @@ LAYERS = [
     "transforms.preview",
     "transforms.redact",
     "transforms.magnify",
+    "transforms.preload",
     "transforms",
     "pipelines",
     "pipelines.beam_options",

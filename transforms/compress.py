@@ -37,7 +37,7 @@ class CompressPhotos(IsolatedStages):
         self,
         policy: str | Policy = "compress",
         face_bytes: int = FACE_BYTES,
-        effort: Effort = "fast",
+        effort: Effort = "auto",
         background: BackgroundCodec = "avif",
         quality: int = QUALITY,
         detectors: Sequence[str] = DETECTORS,
@@ -45,9 +45,9 @@ class CompressPhotos(IsolatedStages):
         threads: int = 1,
         limits: Limits | None = None,
     ) -> None:
-        policy = load_policy(policy) if isinstance(policy, str) else policy
+        policy = (load_policy(policy) if isinstance(policy, str) else policy).pinned()
         parts = (
-            DecodePhotos(max_pixels),
+            DecodePhotos(max_pixels, coded=False),  # whose faces would be lost
             DetectFaces(detectors, threads),
             DecideFaces(policy),
             CodeFaces(policy, face_bytes, effort, threads),

@@ -55,12 +55,23 @@ class ListedFile(_Row):
 
 
 @dataclass(frozen=True)
+class FaceSeed(_Row):
+    """The seed of a face's pseudonym, by the face's place.
+
+    box: x, y, width, height in photo pixels, as the search for people found it. sealed: the seed, encrypted with the
+    key that the job is given (mien.transforms.policy.pseudonyms).
+    """
+
+    box: tuple[float, float, float, float]
+    sealed: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Photo(_Row):
     """An image file's bytes.
 
     name: what the output is named after; empty: the whole uri without its scheme. origin: the file it was read from.
-    seeds: of the pseudonyms of its faces, in the order in which they are found, empty for one that has none; as secret
-    as the key (mien.transforms.policy.pseudonyms). spent: milliseconds that each stage took for it so far, by the
+    seeds: of the pseudonyms of its faces, in any order. spent: milliseconds that each stage took for it so far, by the
     stage's name.
     """
 
@@ -68,16 +79,20 @@ class Photo(_Row):
     data: bytes
     name: str = ""
     origin: ListedFile | None = None
-    seeds: tuple[bytes, ...] = field(default=(), repr=False)
+    seeds: tuple[FaceSeed, ...] = ()
     spent: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Decision(_Row):
-    """What is to be done with a face, and the rule that says so."""
+    """What is to be done with a face, and the rule that says so.
+
+    doubted: whether another rule would have said so if a doubt about a gallery's people had been settled otherwise.
+    """
 
     action: str
     rule: str
+    doubted: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,7 +135,7 @@ class HandledFace(_Row):
 
     box: x, y, width, height in photo pixels. action, rule: what was done, and the policy's rule that said so. decided:
     the rule's own action, which may be another one than could be carried out; empty for a face that was first found
-    when the photo was verified. The rest: see mien.transforms.steps.decide.measures.
+    when the photo was verified. doubted: as in Decision. The rest: see mien.transforms.steps.decide.measures.
     """
 
     box: tuple[float, float, float, float]
@@ -134,6 +149,7 @@ class HandledFace(_Row):
     pitch: float | None = None
     score: float | None = None
     sharpness: float | None = None
+    doubted: bool = False
 
 
 @dataclass(frozen=True)
@@ -207,12 +223,24 @@ class Failure(_Row):
 
 
 @dataclass(frozen=True)
+class OutputFile(_Row):
+    """A file of the output as it was written. name: relative to the output folder; size: bytes; modified: Unix seconds;
+    sha256: of all of it, as hex digits."""
+
+    name: str
+    size: int
+    modified: float
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Written(_Row):
     """A photo that is safe in the output.
 
-    output: the file that holds it, relative to the output folder. sha256: of its image file, also of one in a shard.
-    faces: of a safe photo. bytes: of the output, in a table about so many. actions: faces by what was done with them.
-    spent: as in Photo.
+    output: the file that holds it, relative to the output folder. sha256: of its image file, also of one in a shard; of
+    a table's row see mien.transforms.formats.parquet.row_digest. faces: of a safe photo. files: all that were written
+    for it, none where it lies in a table or shard. bytes: of the output, in a table about so many. actions: faces by
+    what was done with them. spent: as in Photo.
     """
 
     uri: str
@@ -223,6 +251,7 @@ class Written(_Row):
     bytes: int = 0
     actions: Mapping[str, int] = field(default_factory=dict)
     spent: Mapping[str, int] = field(default_factory=dict)
+    files: tuple[OutputFile, ...] = ()
 
 
 class _EqualsRowCoder(type):
@@ -271,6 +300,7 @@ class ElementCoder(coders.RowCoder, metaclass=_EqualsRowCoder):
 
 for _element in (
     ListedFile,
+    FaceSeed,
     Photo,
     Decision,
     CodedFace,
@@ -280,6 +310,7 @@ for _element in (
     MagnifiedFace,
     MagnifiedPhoto,
     Failure,
+    OutputFile,
     Written,
 ):
     # Beam draws a schema's id at random in each process, so that a worker would not know these classes again and would
@@ -313,7 +344,7 @@ class PhotoInWork:
     coded: tuple[CodedFace, ...] = ()
     measured: tuple[Measured, ...] = ()
     exif: bytes = b""
-    seeds: tuple[bytes, ...] = field(default=(), repr=False)
+    seeds: tuple[FaceSeed, ...] = ()
     embeddings: tuple[npt.NDArray[np.float32] | None, ...] = field(default=(), repr=False)
     spent: Mapping[str, int] = field(default_factory=dict)
 

@@ -4,6 +4,7 @@ The sheets show no face at all, not even those that would be kept: each is fille
 shrunk, and its place is ringed in the colour of its action.
 """
 
+import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -75,7 +76,7 @@ def preview(photo: PhotoInWork, policy: Policy) -> SafePhoto:
         cv2.putText(small, str(number), place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 3, cv2.LINE_AA)
         cv2.putText(small, str(number), place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
     faces = tuple(
-        HandledFace(face.box, shown.action, shown.rule, decision.action, **measured)
+        HandledFace(face.box, shown.action, shown.rule, decision.action, **measured, doubted=decision.doubted)
         for face, shown, decision, measured in zip(photo.faces, done, photo.decisions, photo.measured, strict=True)
     )
     return SafePhoto(photo.uri, photo.name, encode_image(small, "jpeg", 80), faces, policy.id, VERSION, photo.origin)
@@ -83,19 +84,21 @@ def preview(photo: PhotoInWork, policy: Policy) -> SafePhoto:
 
 def would_be(face: Face, decision: Decision) -> Decision:
     """What would be done, as far as can be told without coding the face: what is not understood shows only then."""
-    reason = refusal(face, decision.action)
-    return Decision(FALLBACK[decision.action], f"{decision.rule} ({reason})") if reason else decision
+    if not (reason := refusal(face, decision.action)):
+        return decision
+    return dataclasses.replace(decision, action=FALLBACK[decision.action], rule=f"{decision.rule} ({reason})")
 
 
 def lines_of(photo: SafePhoto) -> str:
-    """A JSON line for each face: uri, box, action, rule and measures; unknown ones are null."""
+    """A JSON line for each face: uri, box, action, rule, doubted if it was, and measures; unknown ones are null."""
     rows = []
     for face in photo.faces:
         measures = {
             name: getattr(face, name) for name in ("area", "rank", "center", "yaw", "pitch", "score", "sharpness")
         }
-        row = {"uri": photo.uri, "box": list(face.box), "action": face.action, "rule": face.rule, "measures": measures}
-        rows.append(json.dumps(row))
+        row: dict[str, object] = {"uri": photo.uri, "box": list(face.box), "action": face.action, "rule": face.rule}
+        row |= {"doubted": True} if face.doubted else {}
+        rows.append(json.dumps(row | {"measures": measures}))
     return "".join(f"{row}\n" for row in rows)
 
 
@@ -108,7 +111,7 @@ def sheet(photos: Sequence[SafePhoto], number: int) -> str:
             "faces": [
                 {
                     "action": face.action,
-                    "rule": face.rule,
+                    "rule": f"{face.rule} (in doubt)" if face.doubted else face.rule,
                     "area": f"{face.area:.4f}",
                     "yaw": "" if face.yaw is None else f"{face.yaw:.0f}",
                     "score": f"{face.score:.2f}",
@@ -142,7 +145,7 @@ class PreviewPhotos(IsolatedStages):
         threads: int = 1,
         limits: Limits = LIMITS,
     ) -> None:
-        policy = load_policy(policy) if isinstance(policy, str) else policy
+        policy = (load_policy(policy) if isinstance(policy, str) else policy).pinned()
         before = (DecodePhotos(max_pixels), DetectFaces(detectors, threads), DecideFaces(policy))
         super().__init__([*stages_of(before), _Preview(policy)], SafePhoto, limits)
 
@@ -154,8 +157,7 @@ class _WriteSheets(beam.DoFn):
         self._output = output
 
     def process(self, group: tuple[None, Iterable[SafePhoto]]) -> Iterator[Written]:
-        for path in files_named(self._output, f"{SHEET}-", ".html"):
-            delete(path)
+        _delete_sheets(self._output)
         held: list[SafePhoto] = []
         number = 1
         with create(join(self._output, LINES)) as stream:
@@ -178,12 +180,26 @@ class _WriteSheets(beam.DoFn):
         write_whole(join(self._output, f"{SHEET}-{number:04d}.html"), page)
 
 
+def _delete_sheets(output: str) -> None:
+    for path in files_named(output, f"{SHEET}-", ".html"):
+        delete(path)
+
+
+def _delete_all(count: int, output: str) -> None:
+    """Where no photo came through, there is nothing to write in the place of an earlier run's."""
+    if count == 0:
+        _delete_sheets(output)
+        delete(join(output, LINES))
+
+
 class WritePreview(StageTransform):
-    """What PreviewPhotos gives -> dry-run.jsonl and dry-run-*.html in the output folder, instead of those of before."""
+    """What PreviewPhotos gives -> dry-run.jsonl and dry-run-*.html in the output folder, instead of those of before; of
+    no photo there is neither."""
 
     def __init__(self, output: str) -> None:
         super().__init__()
-        self._sheets = _WriteSheets(normal_uri(output))
+        self._output = normal_uri(output)
+        self._sheets = _WriteSheets(self._output)
 
     def expand(self, photos: Input) -> PhotosAndFailures:
         photos, failures = as_outputs(photos)
@@ -192,5 +208,6 @@ class WritePreview(StageTransform):
             | "OneGroup" >> beam.Map(lambda photo: (None, photo)).with_output_types(tuple[None, SafePhoto])
             | beam.GroupByKey()
         )
+        _ = photos | beam.combiners.Count.Globally() | "Gone" >> beam.Map(_delete_all, self._output)
         written: Any = through(grouped, self._sheets, Written)
         return PhotosAndFailures(photos=written.photos, failures=join_failures(written.failures, failures))

@@ -15,9 +15,9 @@ from apache_beam.metrics import Metrics
 
 from mien.models.codec import FaceCodec
 from mien.models.errors import PrivacyError
-from mien.models.faces import SIZE, Face, FaceDetector, Looks, align_face, square
+from mien.models.faces import SIZE, Face, FaceDetector, Looks, align_face, outline_of, square
 from mien.models.images import decode_image, draw_mark, encode_image, synthesis_xmp
-from mien.models.painting import fitted, needed_size, outline_of, paste_within
+from mien.models.painting import fitted, needed_size, paste_within
 from mien.models.privacy import Hidden, MaskKind, redact_faces
 from mien.models.runtime import one_thread, tune_process
 from mien.transforms.elements import (
@@ -29,7 +29,7 @@ from mien.transforms.elements import (
     Pixels,
     SafePhoto,
 )
-from mien.transforms.policy import SHOWN, Policy, load_policy
+from mien.transforms.policy import SHOWN, KeyFile, Policy, load_policy
 from mien.transforms.restore import ImageFormat, paste_coded
 from mien.transforms.steps import (
     DETECTORS,
@@ -56,6 +56,7 @@ from mien.transforms.workers import NAMESPACE, Input, IsolatedStages, Limits, St
 
 QUALITY = 90
 FOUND_LATER = "found when verified"
+_RECOGNISED, _HEAD = " (recognised)", " (recognised, head)"  # behind a rule's name
 _LANDMARKS_SIZE = 256  # pixels of a decoded face in which landmarks are looked for
 # Longer side of a box, in photo pixels, from which a face that is only hidden gets landmarks. Below it the square is
 # hardly ever MIN_SIDE, from which faces are compared when verified (mostly 1.4 times the box, in 5 of 100 over 1.76),
@@ -89,9 +90,15 @@ def new_faces(photo: PhotoInWork, faces: Sequence[CodedFace], codec: FaceCodec, 
     return found
 
 
-def hidden_faces(faces: Sequence[CodedFace], mask: MaskKind, new: Mapping[int, NewFace]) -> dict[int, Hidden]:
-    """How much goes of the faces that may not be seen, by their index."""
-    hidden = {i: hidden_of(face, face.action, mask) for i, face in enumerate(faces) if face.action not in SHOWN}
+def hidden_faces(
+    faces: Sequence[CodedFace], mask: MaskKind, new: Mapping[int, NewFace], wide: Collection[int] = ()
+) -> dict[int, Hidden]:
+    """How much goes of the faces that may not be seen, by their index. wide: those whose whole head goes."""
+    hidden = {
+        i: hidden_of(face, face.action, "head" if i in wide else mask)
+        for i, face in enumerate(faces)
+        if face.action not in SHOWN
+    }
     for i in new:
         if faces[i].action in GENERATED:
             hidden[i] = dataclasses.replace(hidden[i], outline=new[i].outline)
@@ -99,14 +106,19 @@ def hidden_faces(faces: Sequence[CodedFace], mask: MaskKind, new: Mapping[int, N
 
 
 def safe_pixels(
-    photo: PhotoInWork, faces: Sequence[CodedFace], mask: MaskKind, codec: FaceCodec, new: Mapping[int, NewFace]
+    photo: PhotoInWork,
+    faces: Sequence[CodedFace],
+    mask: MaskKind,
+    codec: FaceCodec,
+    new: Mapping[int, NewFace],
+    wide: Collection[int] = (),
 ) -> Pixels:
     """The photo with its faces as they may be seen, (H, W, 3) uint8, a new array.
 
     A new face is painted within the outline of the old one; where one of them has no landmarks, or the head goes with
-    the face, in the egg that it is coded for.
+    the face, in the egg that it is coded for. wide: as for hidden_faces.
     """
-    hidden = hidden_faces(faces, mask, new)
+    hidden = hidden_faces(faces, mask, new, wide)
     pixels = redact_faces(photo.pixels, list(hidden.values()))
     within = [i for i, face in hidden.items() if face.outline is not None]
     rest = [face for i, face in enumerate(faces) if face.action in GENERATED and i not in within]
@@ -148,7 +160,8 @@ class Redactor:
         self._looks.close()
 
     def redact(self, photo: PhotoInWork) -> SafePhoto:
-        """The safe photo. Raises PrivacyError for one in which a face is still seen that the policy hides."""
+        """The safe photo. Raises PrivacyError for one in which a face is still seen that the policy hides, its whole
+        head filled in."""
         faces = list(photo.coded or map(uncoded, photo.faces, photo.decisions))
         # where the head goes too there is no outline to paint within
         new = new_faces(photo, faces, self._codec, self._looks) if self._policy.mask == "face" else {}
@@ -158,11 +171,16 @@ class Redactor:
                 before = len(faces)
                 data = self._escalate(photo, faces, new, seen)
                 seen = self._leaks(photo, faces, new, data, {*seen.known, *range(before, len(faces))})
-            sure = sum(face.score >= SURE for face in seen.found)
+            wide = frozenset(seen.known)
+            if wide:  # by what is around the face: hair, or the head of a neighbour in a crowd
+                before = len(faces)
+                data = self._escalate(photo, faces, new, seen, wide)
+                seen = self._leaks(photo, faces, new, data, {*wide, *range(before, len(faces))}, wide)
+            sure = [face for face in seen.found if face.score >= SURE]
             if seen.known or sure:
-                raise PrivacyError(_reason(len(seen.known), sure))
+                raise PrivacyError(_reason([(i + 1, faces[i]) for i in seen.known], sure))
             if seen:  # only what hardly looks like a face is left: it goes, and nothing of it is there to be looked at
-                data = self._escalate(photo, faces, new, seen)
+                data = self._escalate(photo, faces, new, seen, wide)
         for face in faces:
             Metrics.counter(NAMESPACE, f"action_{face.action}").inc()
         name = photo.name + SUFFIXES[self._format]
@@ -175,27 +193,38 @@ class Redactor:
         new: Mapping[int, NewFace],
         data: bytes,
         changed: Collection[int] | None = None,
+        wide: Collection[int] = (),
     ) -> Leaks:
         """What is wrong with the bytes that are to be written.
 
-        changed: the faces whose places were painted anew, where all else was verified before.
+        changed: the faces whose places were painted anew, where all else was verified before. wide: as for
+        hidden_faces.
         """
         written = decode_image(data, photo.pixels.shape[0] * photo.pixels.shape[1])
-        hidden = hidden_faces(faces, self._policy.mask, new)
+        hidden = hidden_faces(faces, self._policy.mask, new, wide)
         painted = [face for i, face in hidden.items() if changed is None or i in changed]
         found = self._detector.detect(written, painted_places(painted, written.shape[:2]))
-        return leaks(photo.pixels, written, faces, hidden, found, self._codec.recogniser)
+        return leaks(photo.pixels, written, faces, hidden, found, self._codec.recogniser, self._looks.locate)
 
-    def _escalate(self, photo: PhotoInWork, faces: list[CodedFace], new: Mapping[int, NewFace], seen: Leaks) -> bytes:
-        """The photo with what is seen filled in; the faces, in place, say so."""
+    def _escalate(
+        self,
+        photo: PhotoInWork,
+        faces: list[CodedFace],
+        new: Mapping[int, NewFace],
+        seen: Leaks,
+        wide: Collection[int] = (),
+    ) -> bytes:
+        """The photo with what is seen filled in; the faces, in place, say so. wide: as for hidden_faces."""
         Metrics.counter(NAMESPACE, "escalated").inc(len(seen.known) + len(seen.found))
         for i in seen.known:
-            faces[i] = filled(faces[i])
+            faces[i] = filled(faces[i], head=i in wide)
         faces += [_late(face) for face in seen.found]
-        return self._encode(photo, faces, new)
+        return self._encode(photo, faces, new, wide)
 
-    def _encode(self, photo: PhotoInWork, faces: Sequence[CodedFace], new: Mapping[int, NewFace]) -> bytes:
-        pixels = safe_pixels(photo, faces, self._policy.mask, self._codec, new)
+    def _encode(
+        self, photo: PhotoInWork, faces: Sequence[CodedFace], new: Mapping[int, NewFace], wide: Collection[int] = ()
+    ) -> bytes:
+        pixels = safe_pixels(photo, faces, self._policy.mask, self._codec, new, wide)
         generated = any(face.action in GENERATED for face in faces)
         if generated and self._visible_mark:
             draw_mark(pixels)
@@ -215,9 +244,10 @@ def uncoded(face: Face, decision: Decision) -> CodedFace:
     return CodedFace(face.box, face.transform, decision.action, decision.rule, "", b"", 0.0)
 
 
-def filled(face: CodedFace) -> CodedFace:
-    """The face redacted after all."""
-    return dataclasses.replace(face, action="fill", rule=f"{face.rule} (recognised)", model="", payload=b"", score=0.0)
+def filled(face: CodedFace, head: bool = False) -> CodedFace:
+    """The face redacted after all; head: for the second time, with the whole head."""
+    rule = f"{face.rule.removesuffix(_RECOGNISED)}{_HEAD if head else _RECOGNISED}"
+    return dataclasses.replace(face, action="fill", rule=rule, model="", payload=b"", score=0.0)
 
 
 def _late(face: Face) -> CodedFace:
@@ -225,15 +255,24 @@ def _late(face: Face) -> CodedFace:
     return CodedFace(face.box, (), "fill", FOUND_LATER, "", b"", 0.0)
 
 
-def _reason(known: int, found: int) -> str:
-    parts = [f"{known} hidden faces are still recognised"] if known else []
-    parts += [f"{found} faces are found that should not be there"] if found else []
-    return f"withheld: in the redacted photo {' and '.join(parts)}"
+def _reason(known: Sequence[tuple[int, CodedFace]], found: Sequence[Face]) -> str:
+    """known: number, from 1, and face; of each kind three are named."""
+    parts = [f"face {number} ({_place(face.box)}) is still recognised" for number, face in known[:3]]
+    parts += [f"a face ({_place(face.box)}) is found that should not be there" for face in found[:3]]
+    more = max(0, len(known) - 3) + max(0, len(found) - 3)
+    parts += [f"{more} more"] if more else []
+    remedy = "; its whole head was filled in: it is what is around it that is known" if known else ""
+    return f"withheld: in the redacted photo {', '.join(parts)}{remedy}"
+
+
+def _place(box: Sequence[float]) -> str:
+    x, y, width, height = box
+    return f"{width:.0f} x {height:.0f} at {x:.0f}, {y:.0f}"
 
 
 def _handled(photo: PhotoInWork, faces: Sequence[CodedFace]) -> tuple[HandledFace, ...]:
     known = [
-        HandledFace(face.box, face.action, face.rule, decision.action, **measured)
+        HandledFace(face.box, face.action, face.rule, decision.action, **measured, doubted=decision.doubted)
         for face, decision, measured in zip(faces, photo.decisions, photo.measured, strict=False)
     ]
     return (*known, *(HandledFace(face.box, face.action, face.rule, "") for face in faces[len(known) :]))
@@ -266,9 +305,10 @@ class RedactPhotos(IsolatedStages):
     policy: a built-in policy's name, a file's path or URI, or a Policy; PolicyError for one that cannot be used.
     `preserve` leaves a face as it is, as `keep` does. keep: metadata that is written anew, see
     mien.models.images.metadata. key_file: a key's path or URI (mien.transforms.policy.pseudonyms): with it one person
-    gets the same new face in every photo under `deidentify`; rows: FaceRow of the whole collection, by default of
-    these photos, then searched twice. limits: of a photo, by default of time as the effort asks. The others as in
-    Redactor and CompressPhotos.
+    gets the same new face in every photo under `deidentify`, and one that cannot be matched with its person is filled
+    in; rows: SealedRow of the whole collection (FaceRows), by default of these photos, then searched twice.
+    KeyFileError. limits: of a photo, by default of time as the effort asks. The others as in Redactor and
+    CompressPhotos.
     """
 
     def __init__(
@@ -288,8 +328,9 @@ class RedactPhotos(IsolatedStages):
         rows: beam.PCollection | None = None,
         limits: Limits | None = None,
     ) -> None:
-        policy = load_policy(policy) if isinstance(policy, str) else policy
+        policy = (load_policy(policy) if isinstance(policy, str) else policy).pinned()
         limits = limits or Limits(SECONDS[effort])
+        named_by = KeyFile.of(key_file) if key_file and "deidentify" in policy.actions else None
         landmarks_from = 0.0 if policy.actions & GENERATED or policy.asks_for_pose else ALIGNED_FROM
         parts: list[IsolatedStages] = [
             DecodePhotos(max_pixels, keep),
@@ -297,12 +338,13 @@ class RedactPhotos(IsolatedStages):
             DecideFaces(uncoded_policy(policy)),
         ]
         if policy.actions & GENERATED:
-            parts.append(CodeFaces(policy, face_bytes, effort, threads))
+            parts.append(CodeFaces(policy, face_bytes, effort, threads, named_by))
         settings = (policy, tuple(detectors), image_format, quality, synthesis_mark, visible_mark)
         super().__init__([*stages_of(parts), _Redact(threads, *settings)], SafePhoto, limits)
-        self._key_file = key_file if "deidentify" in policy.actions else ""
+        self._key_file = named_by
         self._rows = rows
-        self._face_rows = FaceRows(detectors, max_pixels=max_pixels, threads=threads, limits=limits)
+        search = {"max_pixels": max_pixels, "threads": threads}
+        self._face_rows = FaceRows(named_by, detectors, limits=limits, **search) if named_by else None
 
     def expand(self, photos: Input) -> PhotosAndFailures:
         if self._key_file:

@@ -1,10 +1,13 @@
 """The parts of an image file that are not its picture: where metadata, second pictures and trailers can lie.
 
 JPEG, PNG, WebP and AVIF/HEIF are walked by their own structure; of other formats what Pillow finds is taken. Nothing is
-refused: what cannot be walked to its end is one part of kind "unreadable", since an audit passes nothing over.
+refused: what cannot be walked to its end, or has more parts or packed bytes than one file needs, is one part of kind
+"unreadable", since an audit passes nothing over.
 """
 
 import io
+import itertools
+import re
 import struct
 import warnings
 import zlib
@@ -14,12 +17,43 @@ from dataclasses import dataclass
 import pillow_heif
 from PIL import Image
 
-from mien.models.images import AVIF_UUID, JPEG_NAME, WEBP_FOURCC
+from mien.models.errors import SearchError
+from mien.models.images import (
+    AFTER,
+    COMMENT,
+    CUT,
+    EOI,
+    GAP,
+    PNG_SIGNATURE,
+    SOS,
+    is_own,
+    iso_boxes,
+    jpeg_segments,
+    png_chunks,
+    riff_chunks,
+)
 
-_MAX_INFLATED = 64 << 20  # bytes of one packed part
-_PNG = b"\x89PNG\r\n\x1a\n"
-_PNG_PICTURE = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"cICP", b"sBIT", b"pHYs"}
-_WEBP_PICTURE = {b"VP8 ", b"VP8L", b"VP8X", b"ALPH", WEBP_FOURCC}
+_MAX_INFLATED = 64 << 20  # bytes of all packed parts of a file
+_MAX_SEGMENTS = 10_000
+_PIECE = 1 << 16  # packed bytes that zlib is given at a time: it copies what it does not use
+_TIFF = re.compile(rb"II\*\0|MM\0\*")
+_TAG_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+_DIRECTORIES = {0x8769, 0x8825, 0xA005}  # tags that point to one: EXIF, GPS, interoperability
+_PNG_PICTURE = {
+    b"PNG",
+    b"IHDR",
+    b"PLTE",
+    b"IDAT",
+    b"IEND",
+    b"tRNS",
+    b"gAMA",
+    b"cHRM",
+    b"sRGB",
+    b"cICP",
+    b"sBIT",
+    b"pHYs",
+}
+_WEBP_PICTURE = {b"RIFF", b"VP8 ", b"VP8L", b"VP8X", b"ALPH"}
 _BOX_PICTURE = {b"ftyp", b"meta", b"mdat", b"moov"}
 _APP_KINDS = (
     (0xE1, b"Exif\0\0", "exif"),
@@ -45,69 +79,91 @@ def segments(data: bytes) -> list[Segment]:
     """All parts of the file that are not its picture, nor mien's chunk."""
     found: list[Segment] = []
     try:
-        if data.startswith(b"\xff\xd8"):
-            found += _jpeg(data)
-        elif data.startswith(_PNG):
-            found += _png(data)
-        elif data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-            found += _webp(data)
-        elif data[4:8] == b"ftyp":
-            found += _boxes(data)
-            found += _by_decoder(data, heif=data[8:12] not in (b"avif", b"avis"))
-        else:
-            found += _by_decoder(data)
-    except (struct.error, IndexError, ValueError, zlib.error):
+        for segment in itertools.islice(_walked(data), _MAX_SEGMENTS + 1):
+            found.append(segment)
+    except (struct.error, IndexError, ValueError, SearchError):
         found.append(Segment("unreadable", 0, b""))
+    if len(found) > _MAX_SEGMENTS:
+        found[_MAX_SEGMENTS:] = [Segment("unreadable", found[_MAX_SEGMENTS].offset, b"")]
     return found
 
 
-def inflate(data: bytes) -> bytes:
-    """A zlib stream unpacked as far as it goes; nothing of what is none."""
+def _walked(data: bytes) -> Iterator[Segment]:
+    if data.startswith(b"\xff\xd8"):
+        yield from _jpeg(data)
+    elif data.startswith(PNG_SIGNATURE):
+        yield from _png(data)
+    elif data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        yield from _webp(data)
+    elif data[4:8] == b"ftyp":
+        yield from _boxes(data)
+        yield from _by_decoder(data, heif=data[8:12] not in (b"avif", b"avis"))
+    else:
+        yield from _by_decoder(data)
+
+
+def inflate(data: bytes, start: int = 0, most: int = _MAX_INFLATED) -> bytes:
+    """The zlib stream that begins at start, unpacked as far as it goes; nothing of what is none. SearchError where it
+    has over `most` bytes."""
+    unpacked = bytearray()
+    stream = zlib.decompressobj()
+    size = 256  # most of what looks like a stream is none, and shows it soon
     try:
-        return zlib.decompressobj().decompress(data, _MAX_INFLATED)
+        while start < len(data) and not stream.eof:
+            packed = data[start : start + size]
+            start, size = start + len(packed), min(2 * size, _PIECE)
+            while packed and not stream.eof:
+                unpacked += stream.decompress(packed, most + 1 - len(unpacked))
+                if len(unpacked) > most:
+                    raise SearchError(f"over {most} bytes in packed parts")
+                packed = stream.unconsumed_tail
     except zlib.error:
-        return b""
+        pass  # damaged from here on
+    return bytes(unpacked)
+
+
+def check_tags(block: bytes) -> None:
+    """ValueError for an EXIF block, from its TIFF header on, whose tags say that they hold more than the block has.
+
+    Tags that share bytes would fill the memory. What is cut is no matter."""
+    order = "<" if block[:2] == b"II" else ">"
+    total = 0
+    waiting, seen = [4], set[int]()
+    while waiting:
+        pointer = waiting.pop()
+        try:
+            (start,) = struct.unpack_from(order + "I", block, pointer)
+            if start == 0 or start in seen:  # 0: no directory
+                continue
+            seen.add(start)
+            (entries,) = struct.unpack_from(order + "H", block, start)
+            for at in range(start + 2, start + 2 + 12 * entries, 12):
+                tag, kind, count = struct.unpack_from(order + "HHI", block, at)
+                total += count * _TAG_SIZES.get(kind, 0)
+                if total > 2 * len(block) + 1024 or len(seen) > 100:
+                    raise ValueError("the tags are larger than their block")
+                if tag in _DIRECTORIES:
+                    waiting.append(at + 8)
+            waiting.append(start + 2 + 12 * entries)
+        except struct.error:
+            continue
 
 
 def _jpeg(data: bytes) -> Iterator[Segment]:
-    pos = 2
-    while True:
-        if pos + 4 > len(data) or data[pos] != 0xFF:
-            yield Segment("unreadable", pos, data[pos:])
-            return
-        marker = data[pos + 1]
-        if marker == 0xFF:
-            pos += 1
-            continue
-        if marker == 0xD9:
-            break
-        length = int(struct.unpack_from(">H", data, pos + 2)[0])
-        body = data[pos + 4 : pos + 2 + length]
-        if marker == 0xFE:
-            yield Segment("comment", pos, body)
-        elif 0xE0 <= marker <= 0xEF and not (marker == 0xEB and body.startswith(JPEG_NAME)):
-            yield from _app(marker, pos, body)
-        pos += 2 + length
-        if marker == 0xDA:
-            pos = _scan_end(data, pos)
-            if data[pos : pos + 2] == b"\xff\xd9":
-                break
-    if pos + 2 < len(data):
-        yield Segment("trailer", pos + 2, data[pos + 2 :])
-
-
-def _scan_end(data: bytes, pos: int) -> int:
-    """The first marker after a scan that is neither stuffing nor a restart."""
-    while True:
-        pos = data.find(b"\xff", pos)
-        if pos < 0 or pos + 1 >= len(data):
-            return len(data)
-        if data[pos + 1] == 0 or 0xD0 <= data[pos + 1] <= 0xD7:
-            pos += 2
-        elif data[pos + 1] == 0xFF:
-            pos += 1
-        else:
-            return pos
+    before_scan, ended = True, False
+    for part in jpeg_segments(data):
+        ended = part.kind in (EOI, AFTER, CUT)
+        if part.kind in (CUT, GAP):
+            yield Segment("unreadable", part.offset, part.body(data))
+        elif part.kind == AFTER:
+            yield Segment("trailer", part.offset, part.body(data))
+        elif part.kind == COMMENT:
+            yield Segment("comment", part.offset, part.body(data))
+        elif b"\xe0" <= part.kind <= b"\xef" and not (before_scan and is_own("JPEG", part, data)):
+            yield from _app(part.kind[0], part.offset, part.body(data))
+        before_scan = before_scan and part.kind != SOS
+    if not ended:
+        yield Segment("unreadable", len(data), b"")
 
 
 def _app(marker: int, offset: int, body: bytes) -> Iterator[Segment]:
@@ -123,73 +179,64 @@ def _app(marker: int, offset: int, body: bytes) -> Iterator[Segment]:
 
 
 def _png(data: bytes) -> Iterator[Segment]:
-    pos = 8
-    while pos + 8 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, pos)
-        body = data[pos + 8 : pos + 8 + length]
-        if kind == b"eXIf":
+    left = _MAX_INFLATED
+    for part in png_chunks(data):
+        kind, pos, body = part.kind, part.offset, part.body(data)
+        if kind == CUT:
+            yield Segment("unreadable", pos, body)
+        elif kind == AFTER:
+            yield Segment("trailer", pos, body)
+        elif kind == b"eXIf":
             yield Segment("exif", pos, body)
         elif kind == b"iCCP":
-            yield Segment("icc", pos, body.partition(b"\0")[0] + b"\0" + inflate(body.partition(b"\0")[2][1:]))
+            name, _, packed = body.partition(b"\0")
+            profile = inflate(packed, 1, left)
+            left -= len(profile)
+            yield Segment("icc", pos, name + b"\0" + profile)
         elif kind in (b"tEXt", b"zTXt", b"iTXt"):
-            text = _png_text(kind, body)
+            text = _png_text(kind, body, left)
+            left -= len(text) if len(text) > len(body) else 0
             yield Segment("xmp" if body.startswith(b"XML:com.adobe.xmp") else "comment", pos, text)
         elif kind not in _PNG_PICTURE:
             yield Segment(f"other chunk {kind.decode('latin-1')}", pos, body)
-        pos += 12 + length
-        if kind == b"IEND":
-            break
-    else:
-        yield Segment("unreadable", pos, b"")
-    if pos < len(data):
-        yield Segment("trailer", pos, data[pos:])
 
 
-def _png_text(kind: bytes, body: bytes) -> bytes:
+def _png_text(kind: bytes, body: bytes, most: int) -> bytes:
+    """most: bytes that it may unpack."""
     key, _, rest = body.partition(b"\0")
     if kind == b"zTXt":
-        return key + b"\0" + inflate(rest[1:])
+        return key + b"\0" + inflate(rest, 1, most)
     if kind == b"iTXt":
         packed, text = rest[:1] == b"\1", rest[2:].split(b"\0", 2)[-1]
-        return key + b"\0" + (inflate(text) if packed else text)
+        return key + b"\0" + (inflate(text, 0, most) if packed else text)
     return body
 
 
 def _webp(data: bytes) -> Iterator[Segment]:
-    end, pos = 8 + int.from_bytes(data[4:8], "little"), 12
-    while pos + 8 <= min(end, len(data)):
-        kind, size = struct.unpack_from("<4sI", data, pos)
-        body = data[pos + 8 : pos + 8 + size]
-        known = {b"EXIF": "exif", b"XMP ": "xmp", b"ICCP": "icc"}.get(kind)
-        if known or kind not in _WEBP_PICTURE:
-            yield Segment(known or f"other chunk {kind.decode('latin-1')}", pos, body.removeprefix(b"Exif\0\0"))
-        pos += 8 + size + size % 2
-    if end < len(data):
-        yield Segment("trailer", end, data[end:])
+    for part in riff_chunks(data):
+        body = part.body(data)
+        if part.kind == CUT:
+            yield Segment("unreadable", part.offset, body)
+        elif part.kind == AFTER:
+            yield Segment("trailer", part.offset, body)
+        elif part.kind not in _WEBP_PICTURE and not is_own("WebP", part, data):
+            known = {b"EXIF": "exif", b"XMP ": "xmp", b"ICCP": "icc"}.get(part.kind)
+            name = known or f"other chunk {part.kind.decode('latin-1')}"
+            yield Segment(name, part.offset, body.removeprefix(b"Exif\0\0"))
 
 
 def _boxes(data: bytes) -> Iterator[Segment]:
-    pos = 0
-    while pos + 8 <= len(data):
-        size, kind = struct.unpack_from(">I4s", data, pos)
-        head = 8
-        if size == 1:
-            (size,), head = struct.unpack_from(">Q", data, pos + 8), 16
-        elif size == 0:
-            size = len(data) - pos
-        if size < head or pos + size > len(data):
-            yield Segment("trailer" if pos else "unreadable", pos, data[pos:])
-            return
-        mine = kind == b"uuid" and data[pos + head : pos + head + 16] == AVIF_UUID
-        if kind not in _BOX_PICTURE and not mine:
-            yield Segment(f"other box {kind.decode('latin-1')}", pos, data[pos + head : pos + size])
-        pos += size
-    if pos < len(data):
-        yield Segment("trailer", pos, data[pos:])
+    for part in iso_boxes(data):
+        if part.kind == CUT:
+            yield Segment("trailer" if part.offset else "unreadable", part.offset, part.body(data))
+        elif part.kind not in _BOX_PICTURE and not is_own("AVIF", part, data):
+            yield Segment(f"other box {part.kind.decode('latin-1')}", part.offset, part.body(data))
 
 
 def _by_decoder(data: bytes, heif: bool = False) -> Iterator[Segment]:
     try:
+        for found in _TIFF.finditer(data):  # Pillow reads all tags of what it opens
+            check_tags(data[found.start() :])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             info = pillow_heif.open_heif(data).info if heif else Image.open(io.BytesIO(data)).info

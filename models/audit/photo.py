@@ -15,15 +15,14 @@ from mien.models.audit.parrot import features
 from mien.models.audit.pixel_leaks import Kept, kept_pixels
 from mien.models.audit.recognisers import FaceRecogniser, MobileFaceNet
 from mien.models.faces import (
-    PART_AREA,
-    SAME_PART,
-    SAME_UNION,
     Face,
     FaceDetector,
     FaceLandmarker,
     Look,
     LookReader,
     align_face,
+    same_face,
+    shared_of_union,
 )
 
 Pixels = npt.NDArray[np.uint8]
@@ -134,7 +133,7 @@ class PhotoAuditor:
         for face, crop in zip(faces, crops, strict=True):
             there = next(measured) if crop is not None else Seen()
             names = tuple(name for name, boxes in seen.items() if any(same_face(face.box, box) for box in boxes))
-            action = next((action for box, action in record or () if same_face(face.box, box)), "")
+            action = _recorded(face.box, record or ())
             picture = crop if crop is not None else _square(output, face.box)
             small = np.asarray(cv2.resize(picture, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA), np.uint8)
             kept = kept_pixels(original, output, face.box, CELL)
@@ -195,15 +194,10 @@ class PhotoAuditor:
         self.close()
 
 
-def same_face(a: Sequence[float], b: Sequence[float]) -> bool:
-    """Whether two boxes are of one face, by the measure that joins a detector's own."""
-    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
-    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return False
-    shared, areas = width * height, sorted((a[2] * a[3], b[2] * b[3]))
-    part = shared > SAME_PART * areas[0] and areas[0] >= PART_AREA * areas[1]
-    return part or shared > SAME_UNION * (sum(areas) - shared)
+def _recorded(box: Box, record: Sequence[tuple[Box, str]]) -> str:
+    """The action of the recorded face at this place, that of the box that fits best; empty where there is none."""
+    fits = [(float(shared_of_union(box, np.array([at]))[0]), action) for at, action in record if same_face(box, at)]
+    return max(fits, key=lambda fit: fit[0], default=(0.0, ""))[1]
 
 
 def joined(found: dict[str, list[Box]]) -> list[tuple[Box, tuple[str, ...]]]:

@@ -1,38 +1,50 @@
 from .bitstream import LAYERS, PRECISION, SPREAD, decode_section, describe, read_header, write_base
-from .decoder import BASE, COLOURS, GRIDS, STYLE, FaceDecoder, Symbols, read_tables
+from .decoder import BASE, COLOURS, GRIDS, STYLE, FaceDecoder, Latents, Symbols, colour_values, read_tables
 from .encoder import Encoder, trunk
-from .face_codec import SIZE, Effort, FaceCodec, Objective, load_codec
+from .face_codec import PLANS, SIZE, Coded, Effort, FaceCodec, Objective, load_codec
 from .generator import CHANNELS, LEVELS, SIZES, STYLES, Generator, haar_up
-from .rate_control import BASE_BYTES
-from .refinement import Descent, face_weight
+from .rate_control import BASE_BYTES, rate
+from .refinement import COLOUR_RATE, FALL, LAGRANGE, RATES, STEP_AT_100, Descent, Plan, distance, face_weight
 
 __all__ = [
     "BASE",
     "BASE_BYTES",
     "CHANNELS",
     "COLOURS",
+    "COLOUR_RATE",
+    "FALL",
     "GRIDS",
+    "LAGRANGE",
     "LAYERS",
     "LEVELS",
+    "PLANS",
     "PRECISION",
+    "RATES",
     "SIZE",
     "SIZES",
     "SPREAD",
+    "STEP_AT_100",
     "STYLE",
     "STYLES",
+    "Coded",
     "Descent",
     "Effort",
     "Encoder",
     "FaceCodec",
     "FaceDecoder",
     "Generator",
+    "Latents",
     "Objective",
+    "Plan",
     "Symbols",
+    "colour_values",
     "decode_section",
     "describe",
+    "distance",
     "face_weight",
     "haar_up",
     "load_codec",
+    "rate",
     "read_header",
     "read_tables",
     "trunk",

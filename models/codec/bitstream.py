@@ -21,7 +21,6 @@ from mien.models.errors import PayloadDamagedError, PayloadTruncatedError, Paylo
 
 VERSION = 2
 HEADER = struct.Struct(">BHBBH")  # version and step, model, score, bytes of symbols, CRC-16 of all but itself
-HEADER_1 = struct.Struct(">BHBH")  # of version 1, which has a base section only and no score
 LAYERS = ("base", "style", "grid 16", "grid 32")  # in the order of their sections
 SECTION = 5  # bytes of an enhancement section's header: layer and step, row and bytes of symbols (2), CRC-16
 SPREAD = 7  # rows of tables beyond the step's own, to either side, that a section may choose
@@ -165,11 +164,11 @@ class Section:
 
 @dataclass(frozen=True)
 class Header:
-    """What a payload says of itself. score: 0 to 255 for 0 to 1, how well it stands for its face; None in version 1."""
+    """What a payload says of itself. score: 0 to 255 for 0 to 1, how well it stands for its face."""
 
     version: int
     model: int
-    score: int | None
+    score: int
     sections: tuple[Section, ...]
 
     @property
@@ -199,23 +198,20 @@ def read_header(payload: bytes) -> Header:
     if not payload:
         raise PayloadTruncatedError("the coded face is empty")
     version, step = payload[0] >> 5, payload[0] & 31
-    if version not in (1, VERSION):
-        raise PayloadVersionError(f"the coded face has format version {version}, this mien reads 1 to {VERSION}")
-    head = HEADER if version == VERSION else HEADER_1
-    if len(payload) < head.size:
+    if version != VERSION:
+        raise PayloadVersionError(f"the coded face has format version {version}, this mien reads version {VERSION}")
+    if len(payload) < HEADER.size:
         raise PayloadTruncatedError(f"the coded face ends in its header, after {len(payload)} bytes")
-    _, model, *rest, length, checksum = head.unpack_from(payload)
-    end = head.size + length
+    _, model, score, length, checksum = HEADER.unpack_from(payload)
+    end = HEADER.size + length
     if len(payload) < end:
         raise PayloadTruncatedError(f"the coded face has {len(payload)} of at least {end} bytes")
-    if version == 1 and len(payload) > end:
-        raise PayloadDamagedError(f"the coded face has {len(payload) - end} bytes too many")
-    sections = [Section(0, step, 0, 0, end, payload[head.size : end])]
-    _prove(payload[: head.size - 2] + sections[0].symbols, checksum)
+    sections = [Section(0, step, 0, 0, end, payload[HEADER.size : end])]
+    _prove(payload[: HEADER.size - 2] + sections[0].symbols, checksum)
     while end < len(payload):
         sections.append(_read_layer(payload, end, sections[-1].layer))
         end += sections[-1].size
-    return Header(version, model, rest[0] if rest else None, tuple(sections))
+    return Header(version, model, score, tuple(sections))
 
 
 def _read_layer(payload: bytes, offset: int, before: int) -> Section:
@@ -256,11 +252,11 @@ def describe(payload: bytes) -> list[tuple[int, int, str, str]]:
     """What is inside, as (offset, length, name, value); raises as read_header does."""
     header = read_header(payload)
     base, *layers = header.sections
-    pieces = [(0, 1, "version, step", f"{header.version}, {base.step}"), (1, 2, "model", f"{header.model:04x}")]
-    if header.score is not None:
-        pieces.append((3, 1, "score", f"{header.score / 255:.3f}"))
     at = base.size - len(base.symbols)
-    pieces += [
+    pieces = [
+        (0, 1, "version, step", f"{header.version}, {base.step}"),
+        (1, 2, "model", f"{header.model:04x}"),
+        (3, 1, "score", f"{header.score / 255:.3f}"),
         (at - 3, 1, "base layer bytes", str(len(base.symbols))),
         (at - 2, 2, "checksum", payload[at - 2 : at].hex()),
         (at, len(base.symbols), "base layer", base.symbols.hex()),

@@ -49,17 +49,12 @@ class FaceDecoder:
     """The generator, bases and tables of one model."""
 
     def __init__(self, base: bytes, layers: bytes) -> None:
-        """base, layers: the files decoder.safetensors (all that version 1 needs) and layers.safetensors."""
-        self.number_1 = _number(base)
+        """base, layers: the files decoder.safetensors and layers.safetensors."""
         self.number = _number(base + layers)
         self.model = f"layers1-{self.number:04x}"
         tensors, more = read_weights(base), read_weights(layers)
-        self.tables_1 = Tables(
-            tensors.pop("tables.counts").numpy().view(np.uint16),
-            tensors.pop("tables.offsets").numpy(),
-            tensors.pop("tables.classes").numpy(),
-        )
-        self.steps_1, self.centre_1 = tensors.pop("steps").numpy(), tensors.pop("basis.centre").float()
+        for name in ("tables.counts", "tables.offsets", "tables.classes", "steps", "basis.centre"):
+            tensors.pop(name, None)  # of a base layer that stood alone; layers.safetensors has its own
         self.mean, self.synthesis = (tensors.pop(f"basis.{name}").float() for name in ("mean", "synthesis"))
         self.tables = tuple(read_tables(more, name, 0 if i else COLOURS) for i, name in enumerate(LAYERS))
         self.steps, self.centre = more["steps"].numpy(), more["base.centre"]
@@ -73,15 +68,10 @@ class FaceDecoder:
         self.generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
 
     def read(self, payload: bytes) -> tuple[Header, Latents]:
-        """The header and latents of a payload of this model or of its version 1; a PayloadError for other bytes."""
+        """The header and latents of a payload of this model; a PayloadError for other bytes."""
         header = read_header(payload)
-        known = self.number_1 if header.version == 1 else self.number
-        if header.model != known:
-            raise WrongModelError(f"the coded face needs model {header.model:04x}, loaded is {known:04x}")
-        if header.version == 1:
-            symbols, step = decode_section(header.sections[0], self.tables_1), header.sections[0].step
-            base = self.centre_1 + torch.from_numpy(symbols[:-COLOURS].astype(np.float32) * self.steps_1[step])
-            return header, Latents((base, None, None, None), colour_values(symbols[-COLOURS:]))
+        if header.model != self.number:
+            raise WrongModelError(f"the coded face needs model {header.model:04x}, loaded is {self.number:04x}")
         found: list[Symbols | None] = [None] * len(LAYERS)
         steps = [0] * len(LAYERS)
         for section in header.sections:

@@ -8,8 +8,9 @@ and quantiser steps. Bits come from static integer tables (models/codec/bitstrea
 
 import functools
 import hashlib
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -30,10 +31,11 @@ from mien.models.codec.decoder import (
     tint,
 )
 from mien.models.codec.encoder import INPUT, Encoder
+from mien.models.codec.generator import SIZES
 from mien.models.codec.rate_control import BASE_BYTES, Allocation, allocate, enhancements
-from mien.models.codec.refinement import features, refine
+from mien.models.codec.refinement import Plan, Task, features, refine
 from mien.models.errors import WeightsError
-from mien.models.faces import Recogniser, arcface_crop
+from mien.models.faces import Recogniser, arcface_crop, verification
 from mien.models.runtime import one_thread
 from mien.models.weights import CODEC_FILES, PACKAGED, WeightsFolder, read_weights, weights_in_use
 
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from mien.models.privacy import Deidentifier
 
 Objective = Literal["identity", "realistic", "private"]
-Effort = Literal["fast", "good", "best"]
+Effort = Literal["auto", "fast", "good", "best"]
 Images = NDArray[np.uint8]
 
 SIZE = 512
@@ -52,14 +54,24 @@ REALISTIC = 0.85  # truncation towards the mean face, as StyleGAN's psi
 # Step of the style layer under effort fast: the encoder does not know it any better, and finer steps cost bytes for
 # nothing (measured on faces/dev and wild_dev, see the model card).
 FAST_FINEST = 12
+PLANS = {"good": Plan(8), "best": Plan(16, 8, free=12, grids=True)}
+# Effort auto: px of the aligned square in its photo, and the steps that a face of at most that size may take. The face
+# proper is about half as wide.
+AUTO = ((64.0, Plan(2)), (128.0, Plan(4)), (256.0, Plan(8)), (math.inf, Plan(16)))
+FULL = 256.0  # px of the square from which on effort auto uses all bytes that are allowed; below, in proportion
 
 
 @dataclass(frozen=True)
 class Coded:
-    """One encoded face: its payload, and how well that stands for the original (see FaceCodec.scores)."""
+    """One encoded face: its payload, and how well that stands for the original (see FaceCodec.scores).
+
+    same_person: whether what it shows, as large as it is seen, is the same person to two recognisers
+    (models/faces/verification.py); None with effort "fast", which does not look, and where the person may change.
+    """
 
     payload: bytes
     score: float
+    same_person: bool | None = None
 
 
 class FaceCodec:
@@ -76,9 +88,9 @@ class FaceCodec:
         self.model = self.decoder.model
         state = {name: value.float() for name, value in read_weights(encoder).items()}
         self._unit = state.pop("latents.deviation")
-        self._encoder = Encoder(len(self._unit)).eval().requires_grad_(False)
-        self._encoder.load_state_dict(state)
-        self._encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
+        self.encoder = Encoder(len(self._unit)).eval().requires_grad_(False)
+        self.encoder.load_state_dict(state)
+        self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
 
     @classmethod
     def load(cls, uri: str | None = None) -> "FaceCodec":
@@ -92,7 +104,7 @@ class FaceCodec:
     @property
     def recogniser(self) -> Recogniser:
         """The recogniser that the encoder looks with."""
-        return self._encoder.recogniser
+        return self.encoder.recogniser
 
     def encode(
         self, face: Images, max_bytes: int = 320, objective: Objective = "identity", effort: Effort = "fast"
@@ -102,7 +114,7 @@ class FaceCodec:
         identity: the same person, as well as the bytes allow; realistic: a more typical face, the person may change;
         private: a person who does not exist, in the same pose and light, drawn anew at each call, in at most 64 bytes
         (PrivacyError where none was found, see models.deidentify). effort: fast is one pass of the encoder, good and
-        best refine it by gradient steps.
+        best refine it by gradient steps, auto by as many as it takes until recognisers take it for the same person.
         """
         return self.encode_batch(_one(face), max_bytes, objective, effort)[0]
 
@@ -114,9 +126,17 @@ class FaceCodec:
 
     @torch.inference_mode()
     def code_batch(
-        self, faces: Images, max_bytes: int = 320, objective: Objective = "identity", effort: Effort = "fast"
+        self,
+        faces: Images,
+        max_bytes: int = 320,
+        objective: Objective = "identity",
+        effort: Effort = "fast",
+        sides: Sequence[float] | None = None,
     ) -> list[Coded]:
         """encode_batch() with the score of each face, at no extra cost.
+
+        sides: px that each aligned square takes in its photo, of which only the face is pasted back (models.composite):
+        then only that counts, as large as it is seen. With effort "auto" small faces get fewer steps and bytes.
 
         With objective "private" the score is 1, as the new face was checked, and PrivacyError is raised where no draw
         was unlike the original.
@@ -128,7 +148,12 @@ class FaceCodec:
             raise ValueError(f"a face needs at least {HEADER.size + 2} bytes, not {max_bytes}")
         if objective == "private":
             return [Coded(self._deidentifier.new_face(face, max_bytes=max_bytes), 1.0) for face in faces]
-        return [self._code(face, max_bytes, objective, effort) for face in _tensors(faces, INPUT)]
+        if sides is not None and len(sides) != len(faces):
+            raise ValueError(f"{len(faces)} faces have {len(sides)} sides")
+        return [
+            self._code(Task(face, max_bytes, objective == "identity", side), effort)
+            for face, side in zip(_tensors(faces, INPUT), sides or [None] * len(faces), strict=True)
+        ]
 
     def decode(self, payload: bytes, size: int = SIZE) -> Images:
         """A payload to the aligned face (size, size, 3) uint8 RGB; size 128, 256 or 512, the smaller the faster.
@@ -219,7 +244,7 @@ class FaceCodec:
         how well they do, 0 to 1.
         """
         plain = self.decoder.sketch([_base(latents)], 128, tinted=False)
-        colours = self._colours(face, plain)
+        colours = self.colours(face, plain)
         found = score(tint(plain, colour_values(colours)[None]))
         chosen = allocate(self.decoder, _base(latents), colours, BASE_BYTES, finest=FAST_FINEST)
         return Coded(chosen.payload(self.decoder, round(255 * found)), found)
@@ -227,8 +252,8 @@ class FaceCodec:
     def look(self, face: Tensor) -> tuple[Tensor, Tensor]:
         """Of a face (3, 256, 256) in -1..1 the latents of base and style, and the recogniser's embedding (1, 192)."""
         with one_thread():
-            maps = self._encoder.maps(face[None])
-            return self._encoder.latents(*maps)[0] * self._unit, maps[-1]
+            maps = self.encoder.maps(face[None])
+            return self.encoder.latents(*maps)[0] * self._unit, maps[-1]
 
     def _person_of(self, face: Tensor) -> Tensor:
         """(1, 192) embedding of (1, 3, S, S)."""
@@ -245,27 +270,40 @@ class FaceCodec:
         likenesses = [
             float((self._person_of(drawn) * person).sum()),
             _correlation(face, drawn),
-            _feature_cosine(features(self._encoder, drawn), features(self._encoder, small)),
+            _feature_cosine(features(self.encoder, drawn), features(self.encoder, small)),
         ]
         return float(np.prod(np.maximum(likenesses, 0.0)) ** (1 / len(likenesses)))
 
-    def _code(self, face: Tensor, ceiling: int, objective: Objective, effort: Effort) -> Coded:
-        """One face (3, 256, 256) in -1..1."""
+    def _code(self, task: Task, effort: Effort) -> Coded:
+        face = task.face
         found, person = self.look(face)
         base, style = found[: len(self.decoder.centre)], found[len(self.decoder.centre) :]
-        if objective == "realistic":
+        plan = PLANS.get(effort)
+        if not task.identity:  # the person may change, so there is nobody to keep
             base = self.decoder.centre + REALISTIC * (base - self.decoder.centre)
             style = REALISTIC * style
+        elif effort == "auto":
+            side = math.inf if task.side is None else task.side
+            plan = next(plan for most, plan in AUTO if side <= most)
+            task = replace(task, ceiling=_share(task.ceiling, side))
         latents = Latents((base, style if len(style) else None, None, None), _NO_COLOURS)
-        if effort == "fast":
-            chosen, drawn = self._allocate(face, latents, ceiling)
-        else:
-            colours = colour_values(self._colours(face, self.decoder.sketch([latents], 128)))
-            start, unit = Latents(latents.layers, colours), self._unit[: len(base)]
-            chosen = refine(self.decoder, self._encoder, unit, face, start, ceiling, effort, objective == "identity")
+        chosen, drawn = self._allocate(face, latents, task.ceiling)
+        if plan is None:
+            score = self._score(face, person, drawn)
+            return Coded(chosen.payload(self.decoder, round(255 * score)), score)
+        known = verification(self.recogniser, face[None], task.side) if task.identity else None
+        if known and effort == "auto":
+            task = replace(task, enough=lambda picture: known.margin(picture) >= 1)
+        if not (task.enough and task.enough(drawn)):
+            start, unit = Latents(latents.layers, chosen.dequantised(self.decoder).colours), self._unit[: len(base)]
+            chosen = refine(self.decoder, self.encoder, unit, start, task, plan)
             drawn = self.decoder.sketch([chosen.dequantised(self.decoder)], 128)
         score = self._score(face, person, drawn)
-        return Coded(chosen.payload(self.decoder, round(255 * score)), score)
+        same = None
+        if known:  # the picture that is decoded is not quite the one that was refined
+            shown = self.decoder.sketch([chosen.dequantised(self.decoder)], decoded_size(task.side))
+            same = known.margin(shown) >= 0
+        return Coded(chosen.payload(self.decoder, round(255 * score)), score, same)
 
     @functools.cached_property
     def _deidentifier(self) -> "Deidentifier":
@@ -278,13 +316,13 @@ class FaceCodec:
         above = enhancements(self.decoder, latents, finest=FAST_FINEST)
         first = allocate(self.decoder, latents, np.zeros(COLOURS, np.int32), ceiling, above=above)
         plain = self.decoder.sketch([first.dequantised(self.decoder)], 128, tinted=False)
-        found = allocate(self.decoder, latents, self._colours(face, plain), ceiling, above=above)
+        found = allocate(self.decoder, latents, self.colours(face, plain), ceiling, above=above)
         shown = found.dequantised(self.decoder)
         if found.steps != first.steps or found.layers != first.layers:  # the colours took bytes from the latents
             return found, self.decoder.sketch([shown], 128)
         return found, tint(plain, shown.colours[None])
 
-    def _colours(self, face: Tensor, drawn: Tensor) -> Symbols:
+    def colours(self, face: Tensor, drawn: Tensor) -> Symbols:
         """The four symbols that give the drawn face (1, 3, 128, 128) the saturation and mean of the original's skin."""
         small = F.interpolate(face[None], size=128, mode="area")
         skin, ours = (picture[:, :, *FACE] + 1 for picture in (small, drawn))
@@ -313,6 +351,16 @@ def _feature_cosine(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float:
 
 
 _NO_COLOURS = colour_values(np.zeros(COLOURS, np.int32))
+
+
+def decoded_size(side: float | None) -> int:
+    """px at which a face of a square of so many is decoded, as models.composite.needed_size says."""
+    return next((size for size in SIZES if side is not None and side <= 1.1 * size), SIZE)
+
+
+def _share(ceiling: int, side: float) -> int:
+    """Of the bytes allowed what a face of this size needs; what stands alone in any case."""
+    return max(min(ceiling, BASE_BYTES), round(ceiling * min(1.0, side / FULL)))
 
 
 def _base(latents: Tensor) -> Latents:

@@ -6,7 +6,7 @@ LPIPS uses a classifier's; Zhang et al., 2018), and the recogniser's cosine.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,20 +17,16 @@ from mien.models.codec.bitstream import SPREAD
 from mien.models.codec.decoder import BASE, GRID_16, GRID_32, STYLE, FaceDecoder, Latents, colour_symbols
 from mien.models.codec.encoder import Encoder
 from mien.models.codec.rate_control import Allocation, allocate, rate
-from mien.models.faces import arcface_crop
+from mien.models.faces import arcface_crop, seen
+from mien.models.painting import edge_distance
 
-SIZE = 256  # px of the generator's way and of the distance
-# Steps after which is measured anew how the head for 256 px differs from the 512 px picture (in colours, most of all);
-# until the next time the difference is taken as constant.
-OFTEN = 8
-STEPS = {"good": 4, "best": 48}
-FREE = 0.5  # share of the steps that go without the quantiser
 # Adam's rates, falling to a fiftieth along a half cosine: of the base layer in units of each latent's deviation, of the
 # others in the latents' own units (style: three times as much diverges, a third converges too slowly)
 RATES = {BASE: 0.08, STYLE: 0.01, GRID_16: 0.0007, GRID_32: 0.0007}
 COLOUR_RATE = 0.01
 # the grids cost many bytes for what they bring, and many steps: from this ceiling on they are tried, by best alone
 LEAST = {BASE: 0, STYLE: 0, GRID_16: 400, GRID_32: 600}
+LOOK = 2  # steps after which it is seen whether they are enough
 LAGRANGE = 0.12  # loss a bit, in squared quantiser steps: where distortion and rate of a uniform quantiser balance
 # the quantiser step that a ceiling leads to, measured on refined faces: STEP_AT_100 * (100 / ceiling) ** FALL
 STEP_AT_100, FALL = 0.042, 0.88
@@ -56,14 +52,29 @@ def face_weight(size: int) -> Tensor:
     return (weight / weight.mean())[None, None]
 
 
-def distance(encoder: Encoder, target: Tensor, identity: bool) -> Callable[[Tensor], Tensor]:
-    """The distance of a drawn face from target, both (1, 3, 256, 256) in -1..1, as a function of the drawn face."""
-    place, wanted = face_weight(SIZE), features(encoder, target)
-    even = (1 + place) / 2  # features count what is around the face for more than pixels do
+def pasted_weight(size: int) -> Tensor:
+    """(1, 1, size, size), mean 1: what the mask pastes back counts, what is around it a twentieth."""
+    at = (torch.arange(size).numpy().astype(np.float32) + 0.5) * (512 / size) - 0.5
+    inside = np.clip(edge_distance(at[None], at[:, None]) / 0.06, 0, 1)
+    weight = torch.from_numpy(0.05 + 0.95 * inside).float()
+    return (weight / weight.mean())[None, None]
+
+
+def distance(encoder: Encoder, target: Tensor, identity: bool, side: float | None = None) -> Callable[[Tensor], Tensor]:
+    """The distance of a drawn face from target, both (1, 3, S, S) in -1..1, as a function of the drawn face.
+
+    S: 128 or 256. side: px that the aligned square takes in its photo: what is finer is not seen, and only what the
+    mask pastes back counts; None: all of the square counts, as it is.
+    """
+    target = seen(target, side)
+    place = face_weight(target.shape[-1]) if side is None else pasted_weight(target.shape[-1])
+    wanted = features(encoder, target)
+    # features count what is around the face for more than pixels do
+    even = (1 + place) / 2 if side is None else place
     person = encoder.recogniser(arcface_crop(target))
 
     def measure(drawn: Tensor) -> Tensor:
-        total = torch.zeros(())
+        total, drawn = torch.zeros(()), seen(drawn, side)
         for a, b in zip(features(encoder, drawn), wanted, strict=True):
             part = F.interpolate(even, size=a.shape[-2:], mode="area")
             total = total + FEATURES / len(wanted) * ((a - b).square().sum(1, keepdim=True) * part).mean()
@@ -78,29 +89,58 @@ def distance(encoder: Encoder, target: Tensor, identity: bool) -> Callable[[Tens
     return measure
 
 
+@dataclass(frozen=True)
+class Plan:
+    """Steps at 128 px, then steps at 256 px; the first `free` of them go without the quantiser.
+
+    grids: whether the grid layers are tried.
+    """
+
+    small: int
+    large: int = 0
+    free: int = 0
+    grids: bool = False
+
+    @property
+    def steps(self) -> int:
+        return self.small + self.large
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be fitted.
+
+    face: (3, 256, 256) in -1..1. ceiling: bytes at most. identity: whether the person counts. side: as in distance().
+    enough: of what is drawn, (1, 3, 128, 128) in -1..1, whether no further step is needed.
+    """
+
+    face: Tensor
+    ceiling: int
+    identity: bool = True
+    side: float | None = None
+    enough: Callable[[Tensor], bool] | None = None
+
+
 @torch.inference_mode(False)
 @torch.enable_grad()
-def refine(
-    decoder: FaceDecoder,
-    encoder: Encoder,
-    unit: Tensor,
-    face: Tensor,
-    start: Latents,
-    ceiling: int,
-    effort: Literal["good", "best"],
-    identity: bool,
-) -> Allocation:
-    """What to write of a face (3, 256, 256) in -1..1, refined from the encoder's latents.
+def refine(decoder: FaceDecoder, encoder: Encoder, unit: Tensor, start: Latents, task: Task, plan: Plan) -> Allocation:
+    """What to write of a face, refined from the encoder's latents.
 
-    unit: (K,) the deviations of the base layer's latents. The first steps are free but for the rate that is expected
-    of the ceiling; the others go through the quantiser, straight through, each with the allocation that the ceiling
-    allows. Of those, and of the start, the best is returned.
+    unit: (K,) the deviations of the base layer's latents. Free steps know the rate that is expected of the ceiling; the
+    others go through the quantiser, straight through, each with the allocation that the ceiling allows. Of those, and
+    of the start, the best is returned.
     """
-    measure = distance(encoder, face.clone()[None], identity)
+    face, ceiling = task.face.clone()[None], task.ceiling
+    sizes = (128,) * plan.small + (256,) * plan.large
+    sizes += sizes[-1:]  # the last step is looked at only
+    measures = {
+        size: distance(encoder, F.interpolate(face, size=size, mode="area"), task.identity, task.side)
+        for size in set(sizes)
+    }
     scales = {
         i: RATES[i] * (unit.clone() if i == BASE else torch.ones(tables.symbols))
         for i, tables in enumerate(decoder.tables)
-        if ceiling >= LEAST[i] and (effort == "best" or i <= STYLE)
+        if ceiling >= LEAST[i] and (plan.grids or i <= STYLE)
     }
     moved: list[Tensor] = []
     for i, scale in scales.items():
@@ -112,30 +152,38 @@ def refine(
     expected = int(np.abs(np.log(decoder.steps / width)).argmin())
     steps = dict.fromkeys(scales, expected)
     rows = dict.fromkeys(scales, expected + SPREAD)
-    best, lowest, missing = start, math.inf, torch.zeros(())
-    for step in range(STEPS[effort] + 1):
+    best, lowest, size = start, math.inf, sizes[0]
+    for step in range(plan.steps + 1):
         values = dict(zip(scales, (m * s for m, s in zip(moved, scales.values(), strict=True)), strict=True))
         current = Latents(tuple(values.get(i) for i in range(len(start.layers))), colours * COLOUR_RATE)
         drawn, chosen = current, None
-        if step == 0 or step >= STEPS[effort] * FREE:
-            chosen = allocate(decoder, current, colour_symbols(current.colours), ceiling, exact=False)
+        if step == 0 or step >= plan.free:
+            try:
+                chosen = allocate(decoder, current, colour_symbols(current.colours), ceiling, exact=False)
+            except ValueError:  # so few bytes hold nothing that is far from the mean face
+                break
             drawn = straight_through(current, chosen.dequantised(decoder))
         if step and chosen:
             steps = {i: chosen.steps[i] for i in scales if chosen.symbols[i] is not None}
             rows = {i: chosen.rows[i] for i in steps}
-        seen = decoder.draw([drawn], SIZE)
-        if step % OFTEN == 0 or step == STEPS[effort]:
-            with torch.no_grad():
-                missing = F.interpolate(decoder.draw([drawn], 512), size=SIZE, mode="area") - seen
-        found = measure(seen + missing)
+        shown = decoder.draw([drawn], sizes[step])
+        found = measures[sizes[step]](shown)
+        if sizes[step] != size:  # of another picture: not to be compared with those before
+            size, lowest = sizes[step], math.inf
         if chosen and float(found.detach()) < lowest:
             best, lowest = current, float(found.detach())
-        if step == STEPS[effort]:
+        if step == plan.steps:
+            break
+        if chosen and task.enough and step and step % LOOK == 0 and task.enough(shown.detach()):
+            best = current
             break
         total = found + LAGRANGE * width**2 * rate(decoder, current, steps, rows)
         gradients = torch.autograd.grad(total, [*moved, colours])
-        optimiser.step(gradients, 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / STEPS[effort])))
-    return allocate(decoder, best, colour_symbols(best.colours), ceiling)
+        optimiser.step(gradients, 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / plan.steps)))
+    try:
+        return allocate(decoder, best, colour_symbols(best.colours), ceiling)
+    except ValueError:  # by the estimate it did fit
+        return allocate(decoder, start, colour_symbols(start.colours), ceiling)
 
 
 class Descent:

@@ -1,22 +1,35 @@
-from .alignment import SIZE, align_face, face_transform, pack_transform, snap_transform, square, unpack_transform
+from .alignment import (
+    SIZE,
+    align_face,
+    face_transform,
+    matrix,
+    pack_transform,
+    snap_transform,
+    square,
+    unpack_transform,
+)
 from .appearance import NAMES, Looks, bareness
 from .centerface import load_centerface
 from .detection import Box, FaceDetector
+from .dlib_recogniser import dlib_recogniser
 from .expression import Look, LookReader, distortion
-from .face import Face
+from .face import BLOCKS, Face
 from .find import located_faces
 from .landmarks import FaceLandmarker
+from .mesh import FEATURES, OVAL, covered, outline_of
 from .recogniser import CROP_SIDE, EMBEDDING, SAME_PERSON, Conv, Recogniser, arcface_crop
-from .tiles import PART_AREA, SAME_PART, SAME_UNION
+from .same_face import mostly_within, same_face, same_places, same_square, shared_of_union
+from .understanding import is_clear
+from .verification import seen, verification
 
 __all__ = [
+    "BLOCKS",
     "CROP_SIDE",
     "EMBEDDING",
+    "FEATURES",
     "NAMES",
-    "PART_AREA",
-    "SAME_PART",
+    "OVAL",
     "SAME_PERSON",
-    "SAME_UNION",
     "SIZE",
     "Box",
     "Conv",
@@ -30,12 +43,24 @@ __all__ = [
     "align_face",
     "arcface_crop",
     "bareness",
+    "covered",
     "distortion",
+    "dlib_recogniser",
     "face_transform",
+    "is_clear",
     "load_centerface",
     "located_faces",
+    "matrix",
+    "mostly_within",
+    "outline_of",
     "pack_transform",
+    "same_face",
+    "same_places",
+    "same_square",
+    "seen",
+    "shared_of_union",
     "snap_transform",
     "square",
     "unpack_transform",
+    "verification",
 ]

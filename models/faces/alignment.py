@@ -211,3 +211,11 @@ def _get_varint(data: bytes, offset: int) -> tuple[int, int]:
                 raise ContainerError("a face's transform is out of range")
             return value, offset
     raise ContainerError("a face's transform is out of range")
+
+
+def matrix(transform: Sequence[float]) -> npt.NDArray[np.float64]:
+    """The transform as a (2, 3) float64 matrix; ValueError if it is not six finite numbers or cannot be inverted."""
+    values = np.asarray(transform, np.float64)
+    if values.shape != (6,) or not np.isfinite(values).all() or values[0] * values[4] == values[1] * values[3]:
+        raise ValueError(f"not a transform of an aligned face: {tuple(transform)}")
+    return values.reshape(2, 3)

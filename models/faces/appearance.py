@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mien.models.faces.face import Face
 from mien.models.faces.landmarks import FaceLandmarker
-from mien.models.painting import OVAL
+from mien.models.faces.mesh import OVAL
 
 Pixels = NDArray[np.uint8]
 
@@ -69,12 +69,15 @@ class Looks:
 
     def located(self, face: Pixels) -> Face:
         """The face in an aligned one (S, S, 3) uint8 RGB, in its pixels; without landmarks where none can be found."""
-        scale = face.shape[0] / 512
+        x, y, w, h = (side * face.shape[0] / 512 for side in BOX)
+        return self.locate(face, Face((x, y, w, h), 1.0))
+
+    def locate(self, pixels: Pixels, face: Face) -> Face:
+        """The face of a photo with its landmarks, as FaceLandmarker.locate gives it."""
         with self._lock:
             if self._landmarker is None:
                 self._landmarker = FaceLandmarker()
-            x, y, w, h = BOX
-            return self._landmarker.locate(face, Face((x * scale, y * scale, w * scale, h * scale), 1.0))
+            return self._landmarker.locate(pixels, face)
 
     def close(self) -> None:
         """Frees the landmarker; the next face opens it again."""

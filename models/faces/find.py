@@ -1,7 +1,6 @@
 """All faces of a picture, each once: found, with landmarks and alignment where they have any."""
 
 import dataclasses
-import math
 from collections.abc import Iterable
 from typing import TypeAlias
 
@@ -12,6 +11,7 @@ from mien.models.faces.alignment import face_transform, square
 from mien.models.faces.detection import FaceDetector
 from mien.models.faces.face import Face
 from mien.models.faces.landmarks import FaceLandmarker
+from mien.models.faces.same_face import same_square
 
 Box: TypeAlias = tuple[float, float, float, float]
 Square: TypeAlias = tuple[float, float, float, float]  # as mien.models.faces.alignment.square gives it
@@ -39,18 +39,13 @@ def without_doubles(faces: Iterable[Face]) -> tuple[Face, ...]:
     squares: list[Square | None] = []
     for face in faces:
         own = square(face.transform) if face.transform else None
-        twin = next((i for i, other in enumerate(squares) if own and other and _same(own, other)), None)
+        twin = next((i for i, other in enumerate(squares) if own and other and same_square(own, other)), None)
         if twin is None:
             kept.append(face)
             squares.append(own)
         else:
             kept[twin] = dataclasses.replace(kept[twin], box=_around(kept[twin].box, face.box))
     return tuple(kept)
-
-
-def _same(one: Square, other: Square) -> bool:
-    (x, y, side, _), (other_x, other_y, other_side, _) = one, other
-    return math.hypot(x - other_x, y - other_y) < 0.1 * other_side and 0.8 < side / other_side < 1.25
 
 
 def _around(one: Box, other: Box) -> Box:

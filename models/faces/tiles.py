@@ -9,12 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-# Two boxes are of one face where they share this much of their union, or this much of the smaller one when that is at
-# least a quarter of the other (a part of a face beside the whole). The closest pair of different faces among the 482 in
-# tests/data/faces.json shares 0.30 and 0.64.
-SAME_UNION = 0.4
-SAME_PART = 0.7
-PART_AREA = 0.25
+from mien.models.faces.same_face import same_faces
 
 THINNEST = 16  # pixels; neither model finds faces in less
 
@@ -171,18 +166,10 @@ def merge(found: Found) -> Found:
     boxes = found.boxes
     order = np.lexsort((boxes[:, 2], boxes[:, 1], boxes[:, 0], -rank))
     boxes = boxes[order]
-    area = boxes[:, 2] * boxes[:, 3]
-    right, bottom = boxes[:, 0] + boxes[:, 2], boxes[:, 1] + boxes[:, 3]
-    alive = area > 0
+    alive = boxes[:, 2] * boxes[:, 3] > 0
     keep = []
     for i in range(len(boxes)):
-        if not alive[i]:
-            continue
-        keep.append(order[i])
-        width = np.minimum(right, right[i]) - np.maximum(boxes[:, 0], boxes[i, 0])
-        height = np.minimum(bottom, bottom[i]) - np.maximum(boxes[:, 1], boxes[i, 1])
-        shared = np.clip(width, 0, None) * np.clip(height, 0, None)
-        small, large = np.minimum(area, area[i]), np.maximum(area, area[i])
-        alive &= shared <= SAME_UNION * (area + area[i] - shared)
-        alive &= (shared <= SAME_PART * small) | (small < PART_AREA * large)
+        if alive[i]:
+            keep.append(order[i])
+            alive &= ~same_faces(boxes[i], boxes)
     return Found(found.boxes[keep], found.scores[keep], found.cut[keep])

@@ -5,6 +5,8 @@ one, because only such files may have chunks of other kinds). JPEG: APP11 segmen
 64 KiB limit asks for. No pixel data is touched. A damaged file is a ContainerError, never a wrong photo.
 """
 
+import contextlib
+import itertools
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,15 +14,28 @@ from dataclasses import dataclass
 from mien.models.errors import ContainerError, ImageError
 from mien.models.images.chunk import Field, StoredFace, StoredPhoto, pack_photo, unpack_photo
 from mien.models.images.headers import webp_size
+from mien.models.images.segments import (
+    AFTER,
+    CUT,
+    FILL,
+    GAP,
+    SOI,
+    SOS,
+    Segment,
+    iso_boxes,
+    jpeg_segments,
+    riff_chunks,
+)
 
-__all__ = ["Piece", "StoredFace", "StoredPhoto", "describe", "embed", "extract", "strip"]
+__all__ = ["Piece", "StoredFace", "StoredPhoto", "describe", "embed", "extract", "has_chunk", "is_own", "strip"]
 
 AVIF_UUID = bytes.fromhex("6d69656e42568c0eace20ebc33dc586b")  # version 8 (own making), variant 1; starts with "mien"
 WEBP_FOURCC = b"mien"
 JPEG_NAME = b"mien\0"
 
-_AFTER = "after the end"  # bytes behind a RIFF file, which readers ignore
+_AFTER = "after the end"  # bytes behind a RIFF file's chunks or an AVIF's boxes, which readers ignore
 _SEGMENT = 65533 - len(JPEG_NAME) - 4  # bytes of the chunk in a segment: after its length, the name and two counters
+_JPEG_HEAD = 4 + len(JPEG_NAME) + 4  # bytes of a segment before the chunk's
 _JPEG_NAMES = {0xC4: "DHT", 0xDB: "DQT", 0xDD: "DRI", 0xFE: "COM", 0xC0: "SOF0", 0xC2: "SOF2"}
 
 
@@ -88,6 +103,26 @@ def extract(image_file: bytes) -> StoredPhoto:
     return unpack_photo(b"".join(image_file[part.start : _own_end(kind, part, image_file)] for part in mine))
 
 
+def has_chunk(image_file: bytes) -> bool:
+    """Whether there is a part in the file that is mien's, whole or not. False for other formats."""
+    try:
+        kind, walked = _walk(image_file)
+    except ContainerError:
+        return False
+    before_scan = itertools.takewhile(lambda segment: segment.kind != SOS, walked)
+    return any(is_own(kind, segment, image_file) for segment in before_scan)
+
+
+def is_own(kind: str, segment: Segment, data: bytes) -> bool:
+    """Whether a part of a file of this kind (AVIF, WebP or JPEG) holds mien's chunk, or a piece of it. In a JPEG only
+    what lies before the first scan does, which is the caller's to know."""
+    if kind == "AVIF":
+        return segment.kind == b"uuid" and segment.body(data).startswith(AVIF_UUID)
+    if kind == "WebP":
+        return segment.kind == WEBP_FOURCC
+    return segment.kind == b"\xeb" and segment.length > _JPEG_HEAD and segment.body(data).startswith(JPEG_NAME)
+
+
 def strip(image_file: bytes) -> bytes:
     """The file without mien's chunk; the same bytes where it has none. ContainerError for a file of another format or
     of a wrong structure; whether the chunk itself is whole does not matter."""
@@ -120,12 +155,17 @@ def describe(image_file: bytes) -> list[Piece]:
 
 
 def _parts(data: bytes) -> tuple[str, list[_Part]]:
+    name, walked = _walk(data)
+    return name, {"JPEG": _jpeg_parts, "WebP": _webp_parts, "AVIF": _avif_parts}[name](data, walked)
+
+
+def _walk(data: bytes) -> tuple[str, Iterable[Segment]]:
     if data.startswith(b"\xff\xd8"):
-        return "JPEG", _jpeg_parts(data)
+        return "JPEG", jpeg_segments(data)
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return "WebP", _webp_parts(data)
+        return "WebP", riff_chunks(data)
     if data[4:12] in (b"ftypavif", b"ftypavis"):
-        return "AVIF", _avif_parts(data)
+        return "AVIF", iso_boxes(data)
     raise ContainerError("not an AVIF, WebP or JPEG file: only these carry mien's chunk")
 
 
@@ -150,44 +190,36 @@ def _own_end(kind: str, part: _Part, data: bytes) -> int:
     return part.start + int(struct.unpack_from("<I", data, part.offset + 4)[0])
 
 
-def _avif_parts(data: bytes) -> list[_Part]:
-    parts = []
-    pos = 0
-    while pos < len(data):
-        if pos + 8 > len(data):
-            raise ContainerError("this AVIF file is cut off in the header of a box")
-        size, kind = struct.unpack_from(">I4s", data, pos)
-        head = 8
-        if size == 1 and pos + 16 <= len(data):
-            (size,), head = struct.unpack_from(">Q", data, pos + 8), 16
-        elif size == 0:
-            size = len(data) - pos
-        if size < head or size > len(data) - pos:
-            raise ContainerError(f"this AVIF file is cut off or damaged: its box at byte {pos} has {size} bytes")
-        mine = kind == b"uuid" and data[pos + head : pos + head + 16] == AVIF_UUID and size >= head + 16
-        name = f"box {kind.decode('latin-1')}" + (" of mien" if mine else "")
-        parts.append(_Part(pos, size, name, pos + head + 16 if mine else 0))
-        pos += size
+def _avif_parts(data: bytes, boxes: Iterable[Segment]) -> list[_Part]:
+    parts: list[_Part] = []
+    for box in boxes:
+        mine = is_own("AVIF", box, data)
+        if box.kind == CUT:
+            # behind mien's chunk, which is the last box, the picture is whole; what is left there is no box
+            if not any(part.start for part in parts) or AVIF_UUID in data[box.offset :]:
+                raise ContainerError(
+                    f"this AVIF file is cut off or damaged: there is no whole box at byte {box.offset}"
+                )
+            name = _AFTER
+        else:
+            name = f"box {box.kind.decode('latin-1')}" + (" of mien" if mine else "")
+        parts.append(_Part(box.offset, box.length, name, box.offset + box.head + len(AVIF_UUID) if mine else 0))
     return parts
 
 
-def _webp_parts(data: bytes) -> list[_Part]:
-    end = 8 + int.from_bytes(data[4:8], "little")
-    if end > len(data) or end < 12:
-        raise ContainerError(f"this WebP file is cut off or damaged: it should have {end} bytes and has {len(data)}")
-    parts = [_Part(0, 12, "RIFF header")]
-    pos = 12
-    while pos < end:
-        if pos + 8 > end:
-            raise ContainerError("this WebP file is cut off in the header of a chunk")
-        kind, size = struct.unpack_from("<4sI", data, pos)
-        length = 8 + size + size % 2
-        if length > end - pos:
-            raise ContainerError(f"this WebP file is damaged: its chunk at byte {pos} has {size} bytes")
-        parts.append(_Part(pos, length, f"chunk {kind.decode('latin-1')}", pos + 8 if kind == WEBP_FOURCC else 0))
-        pos += length
-    if end < len(data):
-        parts.append(_Part(end, len(data) - end, _AFTER))
+def _webp_parts(data: bytes, chunks: Iterable[Segment]) -> list[_Part]:
+    parts = []
+    for chunk in chunks:
+        if chunk.kind == CUT:
+            raise ContainerError(
+                f"this WebP file is cut off or damaged: there is no whole chunk at byte {chunk.offset}"
+            )
+        if chunk.kind == b"RIFF":
+            name = "RIFF header"
+        else:
+            name = _AFTER if chunk.kind == AFTER else f"chunk {chunk.kind.decode('latin-1')}"
+        start = chunk.offset + chunk.head if is_own("WebP", chunk, data) else 0
+        parts.append(_Part(chunk.offset, chunk.length, name, start))
     return parts
 
 
@@ -195,10 +227,11 @@ def _extended_header(data: bytes) -> bytes:
     """A VP8X chunk for a simple WebP file, nothing for an extended one."""
     if data[12:16] == b"VP8X":
         return b""
-    try:
+    width, height, alpha = 0, 0, False
+    with contextlib.suppress(ImageError, struct.error):
         width, height, alpha = webp_size(data)
-    except (ImageError, struct.error):
-        raise ContainerError("this WebP file has no picture where it should start") from None
+    if not (width and height):
+        raise ContainerError("this WebP file has no picture where it should start")
     flags = bytes([0x10 if alpha else 0, 0, 0, 0])
     return (
         b"VP8X" + struct.pack("<I", 10) + flags + b"".join((side - 1).to_bytes(3, "little") for side in (width, height))
@@ -210,28 +243,22 @@ def _riff(chunks: Iterable[bytes]) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
-def _jpeg_parts(data: bytes) -> list[_Part]:
+def _jpeg_parts(data: bytes, segments: Iterable[Segment]) -> list[_Part]:
     """Up to the first scan, which is one part with all that follows."""
-    parts = [_Part(0, 2, "SOI")]
-    pos = 2
-    while True:
-        if pos + 4 > len(data):
-            raise ContainerError("this JPEG file is cut off before its picture")
-        marker = data[pos + 1]
-        if data[pos] == marker == 0xFF:
-            parts.append(_Part(pos, 1, "fill byte"))
-            pos += 1
-            continue
-        if data[pos] != 0xFF or not (0xC0 <= marker <= 0xFE) or 0xD0 <= marker <= 0xD9:
-            raise ContainerError(f"this JPEG file is damaged: there is no segment at byte {pos}")
-        if marker == 0xDA:
-            parts.append(_Part(pos, len(data) - pos, "scans"))
+    parts = []
+    for segment in segments:
+        at, marker = segment.offset, segment.kind[0]
+        if segment.kind == SOS:
+            parts.append(_Part(at, len(data) - at, "scans"))
             return parts
-        length = 2 + int(struct.unpack_from(">H", data, pos + 2)[0])
-        if length < 4 or length > len(data) - pos:
-            raise ContainerError(f"this JPEG file is cut off or damaged: its segment at byte {pos} has {length} bytes")
-        head = 4 + len(JPEG_NAME) + 4
-        mine = marker == 0xEB and length > head and data[pos + 4 : pos + 9] == JPEG_NAME
-        name = f"APP{marker - 0xE0}" if 0xE0 <= marker <= 0xEF else _JPEG_NAMES.get(marker, f"segment {marker:02X}")
-        parts.append(_Part(pos, length, name + (" of mien" if mine else ""), pos + head if mine else 0))
-        pos += length
+        if segment.kind == SOI and not at:
+            name = "SOI"
+        elif segment.kind == FILL:
+            name = "fill bytes"
+        elif segment.kind in (GAP, CUT) or not segment.kind >= b"\xc0" or b"\xd0" <= segment.kind <= b"\xd9":
+            raise ContainerError(f"this JPEG file is cut off or damaged: no whole segment at byte {at}")
+        else:
+            name = f"APP{marker - 0xE0}" if 0xE0 <= marker <= 0xEF else _JPEG_NAMES.get(marker, f"segment {marker:02X}")
+        mine = is_own("JPEG", segment, data)
+        parts.append(_Part(at, segment.length, name + " of mien" * mine, at + _JPEG_HEAD if mine else 0))
+    raise ContainerError("this JPEG file is cut off before its picture")

@@ -1,18 +1,23 @@
 """Photos in and out: every format to upright sRGB pixels, and pixels to files that carry nothing else.
 
-One decoder for all formats, by Pillow and pillow-heif. The content decides, never a name. Nothing is guessed: a file
-that is cut, damaged, over the limit or of another kind is an ImageError with one line that says why.
+One decoder for each format, by Pillow, pillow-heif and, for JPEG, simplejpeg, which tells of damage that Pillow passes
+over. The content decides, never a name. Nothing is guessed: a file that is cut, damaged, over the limit or of another
+kind is an ImageError with one line that says why.
 """
 
+import dataclasses
 import io
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pillow_heif
-from PIL import Image, ImageCms, ImageFile
+import simplejpeg
+from PIL import Image, ImageFile
 from PIL.AvifImagePlugin import AvifImageFile
+from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile, PngInfo
@@ -20,7 +25,9 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from mien.models.errors import ImageError, ImageTooLargeError
+from mien.models.images.colours import PROFILE_SPACES, Colours, to_srgb
 from mien.models.images.headers import Header, orientation, read_header
+from mien.models.images.heif_boxes import crop_of
 
 Codec = Literal["avif", "webp", "jpeg", "png"]
 Pixels = npt.NDArray[np.uint8]
@@ -39,8 +46,8 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_PROBE = np.mgrid[0:256:15, 0:256:15, 0:256:15].transpose(1, 2, 3, 0).reshape(18, 324, 3).astype(np.uint8)
-_PROFILE_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK", "LAB": "Lab"}
+_PADDED = re.compile(r"Corrupt JPEG data: \d+ extraneous bytes before marker 0xd9")
+_JPEG_MODES = {1: ("GRAY", "L"), 3: ("RGB", "RGB"), 4: ("CMYK", "CMYK")}
 
 
 class _TiffFile(TiffImageFile):
@@ -64,15 +71,17 @@ _OPENERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
     "AVIF": AvifImageFile,
     "TIFF": _TiffFile,
     "GIF": GifImageFile,
+    "BMP": BmpImageFile,
 }
 
 
 def decode_image(data: bytes, max_pixels: int = 100_000_000) -> Pixels:
     """A photo's pixels: (H, W, 3) uint8 RGB, C-contiguous, upright, sRGB; all metadata is forgotten.
 
-    JPEG, PNG, WebP, AVIF, HEIF, TIFF and GIF, the first picture where there are several. The orientation is applied
-    (EXIF's, or AVIF's and HEIF's own), the ICC profile converted to sRGB (a broken one is ignored), transparency laid
-    on white, grey, CMYK and palettes made RGB, 16 bits and floats made 8.
+    JPEG, PNG, WebP, AVIF, HEIF, TIFF, GIF and BMP, the first picture where there are several. AVIF's and HEIF's
+    crop and the orientation are applied (EXIF's, or AVIF's and HEIF's own), the colours converted to sRGB as
+    mien.models.images.colours says, transparency laid on white, grey, CMYK and palettes made RGB, 16 bits and floats
+    made 8.
 
     ImageTooLargeError for more than max_pixels, before anything is decoded; ImageError for what is no whole photo.
     """
@@ -82,8 +91,7 @@ def decode_image(data: bytes, max_pixels: int = 100_000_000) -> Pixels:
             _check_size(header.format, *header.size, max_pixels)
         image = _open(header, max_pixels)
         exif = header.exif or image.info.get("exif") or b""
-        icc = header.icc or image.info.get("icc_profile") or b""
-        image = _to_srgb(image, icc)
+        image = _to_srgb(image, _colours(header, image))
         # HEIF's decoder has turned the photo already, and its EXIF repeats what it did
         turn = None if header.format == "HEIF" else _UPRIGHT.get(orientation(exif))
         return np.array(image if turn is None else image.transpose(turn))
@@ -165,6 +173,8 @@ def _open(header: Header, max_pixels: int) -> Image.Image:
         width, height = heif.size
         _check_size("HEIF", width, height, max_pixels)
         return heif.to_pillow()
+    if header.format == "JPEG":
+        return _jpeg(header)
     image = _OPENERS[header.format](io.BytesIO(header.data))
     _check_size(header.format, *image.size, max_pixels)
     tags = getattr(image, "tag_v2", {})
@@ -172,10 +182,64 @@ def _open(header: Header, max_pixels: int) -> Image.Image:
         # Pillow would read such planes as 8 bits each and give noise
         raise ImageError("TIFF: uncompressed planes of other than 8 bits are not supported")
     image.load()
+    if header.format == "AVIF":
+        crop = crop_of(header.properties, *image.size)  # before it is turned (ISO 23000-22, 7.3.6.7)
+        return image if crop == (0, 0, *image.size) else image.crop(crop)
+    if header.format == "TIFF" and image.mode.startswith(("I", "F")):
+        return _tiff_grey(image, tags)
     return image
 
 
-def _to_srgb(image: Image.Image, icc: bytes) -> Image.Image:
+def _tiff_grey(image: Image.Image, tags: Mapping[int, Any]) -> Image.Image:
+    """What Pillow leaves undone for grey of more than 8 bits: white as zero, and 12 bits as 16."""
+    negative = tags.get(262) == 0
+    if not image.mode.startswith("I;16"):
+        if negative:
+            raise ImageError("TIFF: white as zero is not supported for floats and 32 bits")
+        return image
+    values = np.asarray(image).astype(np.uint32)
+    if tags[258][0] == 12:
+        values = (values * 65535 + 2047) // 4095
+    result = Image.fromarray((65535 - values if negative else values).astype(np.uint16))
+    result.info = image.info
+    return result
+
+
+def _jpeg(header: Header) -> Image.Image:
+    """ImageError for whatever libjpeg warns of, that is for every fault that leads its decoder astray. A damaged byte
+    that happens to decode to as many coefficients as the right one is known to nobody."""
+    data = header.data
+    if header.components not in _JPEG_MODES:
+        raise ImageError(f"JPEG: {header.components} colours are not supported")
+    space, mode = _JPEG_MODES[header.components]
+    try:
+        try:
+            pixels = simplejpeg.decode_jpeg(data, space, strict=True)
+        except ValueError as error:
+            if not _PADDED.fullmatch(str(error)):
+                raise
+            # zeros behind the picture are padding, unless the picture is not whole without them
+            pixels = simplejpeg.decode_jpeg(data[:-2].rstrip(b"\0") + data[-2:], space, strict=True)
+    except ValueError as error:
+        if "subsampling" in str(error):
+            raise ImageError("JPEG: colours of these sizes are not supported") from error
+        raise ImageError(f"JPEG: {error}") from error
+    if mode == "CMYK":
+        return Image.fromarray(255 - pixels, "CMYK")  # stored as Adobe does, from full to none
+    return Image.fromarray(pixels[..., 0] if mode == "L" else pixels)
+
+
+def _colours(header: Header, image: Image.Image) -> Colours:
+    """What the header says, else the decoder."""
+    found = header.colours
+    if header.format == "HEIF" and (said := image.info.get("nclx_profile")):
+        found = dataclasses.replace(found, cicp=(said["color_primaries"], said["transfer_characteristics"]))
+    if header.format not in ("PNG", "JPEG"):  # of which the header knows all
+        found = dataclasses.replace(found, icc=found.icc or image.info.get("icc_profile") or b"")
+    return found
+
+
+def _to_srgb(image: Image.Image, colours: Colours) -> Image.Image:
     """The image as RGB in sRGB, transparency laid on white."""
     if image.mode.startswith(("I", "F")):
         image = _to_eight_bits(image)
@@ -190,9 +254,9 @@ def _to_srgb(image: Image.Image, icc: bytes) -> Image.Image:
         image = image.convert("L" if image.mode == "LA" else "RGB")
     elif image.mode == "1":
         image = image.convert("L")
-    elif image.mode not in _PROFILE_SPACES:
+    elif image.mode not in PROFILE_SPACES:
         image = image.convert("RGB")
-    image = _convert_profile(image, icc)
+    image = to_srgb(image, colours)
     if alpha is None:
         return image
     paper = Image.new("RGB", image.size, "white")
@@ -224,35 +288,3 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     if isinstance(clear, int):
         result.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
     return result
-
-
-def _convert_profile(image: Image.Image, icc: bytes) -> Image.Image:
-    """From the profile's colours, or from the plain meaning of the mode, to sRGB; a profile that is broken or made for
-    other colours than the image has says nothing. image: L, RGB, CMYK or LAB."""
-    srgb = ImageCms.createProfile("sRGB")
-    if icc:
-        try:
-            profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-            space = profile.profile.xcolor_space.strip()
-            source = image.convert("RGB") if image.mode == "L" and space == "RGB" else image
-            if space == _PROFILE_SPACES[source.mode]:
-                return _transformed(source, profile, srgb)
-        except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
-            pass
-    if image.mode == "LAB":
-        return _transformed(image, ImageCms.createProfile("LAB"), srgb)
-    return image.convert("RGB")
-
-
-def _transformed(
-    image: Image.Image, profile: ImageCms._CmsProfileCompatible, srgb: ImageCms._CmsProfileCompatible
-) -> Image.Image:
-    """By relative colorimetry with black point compensation, the way browsers and photo editors convert."""
-    intent, flags = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
-    transform = ImageCms.buildTransform(profile, srgb, image.mode, "RGB", intent, flags=flags)
-    if image.mode == "RGB":
-        # most photos are in sRGB and say so by a profile: 0.4 s saved on 8 megapixels
-        probe = Image.fromarray(_PROBE)
-        if np.array_equal(np.asarray(transform.apply(probe)), _PROBE):
-            return image
-    return transform.apply(image)

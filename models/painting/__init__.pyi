@@ -1,17 +1,28 @@
 from .blend import fitted, needed_size, paste_face
-from .inpaint import FACE, HEAD, Mask, Pixels, Window, box_mask, face_mask, fill_faces, membrane, shrink_known
-from .replace import OVAL, covered, outline_mask, outline_of, paste_within
+from .inpaint import (
+    FACE,
+    HEAD,
+    Mask,
+    Pixels,
+    Window,
+    box_mask,
+    edge_distance,
+    face_mask,
+    fill_faces,
+    membrane,
+    shrink_known,
+)
+from .replace import outline_mask, paste_within
 from .stamp import enlarged_transform, inlay_face
 
 __all__ = [
     "FACE",
     "HEAD",
-    "OVAL",
     "Mask",
     "Pixels",
     "Window",
     "box_mask",
-    "covered",
+    "edge_distance",
     "enlarged_transform",
     "face_mask",
     "fill_faces",
@@ -20,7 +31,6 @@ __all__ = [
     "membrane",
     "needed_size",
     "outline_mask",
-    "outline_of",
     "paste_face",
     "paste_within",
     "shrink_known",

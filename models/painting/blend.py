@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mien.models.faces import SIZE, square
-from mien.models.painting.inpaint import MARGIN, edge_distance, face_mask, matrix, membrane
+from mien.models.faces import SIZE, matrix, square
+from mien.models.painting.inpaint import MARGIN, edge_distance, face_mask, membrane
 
 Pixels = npt.NDArray[np.uint8]
 Array = npt.NDArray[np.float32]

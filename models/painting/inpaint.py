@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from mien.models.faces import matrix
+
 Pixels = npt.NDArray[np.uint8]
 Alpha = npt.NDArray[np.float32]
 Field = npt.NDArray[np.float32]
@@ -73,14 +75,6 @@ def outline(count: int = 256, egg: Egg = FACE) -> npt.NDArray[np.float64]:
     square = 2 / (p + q + np.sqrt((p + q) ** 2 - 4 * SQUARENESS * p * q))
     points: npt.NDArray[np.float64] = np.stack([x, y], axis=1) * np.sqrt(square)[:, None] + egg.centre
     return points
-
-
-def matrix(transform: Sequence[float]) -> npt.NDArray[np.float64]:
-    """The transform as a (2, 3) float64 matrix; ValueError if it is not six finite numbers or cannot be inverted."""
-    values = np.asarray(transform, np.float64)
-    if values.shape != (6,) or not np.isfinite(values).all() or values[0] * values[4] == values[1] * values[3]:
-        raise ValueError(f"not a transform of an aligned face: {tuple(transform)}")
-    return values.reshape(2, 3)
 
 
 def face_mask(transform: Sequence[float], shape: tuple[int, int], egg: Egg = FACE) -> Mask:

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mien.models.faces import SIZE, square
-from mien.models.painting.inpaint import matrix
+from mien.models.faces import SIZE, matrix, square
 
 Pixels = NDArray[np.uint8]
 Array = NDArray[np.float32]

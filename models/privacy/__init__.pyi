@@ -1,5 +1,5 @@
 from .deidentify import Deidentifier, person_tensors
-from .gallery import Gallery, embed, gallery_digest, load_gallery
+from .gallery import Gallery, embed, gallery_digest, gallery_state, load_gallery
 from .redaction import REDACTIONS, Hidden, MaskKind, masks_of, redact_faces
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "MaskKind",
     "embed",
     "gallery_digest",
+    "gallery_state",
     "load_gallery",
     "masks_of",
     "person_tensors",

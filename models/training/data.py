@@ -27,12 +27,14 @@ def read_faces(folders: Sequence[str | pathlib.Path], size: int = SIZE) -> np.nd
     paths = [path for folder in folders for path in sorted(pathlib.Path(folder).glob("*.jpg"))]
     if not paths:
         raise FileNotFoundError(f"no .jpg in {', '.join(map(str, folders))}")
-    pictures = []
-    for path in paths:
-        with Image.open(path) as picture:
-            box = Image.Resampling.BOX if picture.width > size else Image.Resampling.BICUBIC
-            pictures.append(np.asarray(picture.convert("RGB").resize((size, size), box)))
-    return np.stack(pictures)
+    return np.stack([read_face(path, size) for path in paths])
+
+
+def read_face(path: pathlib.Path, size: int = SIZE) -> np.ndarray:
+    """A picture as (size, size, 3) uint8."""
+    with Image.open(path) as picture:
+        box = Image.Resampling.BOX if picture.width > size else Image.Resampling.BICUBIC
+        return np.array(picture.convert("RGB").resize((size, size), box))
 
 
 def to_tensor(faces: np.ndarray) -> Tensor:

@@ -30,13 +30,14 @@ from mien.models.codec import (
     BASE,
     GRIDS,
     LAYERS,
+    PLANS,
     PRECISION,
     SPREAD,
     STYLE,
     FaceCodec,
+    Plan,
     face_weight,
     read_tables,
-    refinement,
 )
 from mien.models.evaluation import Lpips
 from mien.models.faces import arcface_crop
@@ -189,7 +190,7 @@ def refine(options: argparse.Namespace) -> None:
     faces = np.concatenate([read_faces([options.faces / name], 512)[: options.count] for name in SETS[:2]])
     order = np.random.default_rng(1).permutation(len(faces))[options.part :: options.of]
     codec, begin = FaceCodec.load(options.weights), time.monotonic()
-    refinement.STEPS["best"] = options.steps
+    PLANS["best"] = Plan(options.steps, 0, options.steps // 2, grids=True)
     found: dict[str, list[Tensor]] = {}
     for n, index in enumerate(order):
         for ceiling in options.ceilings:
@@ -305,7 +306,7 @@ def main() -> None:
             command.add_argument("--heads", required=True)
         else:
             command.add_argument("--ceilings", type=int, nargs="+", default=CEILINGS)
-            command.add_argument("--steps", type=int, default=24, help="half of what best takes, for time's sake")
+            command.add_argument("--steps", type=int, default=24, help="at 128 px")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     options.run.mkdir(parents=True, exist_ok=True)

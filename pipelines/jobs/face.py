@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import json
 import os
+import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +14,11 @@ import numpy.typing as npt
 
 from mien.models.codec import FaceCodec
 from mien.models.errors import ImageError
-from mien.models.faces import SIZE, FaceDetector, FaceLandmarker, align_face, face_transform
+from mien.models.faces import SIZE, FaceDetector, FaceLandmarker, align_face, face_transform, is_clear
 from mien.models.images import decode_image, encode_image
 from mien.models.runtime import cores, tune_process
 from mien.pipelines import JobError
-from mien.transforms.stores import common_root, name_under
+from mien.transforms.stores import common_root, name_under, printable
 
 _MAX_BYTES = 200_000_000
 
@@ -57,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
 
             def work(data: bytes) -> bytes:
                 face = finder.face_of(decode_image(data))
+                if not is_clear(face, codec.recogniser):
+                    raise ImageError("no face that can be coded: covered, turned, or none at all")
                 return codec.encode(face, max_bytes=args.face_bytes, objective=args.objective, effort=args.effort)
 
             return _each(args, ".mien", work)
@@ -79,11 +82,11 @@ def _each(args: argparse.Namespace, suffix: str, work: Callable[[bytes], bytes])
             result = work(_read(path))
             _write(output / name, result, args.overwrite)
             if not args.quiet:
-                print(f"{name}: {len(result)} bytes")
+                print(printable(f"{name}: {len(result)} bytes"))
         except Exception as error:
             message = " ".join(str(error).split()) or type(error).__name__
             failures.append({"uri": str(path), "stage": "face", "error": type(error).__name__, "message": message})
-            print(f"mien: {path}: {message}", file=sys.stderr)
+            print(printable(f"mien: {path}: {message}"), file=sys.stderr)
     listed = output / "failures-face.jsonl"
     listed.unlink(missing_ok=True)
     if failures:
@@ -92,6 +95,8 @@ def _each(args: argparse.Namespace, suffix: str, work: Callable[[bytes], bytes])
 
 
 def _read(path: Path) -> bytes:
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ImageError("not a regular file")
     with path.open("rb") as stream:
         data = stream.read(_MAX_BYTES + 1)
     if len(data) > _MAX_BYTES:

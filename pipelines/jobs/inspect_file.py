@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import stat
 import tarfile
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -19,6 +20,7 @@ from mien.models.images import extract, strip
 from mien.pipelines import JobError
 from mien.transforms.formats import ROOT_KEY, SCHEMA, is_part, parts_of, samples
 from mien.transforms.sources import IMAGE_SUFFIXES, MAX_BYTES
+from mien.transforms.stores import printable
 
 _PARQUET, _TAR, _IMAGES = b"PAR1", b"ustar", (b"\xff\xd8", b"RIFF")
 _FACE_COLUMNS = ("x", "y", "w", "h", "action", "rule", "model", "score")
@@ -27,13 +29,15 @@ _FACE_COLUMNS = ("x", "y", "w", "h", "action", "rule", "model", "score")
 def run(args: argparse.Namespace) -> int:
     """Prints what the file holds; 0. Raises MienError for a file that is none of mien's or is damaged."""
     found = inspect(Path(args.file))
-    print(json.dumps(found, indent=1) if args.json else "\n".join(_text(found)))
+    print(json.dumps(found, indent=1) if args.json else "\n".join(map(printable, _text(found))))
     return 0
 
 
 def inspect(path: Path) -> dict[str, Any]:
     """What the file holds, as JSON can say it; `kind` is photo, picture, table, shard or face."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise JobError(f"{path}: not a regular file")
         with path.open("rb") as stream:
             start = stream.read(512)
     except OSError as error:
@@ -41,13 +45,19 @@ def inspect(path: Path) -> dict[str, Any]:
     if start[:4] == _PARQUET:
         return _table(path)
     if start.startswith(_IMAGES) or start[4:8] == b"ftyp":
-        return _photo(path.read_bytes())
+        return _photo(_whole(path))
     if start[257:262] == _TAR:
         return _shard(path)
     try:
-        return {"kind": "face", "bytes": path.stat().st_size, "payload": _fields(path.read_bytes())}
+        return {"kind": "face", "bytes": path.stat().st_size, "payload": _fields(_whole(path))}
     except PayloadError as error:
         raise JobError(f"{path}: no AVIF, WebP, JPEG, Parquet or tar file, nor a coded face: {error}") from error
+
+
+def _whole(path: Path) -> bytes:
+    if path.stat().st_size > MAX_BYTES:
+        raise JobError(f"{path}: over the limit of {MAX_BYTES} bytes")
+    return path.read_bytes()
 
 
 def _photo(data: bytes) -> dict[str, Any]:
@@ -177,7 +187,7 @@ def _sample_lines(sample: dict[str, Any]) -> Iterable[str]:
     yield f"sample {sample['key']}{sample['suffix']}: {sample['bytes']} bytes"
     try:
         place = f"{sample['width']} x {sample['height']}, {sample['source_bytes']} bytes"
-        yield from [f"  of {sample['uri']}, {place}", *_face_lines(sample["faces"])]
+        yield from [f"  of {sample.get('uri', sample['name'])}, {place}", *_face_lines(sample["faces"])]
     except (KeyError, TypeError, ValueError):  # another's
         return
 

@@ -1,7 +1,6 @@
 """mien magnify: photos, or pictures of one aligned face, in; magnified ones out."""
 
 import argparse
-import json
 import sys
 
 import apache_beam as beam
@@ -17,7 +16,6 @@ from mien.transforms.magnify import FACTOR, MagnifyFaces
 from mien.transforms.sinks import WriteMagnified
 from mien.transforms.sources import PHOTO_SUFFIXES, ReadFiles
 from mien.transforms.steps import VERSION
-from mien.transforms.stores import join, read_bytes
 
 
 def run(args: argparse.Namespace, beam_words: list[str]) -> int:
@@ -62,8 +60,8 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         return written
 
     status = job.run(Plan("magnify", PHOTO_SUFFIXES, settings, work))
-    if not args.quiet:
-        _warn(json.loads(read_bytes(join(job.output, "run.json")))["counts"])
+    if job.record and not args.quiet:  # a template's job has only been described, and has none yet
+        _warn(job.record["counts"])
     return status
 
 

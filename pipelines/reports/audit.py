@@ -23,6 +23,7 @@ from mien.models.audit import (
     Box,
     FaceRecogniser,
     Gallery,
+    Leak,
     OriginalFace,
     OutputFace,
     PhotoAuditor,
@@ -34,9 +35,10 @@ from mien.models.audit import (
     thresholds,
     trace_leaks,
     traces,
+    unfinished,
 )
 from mien.models.codec import FaceCodec
-from mien.models.errors import ContainerError, ImageError
+from mien.models.errors import ContainerError, ImageError, SearchError
 from mien.models.faces import SIZE
 from mien.models.images import decode_image
 from mien.models.runtime import cores, tune_process
@@ -57,7 +59,7 @@ from mien.transforms.sources import (
     photos_of_table,
     read_file,
 )
-from mien.transforms.stores import is_local, join, normal_uri, write_whole
+from mien.transforms.stores import is_local, join, normal_uri, printable, write_whole
 
 OK, FOUND = 0, 3
 _PACKAGES = ("mien", "torch", "mediapipe", "dlib-bin", "numpy", "opencv-contrib-python")
@@ -101,10 +103,10 @@ def run(args: argparse.Namespace) -> int:
     tune_process(cores())
     witnesses = recognisers(Path(args.dlib_models) if args.dlib_models else None)
     output, target = normal_uri(args.audited), normal_uri(args.output)
-    originals = Originals(_originals(normal_uri(args.originals)))
-    files = _listed(output, PHOTO_SUFFIXES | {PARQUET}, target)
-    _write(join(target, "audit.json"), b"{}\n")  # now rather than after hours
     audit = Audit()
+    originals = Originals(_originals(normal_uri(args.originals), audit.failures))
+    files = _listed(output, PHOTO_SUFFIXES | {PARQUET}, target, audit.failures)
+    _write(join(target, "audit.json"), b"{}\n")  # now rather than after hours
     quiet = args.quiet or not sys.stderr.isatty()
     with PhotoAuditor(witnesses, args.aligned) as auditor:
         for entry in tqdm(files, unit=" files", disable=quiet, file=sys.stderr):
@@ -114,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
     _write(join(target, "audit.json"), f"{json.dumps(report, indent=1)}\n".encode())
     _write(join(target, "audit.html"), page(report, pictures).encode())
     for line in audit.failures:
-        print(f"mien: {line}", file=sys.stderr)
+        print(printable(f"mien: {line}"), file=sys.stderr)
     if not args.quiet:
         print(_summary(report))
     return FOUND if report["findings"] else OK
@@ -158,28 +160,32 @@ class Originals:
         return self.by_name[name]
 
 
-def _listed(uri: str, suffixes: frozenset[str], exclude: str) -> list[ListedFile]:
+def _listed(uri: str, suffixes: frozenset[str], exclude: str, failures: list[str]) -> list[ListedFile]:
+    """The files; what cannot be read of them is added to the failures. JobError where there is nothing else."""
     try:
-        found = list(list_files(uri, folder_of(uri, suffixes), suffixes, exclude))
+        found = _files(list_files(uri, folder_of(uri, suffixes), suffixes, exclude), failures)
     except Exception as error:  # every store has errors of its own
         raise JobError(f"{uri}: cannot be read: {' '.join(str(error).split())}") from error
-    return sorted(_files(found), key=lambda entry: entry.name)
+    if not found:
+        raise JobError(failures[-1])
+    return sorted(found, key=lambda entry: entry.name)
 
 
-def _originals(uri: str) -> list[ListedFile]:
-    """Those in shards too."""
-    listed = _listed(uri, PHOTO_SUFFIXES, "")
+def _originals(uri: str, failures: list[str]) -> list[ListedFile]:
+    """Those in shards too; what cannot be read is added to the failures."""
+    listed = _listed(uri, PHOTO_SUFFIXES, "", failures)
     alone = [file for file in listed if not is_shard(file.uri)]
     inside = (list_members(file, IMAGE_SUFFIXES) for file in listed if is_shard(file.uri))
-    return sorted([*alone, *_files(itertools.chain.from_iterable(inside))], key=lambda entry: entry.name)
+    return sorted([*alone, *_files(itertools.chain.from_iterable(inside), failures)], key=lambda entry: entry.name)
 
 
-def _files(entries: Iterable[ListedFile | Failure]) -> list[ListedFile]:
+def _files(entries: Iterable[ListedFile | Failure], failures: list[str]) -> list[ListedFile]:
     found = []
     for entry in entries:
         if isinstance(entry, Failure):
-            raise JobError(f"{entry.uri}: cannot be read: {entry.message}")
-        found.append(entry)
+            failures.append(f"{entry.uri}: cannot be read: {entry.message}")
+        else:
+            found.append(entry)
     return found
 
 
@@ -247,7 +253,7 @@ def _look(
         for view, pixels in views.items():
             pixels = _aligned(pixels) if aligned else _scaled(pixels, original)
             seen[view] = auditor.compare(original, faces, pixels, photo.record)
-        leaks = [*file_leaks(photo.data), *trace_leaks(traces(source), photo.data)]
+        leaks = [*file_leaks(photo.data), *_traces(source, photo.data)]
     except Exception as error:  # a photo that could not be looked at is a finding, not the end
         audit.failures.append(f"{name}: not audited: {' '.join(str(error).split()) or type(error).__name__}")
         return
@@ -268,6 +274,14 @@ def _look(
             "leaks": [asdict(leak) for leak in leaks],
         }
     )
+
+
+def _traces(source: bytes, output: bytes) -> list[Leak]:
+    """What of the original's metadata is in the output; that it cannot be told is a finding too."""
+    try:
+        return trace_leaks(traces(source), output)
+    except SearchError as error:
+        return [unfinished(error)]
 
 
 def _aligned(pixels: Pixels) -> Pixels:

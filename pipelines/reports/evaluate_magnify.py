@@ -32,7 +32,7 @@ from mien.pipelines.reports.face_set import (
     write_failures,
 )
 from mien.transforms.page import data_uri, render
-from mien.transforms.stores import normal_uri
+from mien.transforms.stores import normal_uri, printable
 from mien.transforms.workers import failure_of
 
 SHEET, GAP = 8, 4  # faces on a sheet; px between its pictures
@@ -164,7 +164,7 @@ def _print(report: dict[str, Any], output: Path) -> None:
     """A short table for the terminal."""
     figures = ("lpips", "psnr", "id", "dlib", "kid_recogniser", "kid_squeezenet", "rms", "rms_max")
     for found in report["sets"]:
-        print(f"{found['name']}, faces: {found['faces']}")
+        print(printable(f"{found['name']}, faces: {found['faces']}"))
         print(
             f"  {'':<14}"
             + "".join(f"{name.replace('recogniser', 'rec').replace('squeezenet', 'sq'):>9}" for name in figures)
@@ -173,4 +173,4 @@ def _print(report: dict[str, Any], output: Path) -> None:
             cells = (line.get(name) for name in figures)
             shown = "".join(f"{value:9.3f}" if value is not None else f"{'-':>9}" for value in cells)
             print(f"  {line['factor']}x {line['method']:<10}{shown}")
-    print("\n".join([*report["notes"], f"{output / 'evaluate.html'}"]))
+    print("\n".join(map(printable, [*report["notes"], f"{output / 'evaluate.html'}"])))

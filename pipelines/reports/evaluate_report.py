@@ -24,6 +24,7 @@ from mien.models.evaluation import (
 )
 from mien.pipelines.reports.face_set import FaceSet
 from mien.transforms.page import data_uri, render
+from mien.transforms.stores import printable
 
 TITLES = {
     "lpips": "LPIPS (squeeze, 256 px)",
@@ -84,8 +85,8 @@ def write(
     (output / "evaluate.html").write_text(html)
     if not quiet:
         for found in sets:
-            print("\n".join(_text(found, report["settings"]["bytes"])))
-        print("\n".join([*report["notes"], f"{output / 'evaluate.html'}"]))
+            print("\n".join(map(printable, _text(found, report["settings"]["bytes"]))))
+        print("\n".join(map(printable, [*report["notes"], f"{output / 'evaluate.html'}"])))
 
 
 def _as_json(found: FaceSet) -> dict[str, Any]:

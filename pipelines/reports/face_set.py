@@ -35,6 +35,7 @@ from mien.pipelines import JobError
 from mien.pipelines.jobs import FaceFinder
 from mien.transforms.elements import Failure
 from mien.transforms.sources import IMAGE_SUFFIXES, list_files, read_file
+from mien.transforms.stores import printable
 from mien.transforms.workers import failure_of
 
 BACKBONE, HEADS, DLIB = "MIEN_LPIPS_BACKBONE", "MIEN_LPIPS_HEADS", "MIEN_DLIB"
@@ -170,4 +171,4 @@ def write_failures(output: Path, failures: Sequence[Failure]) -> None:
     rows = [{"uri": f.uri, "stage": f.stage, "error": f.error, "message": f.message} for f in failures]
     listed.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     for failure in failures:
-        print(f"mien: {failure.uri}: {failure.message}", file=sys.stderr)
+        print(printable(f"mien: {failure.uri}: {failure.message}"), file=sys.stderr)

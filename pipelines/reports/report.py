@@ -8,7 +8,7 @@ from apache_beam.io.filesystems import FileSystems
 from mien.pipelines import JobError
 from mien.pipelines.reports.report_page import page
 from mien.pipelines.reports.report_runs import read_run
-from mien.transforms.stores import normal_uri, read_bytes, write_whole
+from mien.transforms.stores import normal_uri, printable, read_bytes, write_whole
 
 _MARK = b"<title>mien report</title>"
 
@@ -26,5 +26,5 @@ def run(args: argparse.Namespace) -> int:
         raise JobError(f"{output}: cannot be written: {error.strerror or error}") from error
     if not args.quiet:
         photos = sum(len(one.photos) for one in runs)
-        print(f"{photos} photos, {len(data):,} bytes in {output}", file=sys.stderr)
+        print(printable(f"{photos} photos, {len(data):,} bytes in {output}"), file=sys.stderr)
     return 0

@@ -22,7 +22,7 @@ from mien.models.errors import ImageError
 from mien.models.images import decode_image, encode_image, extract
 from mien.models.privacy import REDACTIONS, Hidden, redact_faces
 from mien.pipelines.reports.report_runs import DONE, FAILED, WITHHELD, Run, Seen, total
-from mien.transforms.formats import Sample, is_part, is_shard, parts_in, samples
+from mien.transforms.formats import Sample, is_part, is_shard, key_of, parts_in, samples
 from mien.transforms.page import data_uri, render
 from mien.transforms.sources import IMAGE_SUFFIXES, MAX_BYTES
 from mien.transforms.steps import VERSION
@@ -135,8 +135,9 @@ def _of_parts(folder: str, left: dict[str, Seen]) -> Iterator[tuple[Seen, bytes]
 
 
 def _of_shard(path: str, photos: Mapping[str, Seen]) -> Iterator[tuple[Seen, bytes]]:
+    by_key = {key_of(uri): photo for uri, photo in photos.items()}
     for sample in samples(path, IMAGE_SUFFIXES, MAX_BYTES):
-        photo = photos.get(str(sample.about.get("uri"))) if isinstance(sample, Sample) else None
+        photo = by_key.get(sample.key) if isinstance(sample, Sample) else None
         if photo is not None and isinstance(sample, Sample):
             yield photo, sample.data
 

@@ -1,22 +1,21 @@
 """What an output folder says of the runs that made it: run.json, the index and the failures. No photo is opened."""
 
-import json
+import contextlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from mien.pipelines import JobError
-from mien.pipelines.runs import INDEX
-from mien.transforms.stores import files_named, join, read_bytes
+from mien.pipelines.runs import FAILED_FILES, INDEX, failure_row_of, index_row_of, rows_of
+from mien.transforms.stores import files_named, join, parse_json, read_bytes
 from mien.transforms.workers import NOT_READ, photo_id
 
 Json = dict[str, Any]
 
-FAILURES_FILE = "failures-"
+_MOST = 16_000_000  # bytes of a record
 _KEYS = {"run", "command", "started", "seconds", "settings", "versions", "engine", "counts", "milliseconds"}
 DONE, WITHHELD, FAILED = "done", "withheld", "failed"
 
@@ -133,12 +132,13 @@ def read_run(folder: str) -> Run:
         if not FileSystems.exists(join(folder, "run.json")):
             raise JobError(f"{folder}: no output of a run: there is no run.json in it")
         record = _record(join(folder, "run.json"))
-        records = [_record(path) for path in files_named(folder, "run-", ".json")]
+        records = list(_records(files_named(folder, "run-", ".json")))
         found = Run(folder, record, records or [record])
         for kind, path in _by_run(folder):
-            for row in _lines(path):
-                seen = _done(row) if kind == INDEX else _lost(row)
-                found.photos[seen.uri] = seen
+            for row in rows_of(path, index_row_of if kind == INDEX else failure_row_of):
+                if row is not None and not row.get("more"):  # one that is not as it should be is passed over
+                    seen = _done(row) if kind == INDEX else _lost(row)
+                    found.photos[seen.uri] = seen
     except JobError:
         raise
     except Exception as error:
@@ -147,31 +147,47 @@ def read_run(folder: str) -> Run:
 
 
 def _record(path: str) -> Json:
-    record = json.loads(read_bytes(path))
-    if not isinstance(record, dict) or not record.keys() >= _KEYS:
+    try:
+        record = parse_json(read_bytes(path, _MOST))
+    except ValueError:
+        record = None
+    if not _is_record(record):
         raise JobError(f"{path}: no record of a run")
-    return record
+    return dict(record)
+
+
+def _is_record(record: Any) -> bool:
+    """Whether all that the page shows of a record is there, and is what it should be."""
+    if not isinstance(record, dict) or not record.keys() >= _KEYS:
+        return False
+    texts = all(isinstance(record[name], str) for name in ("run", "command", "started"))
+    tables = all(isinstance(record[name], dict) for name in ("settings", "versions", "engine", "counts"))
+    stages = record["milliseconds"]
+    return (
+        texts
+        and tables
+        and isinstance(record["seconds"], int | float)
+        and isinstance(stages, dict)
+        and all(
+            isinstance(of, dict) and {"sum", "max"} <= of.keys() and _counts(of) is not None for of in stages.values()
+        )
+    )
+
+
+def _records(paths: list[str]) -> Iterator[Json]:
+    """Those of earlier runs; what is none is passed over, as a row of an index is."""
+    for path in paths:
+        with contextlib.suppress(JobError):
+            yield _record(path)
 
 
 def _by_run(folder: str) -> list[tuple[str, str]]:
     """(kind, path) of the index and failures files, the oldest run's first: what a later run says counts."""
     found = []
-    for kind in (INDEX, FAILURES_FILE):
+    for kind in (INDEX, FAILED_FILES):
         for path in files_named(folder, kind, ".jsonl"):
             found.append((path.rpartition("/")[2].removeprefix(kind), kind, path))
     return [(kind, path) for _, kind, path in sorted(found)]
-
-
-def _lines(path: str) -> Iterator[Json]:
-    """The rows of a file; a line that is none is passed over, as it is when a run resumes."""
-    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
-        for line in stream:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(row, dict) and isinstance(row.get("uri"), str):
-                yield row
 
 
 def _done(row: Json) -> Seen:
@@ -182,10 +198,10 @@ def _done(row: Json) -> Seen:
     return Seen(
         row["uri"],
         DONE,
-        _count(row.get("size")),
+        row["size"],
         _count(row.get("bytes")),
-        str(row.get("output", "")),
-        str(row.get("sha256", "")),
+        row["output"],
+        row["sha256"],
         actions,
         _counts(row.get("milliseconds")),
         None if faces is None else tuple(faces),
@@ -202,5 +218,5 @@ def _counts(values: Any) -> dict[str, int] | None:
 
 
 def _lost(row: Json) -> Seen:
-    stage, error, message = (str(row.get(name, "")) for name in ("stage", "error", "message"))
+    stage, error, message = (row[name] for name in ("stage", "error", "message"))
     return Seen(row["uri"], FAILED if stage in NOT_READ else WITHHELD, stage=stage, error=error, message=message)

@@ -16,20 +16,22 @@ import threading
 import time
 from typing import Any
 
-from mien.pipelines import JobError
+from mien.pipelines import JobError, JobStoppedError
 from mien.transforms.formats import HIDDEN
-from mien.transforms.stores import delete, exists, is_local, join, read_bytes, write_whole
+from mien.transforms.stores import delete, exists, is_local, join, parse_json, read_bytes, write_whole
 
 NAME = f"{HIDDEN}lock"
 _BEAT, _STALE = 60.0, 600.0  # seconds
 _SETTLE = 1.0
+_MOST = 10_000  # bytes of a lock file
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)  # of a file system that cannot do it
 
 
 class Lock:
     """Held from `with` on. JobError where another job holds it; OSError or a store's error where none can be written.
 
-    killed: whether the file was there already, left by a job that did not end by itself.
+    killed: whether the file was there already, left by a job that did not end by itself. left: what that file says of
+    it; with `keep` set the file says so again at the end, so that the next job knows of it too.
     """
 
     def __init__(self, output: str, run_id: str) -> None:
@@ -39,6 +41,9 @@ class Lock:
         self._ended = threading.Event()
         self._renewal = threading.Thread(target=self._beat, daemon=True)
         self.killed = False
+        self.left: dict[str, Any] = {}
+        self.keep = False
+        self._lost = False
 
     def __enter__(self) -> "Lock":
         if not is_local(self._output) or not self._take_file():
@@ -47,20 +52,33 @@ class Lock:
 
     def __exit__(self, *error: object) -> None:
         self._ended.set()
+        before = f"{json.dumps(self.left)}\n".encode() if self.killed and self.keep else b""
         if self._file >= 0:
-            delete(self._path)
+            if before:
+                os.ftruncate(self._file, 0)
+                os.pwrite(self._file, before, 0)
+            else:
+                delete(self._path)
             os.close(self._file)
             return
         self._renewal.join(10.0)
         with contextlib.suppress(Exception):  # a store that is away: there the lock stays until it is too old
             if _holder(self._path).get("run") == self._run_id:
-                delete(self._path)
+                if before:
+                    write_whole(self._path, before)
+                else:
+                    delete(self._path)
+
+    def check(self) -> None:
+        """JobStoppedError where the lock was too old at some time, and another job has taken it."""
+        if self._lost:
+            raise JobStoppedError(f"{self._output}: another job has begun to work on it meanwhile")
 
     def _take_file(self) -> bool:
         """Takes the kernel's lock; False on a file system that has none."""
         os.makedirs(self._output, exist_ok=True)
         while True:
-            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if os.path.exists(self._path) and os.path.samestat(os.fstat(file), os.stat(self._path)):
@@ -76,6 +94,7 @@ class Lock:
                     raise
                 raise self._refusal(_holder(self._path)) from None
         self.killed = os.fstat(file).st_size > 0
+        self.left = _holder(self._path)
         os.ftruncate(file, 0)
         os.write(file, self._text())
         self._file = file
@@ -83,9 +102,10 @@ class Lock:
 
     def _take_object(self) -> None:
         before = _holder(self._path)
-        if before and time.time() - float(before.get("beat", 0)) < _STALE:
+        beat = before.get("beat", 0)
+        if before and (not isinstance(beat, int | float) or time.time() - beat < _STALE):
             raise self._refusal(before, f"; if it is no more, delete {self._path} or wait {_STALE / 60:.0f} minutes")
-        self.killed = bool(before)
+        self.killed, self.left = bool(before), before
         write_whole(self._path, self._text())
         time.sleep(_SETTLE)
         now = _holder(self._path)
@@ -96,6 +116,9 @@ class Lock:
     def _beat(self) -> None:
         while not self._ended.wait(_BEAT):
             with contextlib.suppress(Exception):  # a store that is away for a while; the job finds out by itself
+                if _holder(self._path).get("run", self._run_id) != self._run_id:
+                    self._lost = True
+                    return
                 write_whole(self._path, self._text())
 
     def _text(self) -> bytes:
@@ -110,7 +133,7 @@ class Lock:
 def _holder(path: str) -> dict[str, Any]:
     """Who holds the lock, as far as its file says; empty where there is none."""
     try:
-        found = json.loads(read_bytes(path)) if exists(path) else {}
+        found = parse_json(read_bytes(path, _MOST)) if exists(path) else {}
     except (ValueError, FileNotFoundError):  # just being written, or just deleted
         return {}
     return found if isinstance(found, dict) else {}

@@ -4,7 +4,6 @@ The command writes it when the job is through. Nobody waits for a job that is la
 the job's own last step writes it.
 """
 
-import hashlib
 import json
 import time
 from collections import Counter
@@ -12,17 +11,27 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.io.filesystems import FileSystems
 
 from mien.models.weights import weights_digests
-from mien.pipelines.runs.resume import FAILED_FILES, INDEX
+from mien.pipelines.runs.index import FAILED_FILES, INDEX
+from mien.pipelines.runs.stale import remove_from_parts
 from mien.transforms.elements import Failure, ListedFile, Written
-from mien.transforms.formats import commit, hidden_folder
-from mien.transforms.stores import delete, files_named, join, read_bytes, write_whole
-from mien.transforms.workers import NOT_READ
+from mien.transforms.formats import commit, hidden_folder, live_until
+from mien.transforms.stores import delete, exists, files_named, join, sha256_of, write_whole
+from mien.transforms.workers import NOT_READ, NOT_THE_SAME
 
 Counts = dict[str, int]
+Digests = dict[str, str]
+_UNKNOWN = (
+    "escalated",
+    "in_doubt",
+    "replaced",
+    "orphans",
+    "pruned",
+    "damaged",
+)  # to a job that counts what goes through it
 _MAGNIFIED = ("magnified", "flagged", "identity_not_preserved")
+_LEFT_OUT = ("pages_left_out", "floats_stretched")  # of TIFFs, see mien.transforms.steps.decode
 _SPREAD = ("photo_bytes", "photo_faces", "face_bytes")  # of the outputs; Beam adds figures of its own
 
 
@@ -51,9 +60,16 @@ def complete(
             "failed": sum(failed.values()) - not_understood,
             "skipped": counters.get("photos_skipped", 0),
             "withdrawn": counters.get("withdrawn", 0),
+            "replaced": counters.get("replaced", 0),
+            "orphans": counters.get("orphans", 0),
+            "pruned": counters.get("pruned", 0),
+            "damaged": counters.get("rows_damaged", 0) + counters.get("parts_damaged", 0),
             "escalated": counters.get("escalated", 0),
             "faces": counters.get("faces", 0),
+            "in_doubt": counters.get("in_doubt", 0),
+            **{name: counters[name] for name in _LEFT_OUT if counters.get(name)},
             **({name: counters.get(name, 0) for name in _MAGNIFIED} if about["command"] == "magnify" else {}),
+            **({NOT_THE_SAME: counters.get(NOT_THE_SAME, 0)} if about["command"] == "compress" else {}),
         },
         "actions": {name.removeprefix("action_"): n for name, n in counters.items() if name.startswith("action_")},
         "failed_in": failed,
@@ -65,9 +81,16 @@ def complete(
             "weights": weights_digests() | about["settings"].get("weights", {}),
             "index": _digest(output, f"{INDEX}{about['run']}.jsonl"),
             "failures": _digest(output, failures),
+            "recovered": _recovered(output, about.get("recovered", ())),
         },
         "previous": _previous(output, about["run"]) if kind == "run" else None,
     }
+
+
+def _recovered(output: str, runs: Iterable[str]) -> Digests:
+    """The sha256 of the index and failures files of runs that were killed, and have no record of their own."""
+    names = [f"{kind}{run}.jsonl" for run in runs for kind in (INDEX, FAILED_FILES)]
+    return {name: digest for name in names if (digest := _digest(output, name))}
 
 
 def failures_file(run_id: str) -> str:
@@ -86,7 +109,7 @@ def write_record(record: dict[str, Any], output: str, kind: str) -> None:
 def _digest(output: str, name: str) -> str | None:
     """The sha256 of a file in the output, None where there is none."""
     path = join(output, name)
-    return hashlib.sha256(read_bytes(path)).hexdigest() if FileSystems.exists(path) else None
+    return sha256_of(path) if exists(path) else None
 
 
 def _previous(output: str, run_id: str) -> str | None:
@@ -103,15 +126,25 @@ class _Write(beam.DoFn):
 
     def process(self, about: dict[str, Any], counters: Counts, files: Iterable[str]) -> Iterator[str]:
         list(files)  # all other files of the run are there
+        if live_until(self._output, about["run"]) is None and not exists(self._record_path(about["run"])):
+            raise RuntimeError(f"{self._output}: the lease of run {about['run']} has ended: another job may work on it")
         commit(self._output, about["run"])
-        delete(join(join(self._output, hidden_folder(about["run"])), ""))
+        remove_from_parts(self._output, about["run"])
         record = complete(about, counters, {}, self._output, self._kind)
         # what only the engine's counters tell
-        record["bytes"]["out"] = record["counts"]["escalated"] = None
+        record["bytes"]["out"] = None
+        record["counts"] |= dict.fromkeys(_UNKNOWN)
         if not any(name.startswith("action_") for name in counters):
             record["counts"]["faces"] = record["actions"] = None
+            if NOT_THE_SAME in record["counts"]:
+                record["counts"][NOT_THE_SAME] = None
         write_record(record, self._output, self._kind)
+        delete(join(join(self._output, hidden_folder(about["run"])), ""))
         yield join(self._output, f"{self._kind}.json")
+
+    def _record_path(self, run_id: str) -> str:
+        """What is there once this step is done, if it is done again."""
+        return join(self._output, f"run-{run_id}.json" if self._kind == "run" else f"{self._kind}.json")
 
 
 class RecordFromWithin(beam.PTransform):

@@ -6,28 +6,33 @@ again.
 """
 
 import contextlib
+import math
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
 
 import apache_beam as beam
+from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from mien.pipelines.runs.resume import INDEX, Wanted, index_row
+from mien.pipelines import JobError
+from mien.pipelines.runs.index import INDEX, index_rows
+from mien.pipelines.runs.resume import Wanted
+from mien.pipelines.runs.stale import remove_from_parts
 from mien.transforms.elements import Written
-from mien.transforms.formats import HIDDEN, commit, hidden_folder, is_part, roll_back
-from mien.transforms.stores import (
-    create,
-    delete,
-    files_named,
-    is_local,
-    join,
-    patience,
-    read_bytes,
-    replacing,
-    write_whole,
+from mien.transforms.formats import (
+    HIDDEN,
+    commit,
+    hidden_folder,
+    hidden_runs,
+    is_part,
+    lease_path,
+    live_until,
+    roll_back,
 )
+from mien.transforms.stores import create, delete, files_named, is_local, join, replacing, stat_file, write_whole
 
 _PART_FILE = f"{HIDDEN}part-"
 _ROWS, _SECONDS = 1024, 60.0  # after either a file of rows is written; sooner while the run is young
@@ -50,7 +55,7 @@ class WriteJournal(beam.DoFn):
 
     def process(self, written: Written) -> Iterator[Written]:
         if written.origin is not None and written.origin.photos == 1 and not is_part(written.output):
-            self._lines.append(index_row([written], written.origin, self._wanted))
+            self._lines += index_rows([written], written.origin, self._wanted.settings, self._wanted.base)
         if len(self._lines) >= _ROWS or time.monotonic() - self._since >= self._seconds:
             self._write()
             self._seconds = min(2 * self._seconds, _SECONDS)
@@ -67,43 +72,49 @@ class WriteJournal(beam.DoFn):
         self._lines, self._since = [], time.monotonic()
 
 
-def recover(output: str, killed: bool) -> None:
-    """Sets right what runs that were killed have left in the output, which no other run works on.
+def refuse_leased(output: str) -> None:
+    """JobError where a run that no process holds the lock for may be at work on the output."""
+    for run_id in hidden_runs(output):
+        until = live_until(output, run_id)
+        if until is not None:
+            when = "" if math.isinf(until) else f" or wait {max(1, math.ceil((until - time.time()) / 60))} minutes"
+            path = lease_path(output, run_id)
+            raise JobError(f"{output}: another job works on it (run {run_id}); if it is no more, delete {path}{when}")
 
-    killed: the last run is known to have been; then half-written files below a local output are deleted too.
+
+def recover(output: str, killed: bool) -> list[str]:
+    """Sets right what runs that were killed have left in the output; their ids.
+
+    The caller holds the output's lock, so that no other run of a command is alive; what belongs to a run that has a
+    lease is left alone (mien.transforms.formats.lease). killed: the last run is known to have been; then half-written
+    files below a local output are deleted too.
     """
-    for run_id in _hidden_runs(output):
+    dead = [run_id for run_id in hidden_runs(output) if live_until(output, run_id) is None]
+    for run_id in dead:
         index = join(output, f"{INDEX}{run_id}.jsonl")
         if FileSystems.exists(index):  # the run's last step but one: all it names is in place
-            commit(output, run_id)
+            with contextlib.suppress(ValueError):  # a damaged manifest: none of its parts counts, all are done again
+                commit(output, run_id)
+            remove_from_parts(output, run_id)
         else:
             roll_back(output, run_id)
             _gather(files_named(join(output, hidden_folder(run_id)), INDEX, ".jsonl"), index)
         delete(join(join(output, hidden_folder(run_id)), ""))
-    if killed and is_local(output):
+    if killed and is_local(output) and not set(hidden_runs(output)) - set(dead):
         for parent, _, names in os.walk(output):
             for name in names:
                 if name.startswith(_PART_FILE):
                     delete(join(parent, name))
+    return dead
 
 
 def _gather(journals: list[str], index: str) -> None:
     """One index file of a run's journals; none where there are none."""
-    journals = [path for path in journals if read_bytes(path)]
+    journals = [path for path in journals if (stat_file(path) or (0, 0.0))[0]]
     if not journals:  # on S3 Beam cannot write an empty file
         return
     part = join(index.rpartition("/")[0], f"{_PART_FILE}{uuid.uuid4().hex}")
     with replacing(index, part), create(part) as stream:
         for journal in journals:
-            stream.write(read_bytes(journal))
-
-
-def _hidden_runs(output: str) -> list[str]:
-    """The runs that have a hidden folder below the output."""
-    if is_local(output):
-        names = {entry.name for entry in os.scandir(output) if entry.is_dir()} if os.path.isdir(output) else set()
-        return sorted(name.removeprefix(HIDDEN) for name in names if name.startswith(HIDDEN))
-    start = join(output, HIDDEN)
-    with patience(output):
-        found = [file.path[len(start) :] for file in FileSystems.get_filesystem(output)._list(start)]
-    return sorted({path.partition("/")[0] for path in found if "/" in path})
+            with FileSystems.open(journal, compression_type=CompressionTypes.UNCOMPRESSED) as lines:
+                shutil.copyfileobj(lines, stream)

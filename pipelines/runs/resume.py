@@ -1,33 +1,40 @@
 """What an output already holds: an index of small rows beside it, so that a second run does only what is left to do.
 
-A row says which file, of which size and time, was done with which settings, where its output lies and, of a safe
-photo, what was done with each face and the output's sha256. Each run adds the file index-RUN.jsonl; of several rows
-about one file the latest run's counts.
+A photo is done where its newest row is about this very file and these settings, no failure of it is newer, and what the
+row names is in the output as it was written.
 """
 
 import dataclasses
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
+from apache_beam.typehints import KV
 
+from mien.models.errors import ImageError
+from mien.pipelines.runs.index import FAILED_FILES, INDEX, ReadRows, Row, failure_row_of, index_row_of, index_rows
 from mien.pipelines.runs.progress import SKIPPED, Tell
 from mien.transforms.elements import ListedFile, Written
-from mien.transforms.formats import Manifest, is_part, parts_in, parts_of
-from mien.transforms.stores import create, files_named, join, patience, replacing
-from mien.transforms.workers import NAMESPACE, NOT_READ
+from mien.transforms.formats import (
+    Manifest,
+    is_copy,
+    is_part,
+    is_shard,
+    key_of,
+    members_of_shard,
+    members_of_table,
+    parts_of,
+)
+from mien.transforms.stores import create, files_named, is_intact, join, patience, replacing, stat_file
+from mien.transforms.workers import NAMESPACE
 
-INDEX, FAILED_FILES = "index-", "failures-"
-_SKIPPED = "skipped"
-_USED = ("size", "modified", "output", "fingerprint", "base", "faces")  # of a row; a run holds it for each photo
+_SKIPPED, _ORPHANS = "skipped", "orphans"
 
 
 def fingerprint(settings: dict[str, Any]) -> str:
@@ -47,76 +54,174 @@ class Wanted:
     base: str = ""
     same: Callable[[list[dict[str, Any]]], bool] | None = None
 
-    def met_by(self, row: dict[str, Any]) -> bool:
+    def met_by(self, row: Row) -> bool:
         """Whether the photo of this row would come out the same."""
         if row["fingerprint"] == self.settings:
             return True
-        if self.same is None or not self.base or row.get("base") != self.base:
+        if self.same is None or not self.base or row["base"] != self.base or row.get("faces") is None:
             return False
         return self.same(row["faces"])
 
 
 @dataclass(frozen=True)
 class Held:
-    """What an output holds at the start of a run. tables: which of its parts, tables or shards, count."""
+    """What an output holds at the start of a run.
+
+    tables: its parts, tables or shards, that count and have the size that they had when they began to count. looked:
+    those of them whose photos are looked up one by one: copies, which have lost some, and parts whose time is another.
+    hashed: those of them whose photos are compared by their digests; with check all are, and so are all files.
+    """
 
     output: str
     tables: Manifest
+    looked: frozenset[str] = frozenset()
+    hashed: frozenset[str] = frozenset()
+    check: bool = False
 
     @classmethod
-    def of(cls, output: str) -> "Held":
+    def of(cls, output: str, check: bool = False) -> "Held":
         """Looks. ValueError for a manifest that cannot be read."""
         tables = parts_of(output)
-        return cls(output, Manifest(tables.run, tuple(set(parts_in(output)) & set(tables.parts))))
+        parts, looked, hashed = [], set(), set()
+        for name in tables.parts:
+            found, known = stat_file(join(output, name)), tables.files.get(name)
+            if found is None or (known and found[0] != known[0]):
+                continue
+            parts.append(name)
+            if check or (known and found[1] != known[1]):
+                hashed.add(name)
+            if is_copy(name) or name in hashed:
+                looked.add(name)
+        return cls(output, Manifest(tables.run, tuple(parts)), frozenset(looked), frozenset(hashed), check)
 
-    def has(self, name: str) -> bool:
-        """Whether what an index row names is there: a file, or a part of a table or a copy of it."""
-        if "/" not in name and is_part(name):
-            return self.tables.holds(name)
-        return bool(FileSystems.exists(join(self.output, name)))
+    def holds(self, row: Row, members: Iterable[Row]) -> bool:
+        """Whether all that an index row names is in the output as it was written. members: where the photo was found
+        in the parts that are looked into."""
+        if is_part(row["output"]):
+            return self._has_part(row, members)
+        return len(row["files"]) == row["count"] > 0 and all(
+            is_intact(join(self.output, file["name"]), file["size"], file["modified"], file["sha256"], self.check)
+            for file in row["files"]
+        )
+
+    def has_some(self, row: Row, members: Iterable[Row]) -> bool:
+        """Whether anything that an index row names is there, in whatever state."""
+        if is_part(row["output"]):
+            return self.lies_in_part(row["output"], members)
+        return any(stat_file(join(self.output, name)) for name in names_of(row))
+
+    def lies_in_part(self, name: str, members: Iterable[Row]) -> bool:
+        """Whether the photo is in the part of that name or a copy of it."""
+        part = self.tables.find(name)
+        return bool(part) and (part not in self.looked or any(member["part"] == part for member in members))
+
+    def _has_part(self, row: Row, members: Iterable[Row]) -> bool:
+        part = self.tables.find(row["output"])
+        if part not in self.looked:
+            return bool(part)
+        digests = [member["sha256"] for member in members if member["part"] == part]
+        return len(digests) == 1 and (part not in self.hashed or digests[0] == row["sha256"])
 
 
-def is_done(file: ListedFile, row: dict[str, Any] | None, wanted: Wanted, held: Held) -> bool:
-    """Whether the row says that this very file was done as wanted, and what it made is still there."""
-    if row is None or (row["size"], row["modified"]) != (file.size, file.modified) or not wanted.met_by(row):
+def names_of(row: Row) -> list[str]:
+    """The files below the output that an index row names; none of a row about a part."""
+    return [] if is_part(row["output"]) else list(dict.fromkeys([row["output"], *(f["name"] for f in row["files"])]))
+
+
+def latest(rows: Iterable[Row]) -> Row | None:
+    """The newest run's row, with the files of the rows that go on with it."""
+    rows = list(rows)
+    whole = [row for row in rows if not row.get("more")]
+    if not whole:
+        return None
+    row = max(whole, key=lambda row: str(row["run"]))
+    more = [file for one in rows if one.get("more") and one["run"] == row["run"] for file in one["files"]]
+    return {**row, "files": [*row["files"], *more]} if more else row
+
+
+def is_done(
+    file: ListedFile,
+    row: Row | None,
+    failed: Row | None,
+    members: Iterable[Row],
+    wanted: Wanted,
+    held: Held,
+) -> bool:
+    """Whether the row says that this very file was done as wanted, it has not failed since, and what was made of it is
+    still there as it was written."""
+    if row is None or (failed is not None and failed["run"] > row["run"]):
         return False
-    return held.has(row["output"])
+    if (row["size"], row["modified"]) != (file.size, file.modified) or not wanted.met_by(row):
+        return False
+    return held.holds(row, members)
 
 
-class _Rows(beam.DoFn):
-    def process(self, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        run = run_of(path)
-        with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
-            for line in stream:
-                try:
-                    row = json.loads(line)
-                    yield row["uri"], {**{name: row[name] for name in _USED if name in row}, "run": run}
-                except (ValueError, KeyError, TypeError):
-                    continue  # without its row a photo is done again, no more
+@dataclass(frozen=True)
+class Earlier:
+    """What runs before this one have left, each as a PCollection by the key (key_of) of a photo's uri. rows: of the
+    index; failed: of failures files; members: where it is in the parts that are looked into."""
+
+    held: Held
+    rows: beam.PCollection
+    failed: beam.PCollection
+    members: beam.PCollection
+
+    @classmethod
+    def read(cls, pipeline: beam.Pipeline, output: str, check: bool) -> "Earlier | None":
+        """None where no run was there. ValueError for a manifest that cannot be read."""
+        index, failed = (files_named(output, kind, ".jsonl") for kind in (INDEX, FAILED_FILES))
+        if not index and not failed:
+            return None
+        held = Held.of(output, check)
+        members = pipeline | "PartsLookedInto" >> beam.Create(sorted(held.looked), reshuffle=False)
+        return cls(
+            held,
+            pipeline | "Before" >> ReadRows(index, index_row_of),
+            pipeline | "FailedBefore" >> ReadRows(failed, failure_row_of),
+            members | beam.ParDo(_Members(held)).with_output_types(tuple[str, Row]),
+        )
 
 
-def run_of(path: str) -> str:
-    """The run that an index or failures file is of; of two runs the later one sorts last."""
-    return path.rpartition("/")[2].removesuffix(".jsonl").partition("-")[2]
+class _Members(beam.DoFn):
+    """The photos of a part. Of one that is damaged those before the damage: the others are done again."""
+
+    def __init__(self, held: Held) -> None:
+        self._held = held
+
+    def process(self, name: str) -> Iterator[tuple[str, Row]]:
+        members = members_of_shard if is_shard(name) else members_of_table
+        try:
+            for found, digest in members(join(self._held.output, name), name in self._held.hashed):
+                key = found if is_shard(name) else key_of(found)
+                yield key, {"part": name, "sha256": digest}
+        except (ValueError, ImageError, tarfile.TarError, OSError):
+            Metrics.counter(NAMESPACE, "parts_damaged").inc()
 
 
 class _Left(beam.DoFn):
-    def __init__(self, wanted: Wanted, held: Held, overwrite: bool, only_failed: bool) -> None:
+    def __init__(
+        self, wanted: Wanted, held: Held, overwrite: bool, only_failed: bool, covers: Callable[[str], bool]
+    ) -> None:
         self._wanted = wanted
         self._held = held
         self._overwrite = overwrite
         self._only_failed = only_failed
+        self._covers = covers
 
     def process(self, group: tuple[str, dict[str, Iterable[Any]]], tables: list[str]) -> Iterator[ListedFile]:
-        row, failed = _latest(group[1]["rows"]), _latest(group[1].get("failed", ()))
+        row, failed = latest(group[1]["rows"]), max(group[1]["failed"], key=lambda row: str(row["run"]), default=None)
+        members = list(group[1]["members"])
         passed = self._only_failed and not (failed and (row is None or failed["run"] >= row["run"]))
-        for file in group[1]["files"]:
-            if passed or (not self._overwrite and is_done(file, row, self._wanted, self._held)):
+        files = list(group[1]["files"])
+        for file in files:
+            if passed or (not self._overwrite and is_done(file, row, failed, members, self._wanted, self._held)):
                 Metrics.counter(NAMESPACE, "photos_skipped").inc()
                 yield TaggedOutput(_SKIPPED, file)  # type: ignore[misc]  # Beam reads the main output's type alone
             else:
                 # of a table's parts each run may make others, and what was made of one is the other's to replace
                 yield dataclasses.replace(file, ours=row is not None or _table(file.uri) in tables)
+        if not files and row is not None and self._covers(row["uri"]) and self._held.has_some(row, members):
+            yield TaggedOutput(_ORPHANS, (group[0], row["uri"]))  # type: ignore[misc]
 
 
 def _table(uri: str) -> str:
@@ -125,104 +230,56 @@ def _table(uri: str) -> str:
     return folder if is_part(name) else ""
 
 
-def _latest(rows: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
-    return max(rows, key=lambda row: str(row["run"]), default=None)
-
-
 class OnlyLeft(beam.PTransform):
     """ListedFile -> those that are new, changed, failed before, or were done in another way.
 
-    only_failed: of these only those that failed or were withheld when they were last tried.
+    only_failed: of these only those that failed or were withheld when they were last tried. covers: whether a file of
+    that uri would have been listed. After expand() orphans has (key, uri) of photos that have an output and were not.
     """
 
     def __init__(
         self,
-        output: str,
+        earlier: Earlier | None,
         wanted: Wanted,
         overwrite: bool,
         address: tuple[str, int] | None,
-        only_failed: bool = False,
+        only_failed: bool,
+        covers: Callable[[str], bool],
     ) -> None:
         super().__init__()
-        self._left = _Left(wanted, Held.of(output), overwrite, only_failed)
+        self._earlier = earlier
+        self._left = _Left(wanted, earlier.held, overwrite, only_failed, covers) if earlier else None
         self._address = address
-        self._paths = files_named(output, INDEX, ".jsonl")
-        self._failed = files_named(output, FAILED_FILES, ".jsonl") if only_failed else []
+        self.orphans: beam.PCollection | None = None
 
     def expand(self, files: beam.PCollection) -> beam.PCollection:
-        if not self._paths and not self._failed:
+        earlier = self._earlier
+        if earlier is None or self._left is None:
             # as the grouping below does, this lets the whole list be counted before the first photo is worked on
             return files | beam.Reshuffle()
-        keyed = files | "ByUri" >> beam.Map(lambda file: (file.uri, file)).with_output_types(tuple[str, ListedFile])
-        rows = files.pipeline | ReadRows(self._paths)
-        grouped = {"files": keyed, "rows": rows}
-        tables = rows | "Table" >> beam.Map(lambda row: _table(row[0])) | beam.Filter(bool) | beam.Distinct()
-        if self._failed:
-            grouped["failed"] = files.pipeline | "FailedBefore" >> ReadRows(self._failed)
+        keyed = files | "ByUri" >> beam.Map(_by_key).with_output_types(tuple[str, ListedFile])
+        tables = earlier.rows | "Table" >> beam.Map(lambda row: _table(row[1]["uri"])) | beam.Filter(bool)
         split = (
-            grouped
+            {"files": keyed, "rows": earlier.rows, "failed": earlier.failed, "members": earlier.members}
             | beam.CoGroupByKey()
-            | "Left" >> beam.ParDo(self._left, beam.pvalue.AsList(tables)).with_outputs(_SKIPPED, main="left")
+            | "Left"
+            >> beam.ParDo(self._left, beam.pvalue.AsList(tables | beam.Distinct())).with_outputs(
+                _SKIPPED, _ORPHANS, main="left"
+            )
         )
         split.left.element_type = split.skipped.element_type = ListedFile
+        split.orphans.element_type = KV[str, str]
+        self.orphans = split.orphans
         _ = split.skipped | "TellSkipped" >> beam.ParDo(Tell(self._address, SKIPPED)).with_output_types(ListedFile)
         return split.left
 
 
-class ReadRows(beam.PTransform):
-    """The rows of index or failures files, by the uri of the file that each is about."""
-
-    def __init__(self, paths: list[str]) -> None:
-        super().__init__()
-        self._paths = paths
-
-    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
-        return (
-            pipeline
-            | "IndexFiles" >> beam.Create(self._paths, reshuffle=False)
-            | beam.ParDo(_Rows()).with_output_types(tuple[str, dict[str, Any]])
-        )
-
-
-class _Withdraw(beam.DoFn):
-    def __init__(self, output: str) -> None:
-        self._output = output
-
-    def process(self, group: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[str]:
-        row = _latest(group[1]["rows"])
-        # what lies in a part goes when the run's own parts are put in place
-        if row is not None and any(group[1]["failures"]) and not is_part(row["output"]):
-            path = join(self._output, row["output"])
-            if FileSystems.exists(path):
-                FileSystems.delete([path])
-                Metrics.counter(NAMESPACE, "withdrawn").inc()
-                yield path
-
-
-class WithdrawWithheld(beam.PTransform):
-    """Failure -> paths deleted: what an earlier run made of a photo that is now withheld must not stay in its place.
-
-    Only what was read and not let through counts: a file that could not be read this time keeps its output.
-    """
-
-    def __init__(self, output: str) -> None:
-        super().__init__()
-        self._output = output
-        self._paths = files_named(output, INDEX, ".jsonl")
-
-    def expand(self, failures: beam.PCollection) -> beam.PCollection:
-        withheld = (
-            failures
-            | "Withheld" >> beam.Filter(lambda failure: failure.stage not in NOT_READ)
-            | "FailedUri" >> beam.Map(lambda failure: (failure.uri, True)).with_output_types(tuple[str, bool])
-        )
-        rows = failures.pipeline | ReadRows(self._paths)
-        grouped = {"failures": withheld, "rows": rows} | beam.CoGroupByKey()
-        return grouped | beam.ParDo(_Withdraw(self._output)).with_output_types(str)
+def _by_key(file: ListedFile) -> tuple[str, ListedFile]:
+    return key_of(file.uri), file
 
 
 class _Done(beam.DoFn):
-    """One row a source file. One whose photos are not all written gets a row that matches no settings."""
+    """The rows of one source file. One whose photos are not all written gets a row that matches no settings."""
 
     def __init__(self, wanted: Wanted) -> None:
         self._wanted = wanted
@@ -233,37 +290,20 @@ class _Done(beam.DoFn):
         if file is None:
             return
         Metrics.counter(NAMESPACE, "photos_out").inc(len(written))
-        yield index_row(written, file, self._wanted)
-
-
-def index_row(written: Sequence[Written], file: ListedFile, wanted: Wanted) -> str:
-    """A line of the index: about the photos of one file that are written."""
-    first = written[0]
-    row: dict[str, Any] = {"uri": file.uri, "size": file.size, "modified": file.modified, "output": first.output}
-    if first.sha256:
-        row["sha256"] = first.sha256
-    row["fingerprint"] = wanted.settings if len(written) >= file.photos else ""
-    if wanted.base:
-        row |= {"base": wanted.base, "faces": [dataclasses.asdict(face) for face in first.faces]}
-    return json.dumps(row | figures(written))
-
-
-def figures(written: Sequence[Written]) -> dict[str, Any]:
-    """What the index tells about the photos of a file beside what resuming needs: bytes, faces by action, time."""
-    actions, spent = Counter[str](), Counter[str]()
-    for one in written:
-        actions.update(one.actions)
-        spent.update(one.spent)
-    return {"bytes": sum(one.bytes for one in written), "actions": dict(actions), "milliseconds": dict(spent)}
+        yield from index_rows(written, file, self._wanted.settings, self._wanted.base)
 
 
 class WriteIndex(beam.PTransform):
-    """Written -> the run's index file, which appears when every photo it names is in place."""
+    """Written -> the run's index file, which appears when every photo it names is in place.
 
-    def __init__(self, output: str, run_id: str, wanted: Wanted) -> None:
+    after: a PCollection of what is there before the index is.
+    """
+
+    def __init__(self, output: str, run_id: str, wanted: Wanted, after: beam.PCollection) -> None:
         super().__init__()
         self._path = join(output, f"{INDEX}{run_id}.jsonl")
         self._wanted = wanted
+        self._after = after
 
     def expand(self, written: beam.PCollection) -> beam.PCollection:
         of_tables = (
@@ -280,7 +320,7 @@ class WriteIndex(beam.PTransform):
             | "Alone" >> beam.Map(lambda one: ("", [one])).with_output_types(tuple[str, list[Written]])
             | "Rows" >> beam.ParDo(_Done(self._wanted)).with_output_types(str)
         )
-        return (rows, of_tables) | beam.Flatten() | WriteLines(self._path)
+        return (rows, of_tables) | beam.Flatten() | WriteLines(self._path, self._after)
 
 
 def _is_alone(written: Written) -> bool:
@@ -296,7 +336,8 @@ class _WriteLines(beam.DoFn):
     def __init__(self, path: str) -> None:
         self._path = path
 
-    def process(self, group: tuple[None, Iterable[str]]) -> Iterator[str]:
+    def process(self, group: tuple[None, Iterable[str]], after: Iterable[Any] = ()) -> Iterator[str]:
+        list(after)
         folder, _, name = self._path.rpartition("/")
         part = join(folder, f".mien-part-{name}")
         with patience(self._path), replacing(self._path, part), create(part) as stream:
@@ -306,16 +347,21 @@ class _WriteLines(beam.DoFn):
 
 
 class WriteLines(beam.PTransform):
-    """Small texts -> the lines of one file, which appears whole; no file if there are none."""
+    """Small texts -> the lines of one file, which appears whole; no file if there are none.
 
-    def __init__(self, path: str) -> None:
+    after: a PCollection that is complete before the file is written.
+    """
+
+    def __init__(self, path: str, after: beam.PCollection | None = None) -> None:
         super().__init__()
         self._path = path
+        self._after = after
 
     def expand(self, lines: beam.PCollection) -> beam.PCollection:
+        sides = [] if self._after is None else [beam.pvalue.AsIter(self._after)]
         return (
             lines
             | "OneGroup" >> beam.Map(lambda line: (None, line)).with_output_types(tuple[None, str])
             | beam.GroupByKey()
-            | beam.ParDo(_WriteLines(self._path)).with_output_types(str)
+            | beam.ParDo(_WriteLines(self._path), *sides).with_output_types(str)
         )

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import dataclasses
 import datetime
+import functools
 import importlib.metadata
 import json
 import logging
@@ -13,6 +14,7 @@ import re
 import sys
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -26,11 +28,13 @@ from apache_beam.runners.runner import PipelineResult
 from mien.models.weights import CODEC_FILES, PERSON_FILE, WeightsFolder, use_weights
 from mien.pipelines import JobError, JobStoppedError
 from mien.pipelines.runs.engine import choose
+from mien.pipelines.runs.index import INDEX, run_of
 from mien.pipelines.runs.lock import Lock
 from mien.pipelines.runs.progress import DONE, FAILED, LISTED, Progress, Tell
 from mien.pipelines.runs.record import RecordFromWithin, complete, failures_file, write_record
-from mien.pipelines.runs.recover import WriteJournal, recover
-from mien.pipelines.runs.resume import INDEX, OnlyLeft, Wanted, WithdrawWithheld, WriteIndex, WriteLines, fingerprint
+from mien.pipelines.runs.recover import WriteJournal, recover, refuse_leased
+from mien.pipelines.runs.resume import Earlier, OnlyLeft, Wanted, WriteIndex, WriteLines, fingerprint
+from mien.pipelines.runs.stale import RemoveStale, remove_from_parts
 from mien.transforms.elements import (
     CodedPhoto,
     Failure,
@@ -41,9 +45,30 @@ from mien.transforms.elements import (
     SafePhoto,
     Written,
 )
-from mien.transforms.formats import HIDDEN, commit, hidden_folder, is_shard
-from mien.transforms.sources import PHOTO_SUFFIXES, ListFiles, folder_of, is_many, list_files
-from mien.transforms.stores import common_root, delete, files_named, is_local, join, normal_uri
+from mien.transforms.formats import HIDDEN, LEASE_SECONDS, KeepLease, commit, hidden_folder, is_shard, renew
+from mien.transforms.sources import (
+    EXCLUDED,
+    PASSED,
+    PHOTO_SUFFIXES,
+    ListFiles,
+    folder_of,
+    is_covered,
+    is_many,
+    list_files,
+    passed_over,
+    patterns_of,
+)
+from mien.transforms.stores import (
+    common_root,
+    delete,
+    files_named,
+    is_local,
+    is_safe_name,
+    join,
+    normal_uri,
+    not_for_photos,
+    printable,
+)
 from mien.transforms.workers import LIMITS, NAMESPACE, Limits
 
 OK, BAD_COMMAND, SOME_FAILED = 0, 2, 3
@@ -57,8 +82,9 @@ class Plan:
     suffixes: of the files that it takes from folders. settings: all that decides what a photo's output is. work: the
     pipeline from the ListedFile that are left, and all of them, to the Written, failures included. decided: the names
     of settings that only decide on faces; same: whether faces of an index row are decided on as before (see
-    resume.Wanted). withdraw: whether an output of a photo that is now withheld is deleted. dry: nothing is made that a
-    later run could take for done. reads: what workers read beside the photos, as paths and URIs.
+    resume.Wanted). withdraw: whether an output of a photo that is now withheld is deleted. parts: whether it writes
+    tables or shards, many photos in a file. dry: nothing is made that a later run could take for done. reads: what
+    workers read beside the photos, as paths and URIs.
     """
 
     command: str
@@ -68,6 +94,7 @@ class Plan:
     decided: tuple[str, ...] = ()
     same: Callable[[list[dict[str, Any]]], bool] | None = None
     withdraw: bool = False
+    parts: bool = False
     dry: bool = False
     reads: tuple[str, ...] = ()
 
@@ -102,10 +129,13 @@ class Job:
         if args.weights == "":
             raise JobError("--weights is empty")
         self.inputs = [normal_uri(uri) for uri in args.inputs]
+        self.globs = (*EXCLUDED, *(args.exclude or ()))
         self.output = normal_uri(args.output)
         self.overwrite: bool = args.overwrite
         self.only_failed: bool = args.only_failed
         self.quiet: bool = args.quiet
+        self.check: bool = args.check
+        self.prune: bool = args.prune
         # of two runs the later one sorts last, however soon it follows
         self.run_id = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S.%f}-{uuid.uuid4().hex[:4]}"
         # how many photos a shard holds is not known
@@ -117,14 +147,23 @@ class Job:
             self.weights = WeightsFolder(normal_uri(args.weights)).pinned(*CODEC_FILES, *more_weights)
         use_weights(self.weights)
         self._seconds: int | None = args.photo_seconds
+        self._photo_limit = LIMITS.seconds
         self._megabytes: int = args.photo_memory
         self._address: tuple[str, int] | None = None
+        self._recovered: list[str] = []
+        self.record: dict[str, Any] = {}  # what run.json says, once the job is through
 
     def limits(self, seconds: float = LIMITS.seconds) -> Limits:
         """What a photo may take; seconds: if nothing is said about it."""
         mode = self.engine.options.view_as(DirectOptions).direct_running_mode
         threads = (self.engine.workers or 1) if mode == "multi_threading" else 1
-        return Limits(self._seconds or seconds, self._megabytes, threads)
+        self._photo_limit = self._seconds or seconds
+        return Limits(self._photo_limit, self._megabytes, threads)
+
+    @property
+    def _lease(self) -> float:
+        """How long a template's job is left alone after a worker was last heard of: longer than a photo may take."""
+        return max(LEASE_SECONDS, 3.0 * self._photo_limit)
 
     @property
     def exclude(self) -> str:
@@ -147,10 +186,12 @@ class Job:
         self._check(plan)
         with contextlib.ExitStack() as stack:
             try:
-                files_named(self.output, INDEX, "")  # says at once that there is no bucket; an upload tries for minutes
+                _list_output(self.output)
                 lock = stack.enter_context(Lock(self.output, self.run_id))
-                if not self.engine.template:  # an earlier template's job may still be at work, and holds no lock
-                    recover(self.output, lock.killed)
+                lock.keep = True
+                refuse_leased(self.output)
+                if not plan.dry:  # a dry run's record is none of the chain, in which what was killed is told
+                    self._recovered = self._recover(lock)
                 earlier = any(files_named(self.output, *kind) for kind in ((INDEX, ".jsonl"), ("run-", ".json")))
                 if self.only_failed and not earlier:
                     raise JobError(f"{self.output}: --only-failed, and no earlier run is there")
@@ -158,42 +199,63 @@ class Job:
                 raise
             except Exception as error:
                 raise JobError(f"{self.output}: cannot be written: {_reason(error)}") from error
-            return self._run(plan)
+            return self._run(plan, lock)
 
-    def _run(self, plan: Plan) -> int:
+    def _recover(self, lock: Lock) -> list[str]:
+        """Puts away what runs that were killed have left; those of them that have no record."""
+        runs = {*recover(self.output, lock.killed), str(lock.left.get("run", ""))}
+        lock.keep = False
+        known = {run_of(path, ".json") for path in files_named(self.output, "run-", ".json")}
+        return sorted(run for run in runs - known if is_safe_name(run) and "/" not in run)
+
+    def _run(self, plan: Plan, lock: Lock) -> int:
         started = time.time()
         progress = Progress(self.quiet or not self.engine.local)
         self._address = progress.address if self.engine.local else None
         try:
             result = self._execute(plan, started)
+            lock.check()
             if not self.engine.template:
                 commit(self.output, self.run_id)
-                delete(join(join(self.output, hidden_folder(self.run_id)), ""))
-        except JobError:
-            raise
-        except Exception as error:
+                removed = remove_from_parts(self.output, self.run_id)
+        except BaseException as error:
+            with contextlib.suppress(Exception):  # of a store that is away, or a full disk: the next run does it
+                lock.check()
+                if self.engine.template:  # no job was launched
+                    delete(join(join(self.output, hidden_folder(self.run_id)), ""))
+                if not plan.dry:
+                    recover(self.output, killed=False)  # after an error or Ctrl-C: what is done stays done
+            if isinstance(error, JobError) or not isinstance(error, Exception):
+                raise
             logging.getLogger(__name__).info("the job stopped", exc_info=True)
             raise JobStoppedError(f"the job stopped: {_reason(error)}") from error
         finally:
             progress.close()
-            if not self.engine.template:
-                with contextlib.suppress(Exception):  # of a store that is away, or a full disk: the next run does it
-                    recover(self.output, killed=False)  # after an error or Ctrl-C: what is done stays done
         if self.engine.template:
-            print(f"{self.engine.template} describes the job, which writes {plan.kind}.json itself", file=sys.stderr)
+            told = f"{self.engine.template} describes the job, which writes {plan.kind}.json itself"
+            print(printable(told), file=sys.stderr)
             return OK
-        record = complete(self._about(plan, started), *_metrics(result), self.output, plan.kind)
+        counters, spread = _metrics(result)
+        for name, count in removed.items():
+            counters[name] = counters.get(name, 0) + count
+        record = self.record = complete(self._about(plan, started), counters, spread, self.output, plan.kind)
         try:
             write_record(record, self.output, plan.kind)
         except Exception as error:
             raise JobStoppedError(f"{self.output}: run.json cannot be written: {_reason(error)}") from error
+        delete(join(join(self.output, hidden_folder(self.run_id)), ""))  # now that all of the run is told
         if not self.quiet:
-            print(f"{_summary(record)}; results in {self.output}", file=sys.stderr)
+            print(printable(f"{_summary(record)}; results in {self.output}"), file=sys.stderr)
+            passed = Counter({name.removeprefix(PASSED): n for name, n in counters.items() if name.startswith(PASSED)})
+            if passed and not plan.tables:  # beside tables lies what mien itself writes
+                print(printable(f"mien: passed over: {passed_over(passed)}"), file=sys.stderr)
         return SOME_FAILED if record["counts"]["withheld"] or record["counts"]["failed"] else OK
 
     def _check(self, plan: Plan) -> None:
         if self.only_failed and plan.dry:
             raise JobError("--only-failed does photos again, --dry-run does none")
+        if self.prune and plan.dry:
+            raise JobError("--prune deletes, --dry-run changes nothing")
         weights = [self.weights.uri] if self.weights.uri else []
         self.engine.check_seen_by_workers([*self.inputs, self.output, *plan.reads, *weights])
         if PERSON_FILE in dict(self.weights.digests):
@@ -202,6 +264,9 @@ class Job:
             from mien.models.privacy import person_tensors
 
             person_tensors(FaceCodec.load().basis, self.weights)
+        for uri in (*self.inputs, self.output):
+            if reason := not_for_photos(uri):
+                raise JobError(f"{uri}: {reason}")
         if self.output in self.inputs:
             raise JobError(f"{self.output} is both input and output")
         if f"/{HIDDEN}" in self.output:
@@ -212,30 +277,44 @@ class Job:
             raise JobError(f"{self.output}: the results would lie among the photos of {many[0]}")
         for uri in self.inputs:
             try:
-                next(list_files(uri, root, plan.suffixes, self.exclude), None)
+                next(list_files(uri, root, plan.suffixes, self.exclude, self.globs), None)
             except Exception as error:
-                message = str(error) if isinstance(error, FileNotFoundError) else f"{uri}: {_reason(error)}"
+                message = str(error) if isinstance(error, FileNotFoundError) else f"{uri}: {_why_not_listed(error)}"
                 raise JobError(message) from error
 
     def _execute(self, plan: Plan, started: float) -> PipelineResult:
         pipeline = beam.Pipeline(options=self.engine.options)
-        listed = pipeline | ListFiles(self.inputs, plan.suffixes, self.exclude, apart=not plan.tables)
+        listed = pipeline | ListFiles(self.inputs, plan.suffixes, self.exclude, not plan.tables, self.globs)
         told = listed.photos | "TellListed" >> beam.ParDo(Tell(self._address, LISTED)).with_output_types(ListedFile)
         anew = self.overwrite or plan.dry
-        left = told | OnlyLeft(self.output, plan.wanted, anew, self._address, self.only_failed)
+        earlier = Earlier.read(pipeline, self.output, self.check)
+        covers = functools.partial(is_covered, patterns=patterns_of(self.inputs))
+        only_left = OnlyLeft(earlier, plan.wanted, anew, self._address, self.only_failed, covers)
+        left = told | only_left
+        if self.engine.template:
+            renew(self.output, self.run_id, self._lease)
+            keep = KeepLease(self.output, self.run_id, self._lease)
+            left = left | "KeepLease" >> beam.ParDo(keep).with_output_types(ListedFile)
         written = plan.work(PhotosAndFailures(photos=left, failures=listed.failures), listed.photos)
         steps: dict[str, beam.PCollection] = {}
-        if not plan.dry:
-            journal = beam.ParDo(WriteJournal(self.output, self.run_id, plan.wanted)).with_output_types(Written)
-            steps["index"] = written.photos | journal | WriteIndex(self.output, self.run_id, plan.wanted)
-            if plan.withdraw and files_named(self.output, INDEX, ".jsonl"):
-                steps["withdrawn"] = written.failures | WithdrawWithheld(self.output)
         steps["failed"] = (
             written.failures
             | "TellFailed" >> beam.ParDo(Tell(self._address, FAILED)).with_output_types(Failure)
             | "AsJson" >> beam.ParDo(_FailureLine()).with_output_types(str)
             | "WriteFailures" >> WriteLines(join(self.output, failures_file(self.run_id)))
         )
+        if not plan.dry:
+            journal = beam.ParDo(WriteJournal(self.output, self.run_id, plan.wanted)).with_output_types(Written)
+            # where there is an index, all is there that tells which of its photos have failed since
+            index = WriteIndex(self.output, self.run_id, plan.wanted, after=steps["failed"])
+            steps["index"] = written.photos | journal | index
+            if earlier is not None and only_left.orphans is not None:
+                steps["stale"] = {
+                    "written": written.photos,
+                    "failures": written.failures,
+                    "unlisted": listed.failures,
+                    "orphans": only_left.orphans,
+                } | RemoveStale(earlier, self.output, self.run_id, plan.withdraw, plan.parts, self.prune)
         if self.engine.template:
             steps |= {"listed": listed.photos, "left": left, "written": written.photos, "failures": written.failures}
             _ = steps | RecordFromWithin(self._about(plan, started), self.output, plan.kind, plan.tables)
@@ -258,8 +337,15 @@ class Job:
             "fingerprint": fingerprint(plan.settings),
             "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
             "only_failed": self.only_failed,
+            "recovered": self._recovered,
             "engine": {"runner": self.engine.runner, "workers": self.engine.workers},
         }
+
+
+def check_record_uris(args: argparse.Namespace) -> None:
+    """JobError for --record-uris where no shard is written: tables always have the URI, other files never do."""
+    if args.record_uris and args.format != "webdataset":
+        raise JobError("--record-uris is of --format webdataset")
 
 
 def warn_unmarked() -> None:
@@ -299,13 +385,28 @@ def _version(package: str) -> str | None:
         return None
 
 
+def _list_output(output: str) -> None:
+    """Says at once that there is no bucket; an upload would try for minutes."""
+    try:
+        files_named(output, INDEX, "")
+    except Exception as error:
+        raise JobError(f"{output}: cannot be written: {_why_not_listed(error)}") from error
+
+
+def _why_not_listed(error: BaseException) -> str:
+    """As _reason. A folder of a store that is not there lists as empty: that nothing is found is said of a bucket."""
+    details = getattr(error, "exception_details", None)
+    cause = next(iter(details.values())) if isinstance(details, dict) and details else error
+    if getattr(cause, "code", None) == 404 or 404 in cause.args:
+        return "no such bucket"
+    return _reason(error)
+
+
 def _reason(error: BaseException) -> str:
     """What happened, in one line. Beam packs a store's errors into its own, and puts tracebacks before a message."""
     details = getattr(error, "exception_details", None)
     if isinstance(details, dict) and details:
         return _reason(next(iter(details.values())))
-    if getattr(error, "code", None) == 404 or 404 in error.args:
-        return "no such bucket"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if "Channel closed prematurely" in str(error):
@@ -321,9 +422,20 @@ def _summary(record: dict[str, Any]) -> str:
     counts, size = record["counts"], record["bytes"]
     passed = "passed over" if record["only_failed"] else "done before"
     skipped = f", {counts['skipped']} {passed}" if counts["skipped"] else ""
+    told = [
+        (counts["replaced"], "outputs of earlier runs deleted"),
+        (counts["pruned"], "outputs without an original deleted (--prune)"),
+        (counts["orphans"] - counts["pruned"], "outputs without an original left (--prune deletes what mien wrote)"),
+        (counts["damaged"], "damaged index rows or parts passed over"),
+    ]
+    more = "".join(f"; {count} {text}" for count, text in told if count)
     lost = counts["withheld"] + counts["failed"]
     failed = f"; {lost} not: see {record['failures']}" if lost else ""
+    doubt = f" ({counts['in_doubt']} in doubt)" if counts["in_doubt"] else ""
+    pages, floats = counts.get("pages_left_out"), counts.get("floats_stretched")
+    left = f"; {pages} further pages of TIFF files left out" if pages else ""
+    left += f"; {floats} TIFF files of floats, which do not say what white is" if floats else ""
     return (
-        f"{counts['out']} of {counts['in']} photos{skipped}, {counts['faces']} faces, {size['in']:,} bytes in, "
-        f"{size['out']:,} out, {record['seconds']:.1f} s{failed}"
+        f"{counts['out']} of {counts['in']} photos{skipped}, {counts['faces']} faces{doubt}, {size['in']:,} bytes in, "
+        f"{size['out']:,} out, {record['seconds']:.1f} s{left}{failed}{more}"
     )

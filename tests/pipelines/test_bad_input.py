@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from mien.models.images.container import StoredPhoto, embed
 from mien.pipelines.cli import main
 from mien.transforms.formats.parquet import SCHEMA
 from tests.pipelines.conftest import failures, mien, record
@@ -33,6 +34,12 @@ def animation() -> bytes:
     return stream.getvalue()
 
 
+def floats() -> bytes:
+    stream = io.BytesIO()
+    Image.new("F", (64, 48), 0.5).save(stream, "TIFF")
+    return stream.getvalue()
+
+
 def test_bad_files_get_their_line_and_the_rest_comes_out(photos: Path, tmp_path: Path) -> None:
     source, output = tmp_path / "in", tmp_path / "out"
     good = {
@@ -43,10 +50,17 @@ def test_bad_files_get_their_line_and_the_rest_comes_out(photos: Path, tmp_path:
         "two/same.jpg": (photos / "b" / "x.jpg").read_bytes(),
         "two/same.png": picture("PNG"),
         "a[b]*.webp": picture("WEBP"),
+        "plain.bmp": picture("BMP"),
+        "pages.tif": picture("TIFF", save_all=True, append_images=[Image.new("RGB", (9, 9))] * 2),
+        "floats.tif": floats(),
     }
+    photo = (photos / "a" / "x.jpg").read_bytes()
+    middle = len(photo) // 2
     bad = {
         "empty.jpg": b"",
-        "cut.jpg": (photos / "a" / "x.jpg").read_bytes()[:20_000],
+        "cut.jpg": photo[:20_000],
+        "hole.jpg": photo[:middle] + bytes(500) + photo[middle + 500 :],
+        "coded.avif": embed(picture("AVIF"), StoredPhoto(64, 48, (), "compress", "0")),
         "text.jpg": b"this is no picture\n" * 100,
         "page.png": b"<html></html>",
         "large.png": picture("PNG", (1000, 1001)),
@@ -63,13 +77,16 @@ def test_bad_files_get_their_line_and_the_rest_comes_out(photos: Path, tmp_path:
     found = failures(output)
     assert set(found) == {*bad, "pipe.jpg", "gone.jpg"}
     assert {name: row["stage"] for name, row in found.items()} == {
-        **dict.fromkeys(("empty.jpg", "cut.jpg", "text.jpg", "page.png", "large.png"), "decode"),
+        **dict.fromkeys(
+            ("empty.jpg", "cut.jpg", "hole.jpg", "coded.avif", "text.jpg", "page.png", "large.png"), "decode"
+        ),
         **dict.fromkeys(("heavy.bmp", "pipe.jpg", "gone.jpg"), "read"),
     }
     assert {name for name, row in found.items() if row["error"] == "ImageTooLargeError"} == {"large.png", "heavy.bmp"}
     assert all(row["message"] and "\n" not in row["message"] for row in found.values())
     counts = record(output)["counts"]
-    assert (counts["in"], counts["out"], counts["withheld"], counts["failed"]) == (15, 7, 5, 3)
+    assert (counts["in"], counts["out"], counts["withheld"], counts["failed"]) == (20, 10, 7, 3)
+    assert (counts["pages_left_out"], counts["floats_stretched"]) == (2, 1)
 
 
 def test_failures_from_several_processes(tmp_path: Path) -> None:

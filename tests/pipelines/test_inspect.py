@@ -1,9 +1,14 @@
+import io
 import json
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from mien.models.images.container import StoredFace, StoredPhoto, embed
+from mien.models.images.files import encode_image
 from mien.pipelines.cli import main
 from mien.pipelines.jobs.inspect_file import inspect
 
@@ -58,3 +63,27 @@ def test_other_files(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         error = capsys.readouterr().err
         assert error.startswith("mien: ")
         assert error.count("\n") == 1
+
+
+ESCAPES = "\x1b]0;title\x07\x1b[2J\u202e"
+
+
+def test_names_with_escape_codes_do_not_reach_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    face = StoredFace((1, 2, 30, 30), (), "fill", f"rule\n{ESCAPES}", f"model{ESCAPES}", b"", 0.5)
+    stored = StoredPhoto(64, 48, (face,), f"policy{ESCAPES}", f"version\n{ESCAPES}")
+    picture = embed(encode_image(np.zeros((48, 64, 3), np.uint8), "webp"), stored)
+    (tmp_path / "photo.webp").write_bytes(picture)
+    about = json.dumps({"uri": ESCAPES, "width": 1, "height": 1, "source_bytes": 1, "faces": [], ESCAPES: 1}).encode()
+    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+        for name, data in ((f"a{ESCAPES}.webp", picture), (f"a{ESCAPES}.json", about)):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    (tmp_path / f"no{ESCAPES}").write_bytes(b"neither")
+    statuses = [main(["inspect", str(path), *words]) for path in tmp_path.iterdir() for words in ([], ["--json"])]
+    assert sorted(statuses) == [0, 0, 0, 0, 2, 2]
+    assert main(["inspect", "a", f"--{ESCAPES}"]) == 2
+    out, err = capsys.readouterr()
+    assert all(line.isprintable() for line in f"{out}{err}".split("\n"))
+    assert r"rule\n\x1b]0;title" in out.replace("\\\\", "\\")
+    assert err.count(r"\x1b[2J") == 3

@@ -82,6 +82,25 @@ def test_shards_are_redacted_photo_by_photo(tmp_path: Path) -> None:
     assert (tmp_path / "report.html").read_text().count("data:image/webp") == 3
 
 
+def test_no_shard_tells_where_the_photos_lay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, output = tmp_path / "MARTHA", tmp_path / "out"
+    source.mkdir()
+    (source / "a.png").write_bytes(picture(1))
+    words = ("redact", source, "--output", output, *QUICK)
+    for more, said in ((), False), (("--record-uris",), True), ((), False):
+        assert mien(*words, *more) == 0
+        (path,) = output.glob("photos-*.tar")
+        assert (b"MARTHA" in path.read_bytes()) == said
+        told = inspect(path)["samples"][0]
+        assert (told["name"], told.get("uri")) == ("a.png", f"{source}/a.png" if said else None)
+        assert main(["inspect", str(path)]) == 0
+        assert ("MARTHA" if said else "of a.png, 64 x 48") in capsys.readouterr().out
+    assert main(["report", str(output), "--output", str(tmp_path / "report.html"), "-q"]) == 0
+    assert (tmp_path / "report.html").read_text().count("data:image/webp") == 1
+    assert mien(*words, "--format", "files", "--record-uris") == 2
+    assert "--record-uris is of --format webdataset" in capsys.readouterr().err
+
+
 def test_a_shard_holds_what_the_blob_holds(
     photos: Path, compressed: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -90,7 +109,7 @@ def test_a_shard_holds_what_the_blob_holds(
     with tarfile.open(source, "w") as tar:
         tar.add(photos / "a" / "x.jpg", "x.jpg")
     output = tmp_path / "shards"
-    assert mien("compress", source, "--output", output, "--format", "webdataset") == 0
+    assert mien("compress", source, "--output", output, "--format", "webdataset", "--record-uris") == 0
     (path,) = output.glob("photos-*.tar")
     with tarfile.open(path) as made:
         blob, about = (made.extractfile(member) for member in made)

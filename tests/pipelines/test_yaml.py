@@ -3,12 +3,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mien.models.faces import FaceDetector
 from mien.models.images import decode_image, extract
 from tests.pipelines.likeness import likeness, places
-
-pytestmark = pytest.mark.slow
 
 EXAMPLES = Path(__file__).parent.parent.parent / "pipelines"
 LOCAL = "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner"
@@ -17,7 +16,7 @@ LOCAL = "--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 def run(example: str, photos: Path, folder: Path) -> Path:
     """The output of an example, of a photo and of an empty file, with its one failure."""
     pytest.importorskip("pandas", reason='Beam YAML wants "apache-beam[yaml]"')
-    source, output = folder / "in", folder / "out"
+    source, output = folder / "in #private", folder / "out: 1"
     source.mkdir()
     shutil.copy(photos / "a" / "x.jpg", source)
     (source / "empty.jpg").write_bytes(b"")
@@ -30,6 +29,17 @@ def run(example: str, photos: Path, folder: Path) -> Path:
     return output
 
 
+@pytest.mark.parametrize("example", ["compress.yaml", "redact.yaml"])
+@pytest.mark.parametrize("name", ["in/one #private", "a: b", "{a}", "'a\"", "<ü & é>", "yes"])
+def test_a_folder_is_the_one_that_was_named(example: str, name: str) -> None:
+    jinja2 = pytest.importorskip("jinja2", reason='Beam YAML wants "apache-beam[yaml]"')
+    filled = jinja2.Template((EXAMPLES / example).read_text()).render(input=name, output=name)
+    read, _, write, failures = yaml.safe_load(filled)["pipeline"]["transforms"]
+    assert (read["config"]["inputs"], write["config"]["output"]) == (name, name)
+    assert failures["config"]["path"] == f"{name}/failures.jsonl"
+
+
+@pytest.mark.slow
 def test_compress_in_beam_yaml(photos: Path, tmp_path: Path) -> None:
     output = run("compress.yaml", photos, tmp_path)
     photo = extract((output / "x.jpg.avif").read_bytes())
@@ -37,6 +47,7 @@ def test_compress_in_beam_yaml(photos: Path, tmp_path: Path) -> None:
     assert {face.action for face in photo.faces} <= {"preserve", "realistic", "fill", "keep"}
 
 
+@pytest.mark.slow
 def test_redact_in_beam_yaml(photos: Path, tmp_path: Path) -> None:
     output = run("redact.yaml", photos, tmp_path)
     original = decode_image((photos / "a" / "x.jpg").read_bytes())

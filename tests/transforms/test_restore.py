@@ -8,8 +8,8 @@ from mien.models.codec.face_codec import FaceCodec
 from mien.models.errors import ContainerError, ImageError, PayloadError
 from mien.models.images.files import encode_image
 from mien.transforms.elements import CodedFace, CodedPhoto, ListedFile
+from mien.transforms.formats.blobs import blob_name, blob_of
 from mien.transforms.restore import restore_photo
-from mien.transforms.sinks.write_files import blob_name, blob_of
 from mien.transforms.sources.read_coded import photo_of_blob
 
 GREY = np.full((200, 300, 3), 120, np.uint8)
@@ -60,6 +60,16 @@ def test_a_blob_is_read_as_it_was_written(coded: CodedPhoto) -> None:
         assert (again.name, again.width, again.height, again.policy) == (expected, 300, 200, "p")
         assert again.faces[0].payload == coded.faces[0].payload
         assert again.faces[0].transform == pytest.approx(coded.faces[0].transform, abs=0.1)
+
+
+def test_bytes_behind_a_coded_avif_do_not_matter(coded: CodedPhoto, codec: FaceCodec) -> None:
+    blob = blob_of(dataclasses.replace(coded, background=encode_image(GREY, "avif"), background_codec="avif"))
+    whole, longer = (
+        photo_of_blob(data, ListedFile("/out/x.jpg.avif", "x.jpg.avif", len(data), 1.0))
+        for data in (blob, blob + b"\0\0")
+    )
+    assert len(longer.faces) == 1
+    assert np.array_equal(restore_photo(longer, codec), restore_photo(whole, codec))
 
 
 def test_names_without_a_tree(tmp_path: Path) -> None:

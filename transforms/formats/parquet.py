@@ -1,6 +1,7 @@
 """The table of coded photos: its schema, a row's way there and back, and a file of rows as it grows or loses some."""
 
-from collections.abc import Collection
+import hashlib
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -63,6 +64,18 @@ def row_of(photo: CodedPhoto) -> dict[str, Any]:
             for face in photo.faces
         ],
     }
+
+
+def row_digest(photo: CodedPhoto) -> str:
+    """The sha256 of a row's background and, behind it, of its faces' payloads."""
+    return _digest(photo.background, (face.payload for face in photo.faces))
+
+
+def _digest(background: bytes, payloads: Iterable[bytes]) -> str:
+    digest = hashlib.sha256(background)
+    for payload in payloads:
+        digest.update(payload)
+    return digest.hexdigest()
 
 
 def photo_of(row: dict[str, Any], root: str, origin: ListedFile) -> CodedPhoto:
@@ -144,6 +157,20 @@ def without_rows(part: str, uris: Collection[str], copy: str) -> tuple[int, set[
         if any(kept) and not all(kept):
             _copy_rows(parquet, kept, copy)
         return sum(kept), set(held).intersection(uris)
+
+
+def members_of_table(part: str, digests: bool) -> Iterator[tuple[str, str]]:
+    """(uri, row_digest) of each row of a part, a few rows in memory at a time; without digests the uris alone are read.
+
+    Raises OSError or ValueError (pyarrow's errors) for what is damaged.
+    """
+    with FileSystems.open(part, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+        table = pq.ParquetFile(stream)
+        columns = ["uri", "background", "faces"] if digests else ["uri"]
+        for batch in table.iter_batches(8 if digests else 4096, columns=columns):
+            for row in batch.to_pylist():
+                payloads = [face["payload"] for face in row["faces"]] if digests else []
+                yield row["uri"], _digest(row["background"], payloads) if digests else ""
 
 
 def _copy_rows(parquet: pq.ParquetFile, kept: list[bool], path: str) -> None:

@@ -6,8 +6,10 @@ of its photos is a file of its own to all that follows: to resuming, to failures
 
 import os
 import posixpath
+import re
 import stat
 import tarfile
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, BinaryIO
 
@@ -22,22 +24,34 @@ from mien.transforms.workers import failure_of
 
 SHARD = ".tar"
 _HEADER_BYTES = 1_000_000  # of one member's headers; a long name takes some hundred
+_GLOBAL_HEADERS = 100  # records that are to hold for all members after them; git writes one
+_LONG_NUMBER = re.compile(rb"[0-9]{257}")  # in a header; tarfile takes quadratic time on them (CVE-2024-6232)
+_MOST = 2**63 - 1  # of a size or offset; no larger one can be sought, nor be sent to a worker
 _BLOCK = 512
+KINDS = 30  # of suffixes that are told apart where files are passed over; further ones are counted together
+# how what packs a tar begins
+_PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _NEAR = 16_000_000  # bytes of a shard that are read together; what Beam asks a store for at once
 
 
 class _Headers:
-    """What tarfile reads headers from; it would hold one of any size that a hostile file gives it."""
+    """What tarfile reads headers from; it would hold one of any size that a hostile file gives it, and a negative size
+    would be all the rest of the file."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self.left = _HEADER_BYTES
 
     def read(self, size: int) -> bytes:
+        if size < 0:
+            raise tarfile.ReadError(f"damaged: a header of {size} bytes")
         self.left -= size
         if self.left < 0:
             raise tarfile.ReadError(f"a header of more than {_HEADER_BYTES} bytes")
-        return self._stream.read(size)
+        data = self._stream.read(size)
+        if size > _BLOCK and _LONG_NUMBER.search(data):
+            raise tarfile.ReadError("damaged: a header with a number of more than 256 digits")
+        return data
 
     def seek(self, position: int) -> int:
         return self._stream.seek(position)
@@ -51,6 +65,14 @@ def is_shard(uri: str) -> bool:
     return posixpath.splitext(uri)[1].lower() == SHARD
 
 
+def kind_of(suffix: str, counts: Counter[str]) -> str:
+    """What a file that is passed over is counted as: its suffix, if it is an ordinary one of the first KINDS."""
+    if not suffix:
+        return "without suffix"
+    told = re.fullmatch(r"\.[a-z0-9_-]{1,15}", suffix) and (suffix in counts or len(counts) < KINDS)
+    return suffix if told else "of other names"
+
+
 def open_shard(uri: str) -> BinaryIO:
     """A shard to read and seek in. ImageError for a device or pipe."""
     if is_local(uri) and not stat.S_ISREG(os.stat(uri).st_mode):
@@ -60,21 +82,37 @@ def open_shard(uri: str) -> BinaryIO:
 
 
 def members(stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
-    """The members of a tar, read and held one at a time; between two of them the stream may be moved.
+    """The members of a tar, read and held one at a time; between two of them the stream may be moved. The bytes of a
+    plain one (is_plain) lie within its own blocks, and no number of any is negative or over 2**63 - 1.
 
-    Raises tarfile.TarError for what is no tar, is damaged, or ends before its end mark, once all before that is out.
+    Raises tarfile.TarError for what is no tar, is damaged, or ends before its end mark, once all before that is out;
+    ImageError for one that is compressed.
     """
+    start = stream.read(6)
+    stream.seek(0)
+    for sign, packer in _PACKED.items():
+        if start.startswith(sign):
+            raise ImageError(f"it is compressed ({packer}): its photos can be read once it is unpacked")
     headers: Any = _Headers(stream)
     tar: Any = tarfile.TarFile(fileobj=headers, encoding="utf-8")
     end = 0
     while True:
         headers.left = _HEADER_BYTES
-        member = tar.next()
+        try:
+            member = tar.next()
+        except (
+            ArithmeticError,
+            LookupError,
+            RecursionError,
+            ValueError,
+        ) as error:  # tarfile's, of a damaged one
+            raise tarfile.ReadError(f"damaged: a header that cannot be read at byte {end}") from error
         tar.members.clear()
         if member is None:
             break
-        if tar.offset <= end:  # a negative size, by which tarfile would go round for ever
-            raise tarfile.ReadError(f"damaged: the member before byte {end} has no size that can be")
+        if len(tar.pax_headers) > _GLOBAL_HEADERS:
+            raise tarfile.ReadError(f"more than {_GLOBAL_HEADERS} global headers at byte {end}")
+        _check_range(member, end, tar.offset)
         end = tar.offset
         yield member
     stream.seek(tar.offset)  # tarfile takes anything that is no header for the end
@@ -85,13 +123,26 @@ def members(stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
         raise tarfile.ReadError(f"cut off: no end mark at byte {tar.offset}")
 
 
+def _check_range(member: tarfile.TarInfo, start: int, end: int) -> None:
+    """tarfile.ReadError for a member between these bytes, with its headers, whose size or place cannot be.
+
+    A size may be told in octal, in binary (negative too), and by a PAX header of its own or of all members.
+    """
+    possible = start < end <= _MOST and start <= member.offset_data <= end and 0 <= member.size <= _MOST
+    if not possible or (is_plain(member) and member.offset_data + member.size > end):
+        raise tarfile.ReadError(f"damaged: the member at byte {start} has no size that can be")
+
+
 def is_plain(member: tarfile.TarInfo) -> bool:
     """Whether the member is a file whose bytes lie in the tar as they are: no link, no device, nothing sparse."""
     return member.isreg() and not member.issparse()
 
 
-def list_members(shard: ListedFile, suffixes: Collection[str]) -> Iterator[ListedFile | Failure]:
+def list_members(
+    shard: ListedFile, suffixes: Collection[str], counts: Counter[str] | None = None
+) -> Iterator[ListedFile | Failure]:
     """The photos of a shard as files below it, SHARD/MEMBER, of the shard's time; suffixes: theirs, in small letters.
+    counts: is added to, by their suffix, how many other members there are, but for the JSON beside a photo.
 
     A photo that is a link, or the second of its name, is a Failure, and so is the shard where it is cut or damaged.
     Holds the names of a shard, and no data.
@@ -103,7 +154,10 @@ def list_members(shard: ListedFile, suffixes: Collection[str]) -> Iterator[Liste
                 name = member.name
                 while name.startswith("./"):
                     name = name[2:].lstrip("/")
-                if member.isdir() or posixpath.splitext(name)[1].lower() not in suffixes:
+                suffix = posixpath.splitext(name)[1].lower()
+                if member.isdir() or suffix not in suffixes:
+                    if counts is not None and not member.isdir() and suffix != ".json":
+                        counts[kind_of(suffix, counts)] += 1
                     continue
                 uri = join(shard.uri, name)
                 if name in seen:

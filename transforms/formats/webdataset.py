@@ -21,9 +21,9 @@ from PIL import Image
 
 from mien.models.errors import ImageError
 from mien.transforms.elements import CodedPhoto, SafePhoto
+from mien.transforms.formats.blobs import blob_of
 from mien.transforms.formats.tar_members import is_plain, members, open_shard
-from mien.transforms.sinks import blob_of
-from mien.transforms.stores import SUFFIXES, create, name_under
+from mien.transforms.stores import SUFFIXES, create, name_under, parse_json
 
 JSON = ".json"
 _MAX_JSON = 16_000_000
@@ -49,10 +49,13 @@ def key_of(uri: str) -> str:
     return hashlib.sha256(uri.encode()).hexdigest()[:32]
 
 
-def sample_of(photo: CodedPhoto | SafePhoto) -> Sample:
-    """A coded photo's sample, whose image is what WriteBlobs would write, or a safe photo's. Raises ContainerError."""
+def sample_of(photo: CodedPhoto | SafePhoto, record_uri: bool = False) -> Sample:
+    """A coded photo's sample, whose image is what WriteBlobs would write, or a safe photo's. Raises ContainerError.
+
+    record_uri: whether the JSON says where the photo was read; shards are shipped, and its path may name people.
+    """
     source = photo.origin.size if photo.origin else None
-    about: dict[str, Any] = {"uri": photo.uri}
+    about: dict[str, Any] = {"uri": photo.uri} if record_uri else {}
     if isinstance(photo, SafePhoto):
         name, suffix = posixpath.splitext(photo.name)
         data = photo.data
@@ -152,10 +155,10 @@ def samples(uri: str, suffixes: Collection[str], max_bytes: int) -> Iterator[Sam
                     try:
                         read = _read(stream, member, _MAX_JSON if kind == JSON else max_bytes)
                         if kind == JSON:
-                            about = json.loads(read)
+                            about = parse_json(read)
                         else:
                             suffix, data = kind, read
-                    except (ImageError, ValueError) as error:
+                    except (ImageError, ValueError, RecursionError) as error:
                         suffix, problem = suffix or kind, ImageError(f"{member.name!r}: {error}")
             except tarfile.TarError:
                 if about and data and not problem:  # the sample before a cut
@@ -163,6 +166,23 @@ def samples(uri: str, suffixes: Collection[str], max_bytes: int) -> Iterator[Sam
                 raise
             if suffix:
                 yield problem or Sample(key, suffix, data, about if isinstance(about, dict) else {})
+
+
+def members_of_shard(part: str, digests: bool) -> Iterator[tuple[str, str]]:
+    """(key, sha256 of the image file) of each whole sample of a shard that ShardWriter wrote; without digests the
+    headers alone are read.
+
+    Raises tarfile.TarError, ImageError or OSError for what is damaged or cut.
+    """
+    if digests:
+        for sample in samples(part, set(SUFFIXES.values()), 1 << 31):
+            if isinstance(sample, Sample):
+                yield sample.key, sample.sha256
+        return
+    with open_shard(part) as stream:
+        for key, group in groupby(members(stream), lambda member: key_of_member(member.name)[0]):
+            if len(list(group)) > 1:
+                yield key, ""
 
 
 def _read(stream: BinaryIO, member: tarfile.TarInfo, max_bytes: int) -> bytes:

@@ -5,26 +5,37 @@ Read and checked as a whole before a job starts; every error names the file, the
 
 import hashlib
 import math
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args
 
-import fsspec
 import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     StringConstraints,
     ValidationError,
     model_validator,
 )
 
 from mien.models.errors import PolicyError
-from mien.transforms.stores import is_local
+from mien.transforms.stores import is_local, read_start
 
 Action = Literal["keep", "preserve", "realistic", "deidentify", "fill", "pixelate", "blur"]
 ACTIONS: tuple[str, ...] = get_args(Action)
 SHOWN = frozenset(("keep", "preserve"))  # the person stays recognisable; every other action hides who it is
+# How much each action shows of a face, in steps. Pixelated and blurred faces show as much as each other.
+SHOWS: dict[str, int] = {
+    "fill": 0,
+    "pixelate": 1,
+    "blur": 1,
+    "deidentify": 2,
+    "realistic": 3,
+    "preserve": 4,
+    "keep": 5,
+}
 
 BUILT_IN = {
     "compress": "{version: 1, otherwise: preserve}",
@@ -49,6 +60,9 @@ LIMITS = {
     "sharpness": (0, math.inf),
 }
 _MAX_BYTES = 1_000_000
+_MAX_NODES = 20_000  # texts, lists and mappings, with all that aliases repeat; a policy has at most 255 rules
+_MAX_TEXT = 10_000  # characters of one; PyYAML takes quadratic time on some numbers
+_MAX_DEPTH = 50
 _WANTED = {
     "model_type": "a mapping is wanted here",
     "tuple_type": "a list is wanted here",
@@ -74,10 +88,10 @@ class Range(BaseModel):
             raise ValueError("min is over max")
         return self
 
-    def holds(self, value: float | None) -> bool:
-        """Whether the value lies in the range; one that is not known does not."""
+    def holds(self, value: float | None) -> bool | None:
+        """Whether the value lies in the range; None for one that is not known."""
         if value is None:
-            return False
+            return None
         low, high = self.ends()
         return low <= value <= high
 
@@ -160,6 +174,8 @@ class Policy(BaseModel):
     rules: tuple[Rule, ...] = Field(default=(), max_length=255)
     otherwise: Action
     _name: str = ""
+    _digests: dict[str, str] = PrivateAttr(default_factory=dict)
+    _references: int = 0
 
     @property
     def id(self) -> str:
@@ -186,6 +202,31 @@ class Policy(BaseModel):
         """The same policy with another mask."""
         return self.model_copy(update={"mask": mask})
 
+    def pinned(self) -> "Policy":
+        """The same policy with the digest of each gallery as it is now, or as it was when this was first asked.
+
+        GalleryError for a gallery that cannot be read.
+        """
+        if self._digests or not self.galleries:
+            return self
+        from mien.models.privacy import gallery_state  # brings torch, which a policy alone does without
+
+        policy = self.model_copy()
+        states = {uri: gallery_state(uri) for uri in self.galleries}
+        policy._digests = {uri: digest for uri, (digest, _) in states.items()}
+        policy._references = sum(photos for _, photos in states.values())
+        return policy
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """By each gallery's URI the digest of the photos that it must hold; empty before pinned()."""
+        return dict(self._digests)
+
+    @property
+    def references(self) -> int:
+        """How many photos the galleries hold; 0 before pinned()."""
+        return self._references
+
     @property
     def hash(self) -> str:
         """SHA-256 of what the policy says, whatever its layout."""
@@ -197,8 +238,7 @@ def load_policy(name_or_uri: str) -> Policy:
     if name_or_uri in BUILT_IN:
         return parse_policy(BUILT_IN[name_or_uri], name_or_uri)
     try:
-        with fsspec.open(name_or_uri, "rb") as stream:
-            text = stream.read(_MAX_BYTES + 1)
+        text = read_start(name_or_uri, _MAX_BYTES + 1)
     except Exception as error:
         known = f"; built in are {', '.join(BUILT_IN)}" if is_local(name_or_uri) and "/" not in name_or_uri else ""
         raise PolicyError(f"{name_or_uri}: {_reason(error)}{known}") from error
@@ -214,12 +254,15 @@ def parse_policy(text: str, name: str, where: str = "") -> Policy:
     """The policy that a YAML text says. name: as it is recorded; where: the file, for messages."""
     where = where or name
     try:
+        _check_size(text, where)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         if root is None:
             raise PolicyError(f"{where}: empty")
-        _refuse_duplicates(root, where)
+        _check_nodes(root, where)
         content = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except PolicyError:
+        raise
+    except Exception as error:  # of a value that is not what its tag says PyYAML raises nearly every kind
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise PolicyError(f"{where}{line}: not YAML: {_reason(error)}") from error
@@ -255,17 +298,55 @@ def _actions_named(content: Any) -> Any:
     return named
 
 
-def _refuse_duplicates(node: yaml.Node, where: str) -> None:
-    children = [child for pair in node.value for child in pair] if isinstance(node, yaml.MappingNode) else node.value
-    if isinstance(node, yaml.MappingNode):
+def _check_size(text: str, where: str) -> None:
+    """PolicyError for a document that is larger than any policy, before more of it is read: PyYAML takes quadratic
+    time on deep ones."""
+    depth = 0
+    for count, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        large = _too_large(count, depth)
+        if isinstance(event, yaml.ScalarEvent) and len(event.value) > _MAX_TEXT:
+            large = f"a text of over {_MAX_TEXT} characters"
+        if large:
+            line = event.start_mark.line + 1 if event.start_mark else 1
+            raise PolicyError(f"{where}:{line}: {large}: no policy")
+
+
+def _too_large(count: int, depth: int) -> str:
+    """What is too much of so many entries at such a depth; empty where it is not."""
+    if count > _MAX_NODES:
+        return f"over {_MAX_NODES} entries"
+    return f"more than {_MAX_DEPTH} levels deep" if depth > _MAX_DEPTH else ""
+
+
+def _check_nodes(root: yaml.Node, where: str) -> None:
+    """PolicyError for a key that is no text or is there twice, and for what no policy needs: very many or very deep
+    nodes. An alias counts as often as it stands there: nine levels of nine would be a billion."""
+    for count, (node, depth) in enumerate(_nodes(root)):
+        if large := _too_large(count, depth):
+            raise PolicyError(f"{where}:{node.start_mark.line + 1}: {large}, aliases included: no policy")
+        if not isinstance(node, yaml.MappingNode):
+            continue
         seen = set()
         for key, _ in node.value:
+            line = f"{where}:{key.start_mark.line + 1}"
+            if not isinstance(key, yaml.ScalarNode):
+                raise PolicyError(f"{line}: a key must be a text, not a list or mapping")
             if key.value in seen:
-                raise PolicyError(f"{where}:{key.start_mark.line + 1}: {key.value}: twice in one place")
+                raise PolicyError(f"{line}: {key.value}: twice in one place")
             seen.add(key.value)
-    if isinstance(children, list):
-        for child in children:
-            _refuse_duplicates(child, where)
+
+
+def _nodes(root: yaml.Node) -> Iterator[tuple[yaml.Node, int]]:
+    """The node and all below it, each with its depth; a node that holds itself has no end."""
+    waiting = [(root, 0)]
+    while waiting:
+        node, depth = waiting.pop()
+        yield node, depth
+        if isinstance(node, yaml.MappingNode):
+            waiting += [(child, depth + 1) for pair in reversed(node.value) for child in reversed(pair)]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += [(child, depth + 1) for child in reversed(node.value)]
 
 
 def _message(error: ValidationError, root: yaml.Node, where: str) -> str:
@@ -279,7 +360,7 @@ def _message(error: ValidationError, root: yaml.Node, where: str) -> str:
     elif first["type"] == "extra_forbidden":
         problem = "unknown key"
     elif first["type"] == "literal_error":
-        problem = f"{first['input']!r} is none of {first['ctx']['expected']}"
+        problem = f"{first['input']!r:.100} is none of {first['ctx']['expected']}"
     elif first["type"] in _WANTED:
         problem = _WANTED[first["type"]]
     else:

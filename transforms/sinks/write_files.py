@@ -5,10 +5,9 @@ from collections.abc import Callable, Iterable
 
 from apache_beam.metrics import Metrics
 
-from mien.models.errors import ContainerError
-from mien.models.images import StoredFace, StoredPhoto, embed, extract
-from mien.transforms.elements import CodedPhoto, Photo, PhotosAndFailures, SafePhoto, Written
-from mien.transforms.stores import SUFFIXES, exists, join, name_under, normal_uri, read_bytes, safe_name, write_whole
+from mien.transforms.elements import CodedPhoto, OutputFile, Photo, PhotosAndFailures, SafePhoto, Written
+from mien.transforms.formats import blob_name, blob_of, is_blob
+from mien.transforms.stores import exists, join, normal_uri, read_bytes, safe_name, stat_file, write_whole
 from mien.transforms.workers import (
     NAMESPACE,
     Input,
@@ -19,20 +18,6 @@ from mien.transforms.workers import (
     join_failures,
     through,
 )
-
-
-def blob_of(photo: CodedPhoto) -> bytes:
-    """The background's image file with the faces in its ancillary chunk. Raises ContainerError."""
-    faces = tuple(
-        StoredFace(face.box, face.transform, face.action, face.rule, face.model, face.payload, face.score)
-        for face in photo.faces
-    )
-    return embed(photo.background, StoredPhoto(photo.width, photo.height, faces, photo.policy, photo.version))
-
-
-def blob_name(photo: CodedPhoto) -> str:
-    """Where it goes below the output folder: a/x.jpg -> a/x.jpg.avif, so that a/x.png has another place."""
-    return safe_name(photo.name or name_under("", photo.uri)) + SUFFIXES[photo.background_codec]
 
 
 def write_new(path: str, data: bytes, ours: Callable[[], bool]) -> str:
@@ -46,13 +31,14 @@ def write_new(path: str, data: bytes, ours: Callable[[], bool]) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def is_blob(path: str) -> bool:
-    """Whether the file is an image that carries mien's chunk."""
-    try:
-        extract(read_bytes(path))
-    except ContainerError:
-        return False
-    return True
+def write_output(output: str, name: str, data: bytes, ours: Callable[[], bool]) -> OutputFile:
+    """A file below the output folder, as write_new writes it."""
+    path = join(output, name)
+    digest = write_new(path, data, ours)
+    found = stat_file(path)
+    if found is None:
+        raise FileNotFoundError(f"{path} was deleted just after it was written")
+    return OutputFile(name, found[0], found[1], digest)
 
 
 class _WriteBlob(Stage):
@@ -66,8 +52,9 @@ class _WriteBlob(Stage):
         name = blob_name(element)
         path = join(self._output, name)
         blob = blob_of(element)
-        digest = write_new(path, blob, lambda: self._overwrite or is_blob(path))
-        yield Written(element.uri, name, element.origin, digest, bytes=len(blob), actions=by_action(element.faces))
+        made = write_output(self._output, name, blob, lambda: self._overwrite or is_blob(path))
+        actions = by_action(element.faces)
+        yield Written(element.uri, name, element.origin, made.sha256, bytes=len(blob), actions=actions, files=(made,))
 
 
 class _WritePhoto(Stage):
@@ -80,9 +67,10 @@ class _WritePhoto(Stage):
     def work(self, element: Photo | SafePhoto) -> Iterable[Written]:
         name = safe_name(element.name)
         ours = self._overwrite or (element.origin is not None and element.origin.ours)
-        digest = write_new(join(self._output, name), element.data, lambda: ours)
+        made = write_output(self._output, name, element.data, lambda: ours)
         faces = element.faces if isinstance(element, SafePhoto) else ()
-        yield Written(element.uri, name, element.origin, digest, faces, len(element.data), by_action(faces))
+        size, actions = len(element.data), by_action(faces)
+        yield Written(element.uri, name, element.origin, made.sha256, faces, size, actions, files=(made,))
 
 
 class WriteBlobs(StageTransform):

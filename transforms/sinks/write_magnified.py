@@ -5,8 +5,8 @@ import json
 from collections.abc import Iterable
 
 from mien.transforms.elements import MagnifiedFace, MagnifiedPhoto, PhotosAndFailures, Written
-from mien.transforms.sinks.write_files import write_new
-from mien.transforms.stores import SUFFIXES, join, name_under, normal_uri, safe_name
+from mien.transforms.sinks.write_files import write_output
+from mien.transforms.stores import SUFFIXES, name_under, normal_uri, safe_name
 from mien.transforms.workers import Input, Stage, StageTransform, as_outputs, join_failures, through
 
 REPORT, PAYLOAD = ".jsonl", ".mien"
@@ -57,11 +57,13 @@ class _WriteMagnified(Stage):
     def work(self, element: MagnifiedPhoto) -> Iterable[Written]:
         ours = self._overwrite or (element.origin is not None and element.origin.ours)
         files = list(files_of(element).items())
-        digests = [write_new(join(self._output, name), data, lambda: ours) for name, data in reversed(files)]
+        made = [write_output(self._output, name, data, lambda: ours) for name, data in reversed(files)]
         # the first picture comes last: where it is, all the others are
         actions = {"magnify": len({face.face for face in element.faces if face.magnified})}
         size = sum(len(data) for _, data in files)
-        yield Written(element.uri, files[0][0], element.origin, digests[-1], bytes=size, actions=actions)
+        yield Written(
+            element.uri, files[0][0], element.origin, made[-1].sha256, bytes=size, actions=actions, files=tuple(made)
+        )
 
 
 class WriteMagnified(StageTransform):

@@ -4,6 +4,9 @@ Tables and shards are made so. A run's parts take the place of older ones in whi
 """
 
 import dataclasses
+import logging
+import math
+import tarfile
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -17,10 +20,12 @@ from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
+from mien.models.errors import ImageError
 from mien.transforms.elements import FAILURES, CodedPhoto, Failure, PhotosAndFailures, SafePhoto, Written
 from mien.transforms.formats import (
     MANIFEST,
     PARQUET,
+    RENEWED,
     SHARD,
     Manifest,
     commit,
@@ -28,12 +33,13 @@ from mien.transforms.formats import (
     hidden_folder,
     parts_of,
     pending,
+    renew,
     roll_back,
     suffix_of,
     without_rows,
     without_samples,
 )
-from mien.transforms.stores import delete, join, normal_uri, write_whole
+from mien.transforms.stores import delete, is_local, join, normal_uri, write_whole
 from mien.transforms.workers import (
     NAMESPACE,
     NOT_READ,
@@ -60,7 +66,7 @@ _WITHOUT: dict[str, Callable[[str, Collection[str], str], tuple[int, set[str]]]]
 
 @dataclass(frozen=True)
 class Packed:
-    """A photo as its part takes it. bytes: about what it adds; sha256: of its image file, where it has one there."""
+    """A photo as its part takes it. bytes: about what it adds; sha256: of its image file, or row_digest."""
 
     data: Any
     bytes: int
@@ -94,10 +100,12 @@ class Format:
 class _WriteParts(beam.DoFn):
     """Writes a bundle's photos to part files in a hidden folder, and says where they are once they are closed."""
 
-    def __init__(self, output: str, run_id: str, kind: Format) -> None:
+    def __init__(self, output: str, run_id: str, kind: Format, leased: bool) -> None:
         self._output = output
         self._run_id = run_id
         self._kind = kind
+        self._leased = leased
+        self._renewed = -math.inf
 
     def start_bundle(self) -> None:
         self._writer: PartWriter | None = None
@@ -113,6 +121,9 @@ class _WriteParts(beam.DoFn):
         try:
             if self._writer is None:
                 self._name = f"photos-{self._run_id}-{uuid.uuid4().hex[:12]}{self._kind.suffix}"
+                if self._leased and time.monotonic() - self._renewed > RENEWED:
+                    renew(self._output, self._run_id)
+                    self._renewed = time.monotonic()
                 self._writer = self._kind.writer(self._path)
             self._photos.append(Written(photo.uri, self._name, photo.origin))
             self._writer.add(packed.data)
@@ -199,35 +210,69 @@ class _Place(beam.DoFn):
         if not now.run:  # from now on a part counts that is named; what is moved in below is not
             write_whole(join(self._output, MANIFEST), now.to_json())
         uris = withheld.union(photo.uri for _, _, photos in parts for photo in photos)
-        moves = [(path, name) for path, name, _ in parts]
-        counted = [name for _, name in moves]
-        gone = []
-        for name in now.parts:
-            if name in counted or not FileSystems.exists(join(self._output, name)):
-                continue  # a first try of this bundle has committed it, or somebody has deleted it
-            copy = copy_name(name, self._run_id)
-            kept, found = _WITHOUT[suffix_of(name)](join(self._output, name), uris, self._hidden(copy))
-            if not found:
-                counted.append(name)
-                continue
-            Metrics.counter(NAMESPACE, "withdrawn").inc(len(withheld & found))
-            gone.append(name)
-            if kept:
-                counted.append(copy)
-                moves.append((self._hidden(copy), copy))
-        if not parts and not gone:
-            return
-        manifest = Manifest(self._run_id, tuple(counted), tuple(gone))
-        write_whole(pending(self._output, self._run_id), manifest.to_json())
-        for path, name in moves:
-            if not FileSystems.exists(join(self._output, name)):  # else a first try of this bundle has moved it
-                FileSystems.rename([path], [join(self._output, name)])
+        found = _replace_parts(self._output, self._run_id, now, [(path, name) for path, name, _ in parts], uris)
+        Metrics.counter(NAMESPACE, "withdrawn").inc(len(withheld & found))
         if self._commits:
             commit(self._output, self._run_id)
             delete(join(join(self._output, hidden_folder(self._run_id)), ""))
 
-    def _hidden(self, name: str) -> str:
-        return join(join(self._output, hidden_folder(self._run_id)), name)
+
+def _replace_parts(
+    output: str, run_id: str, now: Manifest, parts: list[tuple[str, str]], uris: Collection[str]
+) -> set[str]:
+    """Places a run's parts (path, name) and copies of those that count now without the photos of the uris, and writes
+    the manifest that waits to be committed; which of the uris the parts had.
+
+    A part that is damaged cannot be copied: it goes, and what was in it is not done any more.
+    """
+    moves = list(parts)
+    counted = [name for _, name in moves]
+    gone, all_found = [], set[str]()
+    for name in now.parts:
+        if name in counted or not FileSystems.exists(join(output, name)):
+            continue  # a first try of this bundle has committed it, or somebody has deleted it
+        copy = copy_name(name, run_id)
+        hidden = join(join(output, hidden_folder(run_id)), copy)
+        try:
+            kept, found = _WITHOUT[suffix_of(name)](join(output, name), uris, hidden)
+        except Exception as error:
+            if not _is_damage(error, name, output):
+                raise
+            Metrics.counter(NAMESPACE, "parts_damaged").inc()
+            logging.getLogger("mien").warning("%s is damaged and no longer counts: %s", name, error)
+            delete(hidden)
+            gone.append(name)
+            continue
+        if not found:
+            counted.append(name)
+            continue
+        all_found |= found
+        gone.append(name)
+        if kept:
+            counted.append(copy)
+            moves.append((hidden, copy))
+    if parts or gone:
+        manifest = Manifest(run_id, tuple(counted), tuple(gone))
+        write_whole(pending(output, run_id), manifest.to_json())
+        for path, name in moves:
+            if not FileSystems.exists(join(output, name)):  # else a first try of this bundle has moved it
+                FileSystems.rename([path], [join(output, name)])
+    return all_found
+
+
+def _is_damage(error: Exception, name: str, output: str) -> bool:
+    """Whether an error is about what is in a part, and not about the way to it: pyarrow has OSErrors for both."""
+    if isinstance(error, OSError):
+        return suffix_of(name) == PARQUET and is_local(output) and error.errno is None
+    return isinstance(error, ValueError | ImageError | tarfile.TarError)
+
+
+def remove_photos(output: str, run_id: str, uris: Collection[str]) -> set[str]:
+    """Takes photos out of an output's parts, at once; which of them were there. run_id: of this change alone."""
+    found = _replace_parts(output, run_id, parts_of(output), [], uris) if uris else set()
+    commit(output, run_id)
+    delete(join(join(output, hidden_folder(run_id)), ""))
+    return found
 
 
 def _at_end(value: Any) -> WindowedValue:
@@ -266,7 +311,7 @@ class WriteParts(StageTransform):
 
     def expand(self, photos: Input) -> PhotosAndFailures:
         photos, failures = as_outputs(photos)
-        parts = through(photos, _WriteParts(self._output, self._run_id, self._kind), Part)
+        parts = through(photos, _WriteParts(self._output, self._run_id, self._kind, self._commits), Part)
         all_parts = parts.photos
         if self._withdraw:
             withheld = [

@@ -1,10 +1,15 @@
 """Photos from files, WebDataset shards, folders, globs and URIs, through Beam's FileSystems."""
 
 import contextlib
+import errno
+import fnmatch
+import glob
 import os
 import posixpath
 import re
 import stat
+import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -24,10 +29,11 @@ from mien.transforms.formats import (
     Together,
     is_part,
     is_shard,
+    kind_of,
     list_members,
     read_manifest,
 )
-from mien.transforms.stores import common_root, is_local, join, name_under, normal_uri, patience
+from mien.transforms.stores import common_root, is_local, join, name_under, normal_uri, not_for_photos, patience
 from mien.transforms.workers import (
     NAMESPACE,
     Input,
@@ -46,6 +52,7 @@ IMAGE_SUFFIXES = frozenset(
         "jpeg",
         "jpe",
         "jfif",
+        "mpo",  # a JPEG with further ones behind it, of which the first is read
         "png",
         "webp",
         "avif",
@@ -62,6 +69,19 @@ PHOTO_SUFFIXES = IMAGE_SUFFIXES | {SHARD}  # of files that photos are read from
 MAX_BYTES = 200_000_000
 _WILDCARDS = frozenset("*?[")
 _PARTS = {".parquet", SHARD}
+# Names of files and folders below an input that are passed over: what systems put beside photos and what was deleted.
+EXCLUDED = (
+    "._*",
+    "@eaDir",
+    "#recycle",
+    "$RECYCLE.BIN",
+    ".Trash",
+    ".Trash-*",
+    ".Trashes",
+    "System Volume Information",
+    "lost+found",
+)
+PASSED = "passed_over: "  # of a metric's name, what was passed over behind it
 
 _Entry: TypeAlias = "tuple[str, int, float] | Failure"  # path, bytes, when it was last changed (Unix seconds)
 
@@ -70,14 +90,22 @@ def _suffix(path: str) -> str:
     return posixpath.splitext(path)[1].lower()
 
 
+def _mode(path: str) -> int | None:
+    """What lies at a local path, as st_mode; None where there is nothing.
+
+    OSError for what cannot be told, which os.path.exists takes for nothing there: no permission for a folder above it,
+    a path that is too long, links that go round in a circle, a mount that is gone.
+    """
+    try:
+        return os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+
+
 def _is_file(files: FileSystem, uri: str) -> bool:
     if is_local(uri):
-        try:
-            return not stat.S_ISDIR(os.stat(uri).st_mode)
-        except PermissionError:  # of a folder above it, which os.path.exists takes for nothing there
-            raise
-        except (OSError, ValueError):
-            return False
+        mode = _mode(uri)
+        return mode is not None and not stat.S_ISDIR(mode)
     # a bare bucket is no object, and Beam's stores say so with a ValueError
     return uri.count("/") > 2 and bool(files.exists(uri))
 
@@ -86,10 +114,20 @@ def _is_pattern(uri: str) -> bool:
     return bool(_WILDCARDS & set(uri)) and not (is_local(uri) and os.path.exists(uri))
 
 
+def _parted(uri: str) -> tuple[str, str]:
+    """The folder before a glob's first wildcard, and the glob; a local folder that is there is no wildcard, whatever
+    its name."""
+    parts = uri.split("/")
+    for n, part in enumerate(parts):
+        if _WILDCARDS & set(part) and not (is_local(uri) and os.path.exists("/".join(parts[: n + 1]))):
+            break
+    return "/".join(parts[:n]), "/".join([*map(glob.escape, parts[:n]), *parts[n:]])
+
+
 def folder_of(uri: str, suffixes: Iterable[str]) -> str:
     """The folder an input stands for, told without asking a remote store; a glob's is before its first wildcard."""
     if _is_pattern(uri):
-        return uri[: min(uri.index(c) for c in _WILDCARDS if c in uri)].rpartition("/")[0]
+        return _parted(uri)[0]
     is_file = os.path.isfile(uri) if is_local(uri) and os.path.exists(uri) else _suffix(uri) in suffixes
     return uri.rpartition("/")[0] if is_file else uri
 
@@ -99,7 +137,63 @@ def is_many(uri: str, suffixes: Iterable[str]) -> bool:
     return _is_pattern(uri) or folder_of(uri, suffixes) == uri
 
 
-def _walk(folder: str) -> Iterator[_Entry]:
+def patterns_of(inputs: Iterable[str]) -> tuple[re.Pattern[str], ...]:
+    """What the URIs of all that the inputs stand for match, whether it is there or not; told without asking a store."""
+    found = []
+    for uri in inputs:
+        if _is_pattern(uri):
+            translate = FileSystems.get_filesystem(uri).translate_pattern
+            found += [re.compile(translate(glob)) for glob in (uri, f"{uri}/**")]
+        else:
+            found.append(re.compile(f"{re.escape(uri.rstrip('/'))}(/.*)?", re.DOTALL))
+    return tuple(found)
+
+
+def is_covered(uri: str, patterns: Iterable[re.Pattern[str]]) -> bool:
+    """Whether a URI is one of those that patterns_of() is of."""
+    return any(pattern.fullmatch(uri) for pattern in patterns)
+
+
+class _Passed:
+    """What is not listed of an input, and the count of that by its kind."""
+
+    def __init__(self, folder: str, globs: Iterable[str], counts: Counter[str]) -> None:
+        self._start = len(folder.rstrip("/")) + 1
+        globs = list(globs)
+        self._names = _any_of([one for one in globs if "/" not in one])
+        self._paths = _any_of([one.strip("/") for one in globs if "/" in one])
+        self.counts = counts
+
+    def excluded(self, path: str, whole: bool = False) -> bool:
+        """Whether a file or folder is left out by its name, or by its path below the folder, and then counts it.
+
+        whole: the folders that it lies in were not asked about before.
+        """
+        below = path[self._start :]
+        parts = below.split("/")
+        found = any(self._names.match(part) for part in (parts if whole else parts[-1:])) or any(
+            self._paths.match("/".join(parts[:n])) for n in range(1 if whole else len(parts), len(parts) + 1)
+        )
+        if found:
+            self.counts["excluded by name"] += 1
+        return found
+
+    def other(self, path: str) -> None:
+        """Counts a file that is no photo by its suffix."""
+        self.counts[kind_of(_suffix(path), self.counts)] += 1
+
+
+def _any_of(globs: Iterable[str]) -> re.Pattern[str]:
+    return re.compile("|".join(fnmatch.translate(one) for one in globs) or r"(?!)")
+
+
+def passed_over(counts: Counter[str]) -> str:
+    """The counts in one line, the largest first: 3 .dng, 1 .jxl, 2 links to folders."""
+    ordered = sorted(counts.items(), key=lambda kind: (-kind[1], kind[0]))
+    return ", ".join(f"{number:,} {kind}" for kind, number in ordered)
+
+
+def _walk(folder: str, passed: _Passed) -> Iterator[_Entry]:
     """Local files below a folder, in no order; links to folders are not followed. A folder that cannot be read is a
     Failure. os.walk would pass over that, and hold all names of a folder."""
     waiting = [folder]
@@ -108,26 +202,35 @@ def _walk(folder: str) -> Iterator[_Entry]:
         try:
             with os.scandir(parent) as entries:
                 for entry in entries:
+                    if entry.name.startswith(HIDDEN) or passed.excluded(entry.path):
+                        continue
                     try:
                         found = entry.stat()
-                    except OSError:  # a dangling link: reading it will say so
-                        yield entry.path, 0, 0.0
+                    except OSError as error:
+                        if not entry.is_symlink() or error.errno not in (errno.ENOENT, errno.ELOOP):
+                            yield failure_of(entry.path, "list", error)  # it may be a folder of photos
+                        elif _suffix(entry.name):  # a link to nothing: reading it will say so
+                            yield entry.path, 0, 0.0
+                        else:
+                            passed.counts["links to nothing"] += 1
                         continue
                     if not stat.S_ISDIR(found.st_mode):
                         yield entry.path, found.st_size, found.st_mtime
-                    elif not entry.is_symlink() and not entry.name.startswith(HIDDEN):
+                    elif entry.is_symlink():
+                        passed.counts["links to folders"] += 1
+                    else:
                         waiting.append(entry.path)
         except OSError as error:
             yield failure_of(parent, "list", error)
 
 
-def _below(files: FileSystem, folder: str) -> Iterator[_Entry]:
+def _below(files: FileSystem, folder: str, passed: _Passed) -> Iterator[_Entry]:
     if is_local(folder):
-        yield from _walk(folder or "/")
+        yield from _walk(folder or "/", passed)
     else:
         # the generator under FileSystems.match, which would hold the whole list
         for found in files._list(join(folder, "")):
-            if f"/{HIDDEN}" not in found.path[len(folder) :]:
+            if f"/{HIDDEN}" not in found.path[len(folder) :] and not passed.excluded(found.path, whole=True):
                 yield found.path, found.size_in_bytes, found.last_updated_in_seconds
 
 
@@ -162,16 +265,28 @@ def _counted(files: FileSystem, entries: Iterable[_Entry], suffixes: frozenset[s
             yield entry
 
 
-def list_files(uri: str, root: str, suffixes: frozenset[str], exclude: str = "") -> Iterator[ListedFile | Failure]:
+def list_files(
+    uri: str,
+    root: str,
+    suffixes: frozenset[str],
+    exclude: str = "",
+    globs: Iterable[str] = EXCLUDED,
+    counts: Counter[str] | None = None,
+) -> Iterator[ListedFile | Failure]:
     """The files that an input stands for, as a stream; a folder that cannot be read comes as a Failure.
 
     uri: a file, which is always listed; a folder, of which the files with known suffixes are, at any depth; or a glob
         (*, **, ?, []) of either, whose own suffix, if it has one, counts as known. A local file of that very name wins.
     Of a folder's tables and shards of mien's only those count that its manifest names, if it has one; what mien hides
     is passed over. A shard comes as one file.
-    root: the folder that names are relative to. exclude: a folder to leave out; empty: none.
-    Raises FileNotFoundError where there is no such file, BeamIOError or ValueError for a store that cannot be listed.
+    root: the folder that names are relative to. exclude: a folder to leave out; empty: none. globs: of names, or where
+    they have a slash of paths below the input, of what is passed over there. counts: is added to, by its kind, what was
+    passed over: other files, links to folders, what the globs name.
+    Raises FileNotFoundError where there is no such file, OSError for one that cannot be looked at, BeamIOError or
+    ValueError for a store that cannot be listed.
     """
+    if reason := not_for_photos(uri):
+        raise ValueError(reason)
     files = FileSystems.get_filesystem(uri)
     if _is_file(files, uri):
         found = files.metadata(uri)
@@ -180,26 +295,37 @@ def list_files(uri: str, root: str, suffixes: frozenset[str], exclude: str = "")
     patterns: list[re.Pattern[str]] = []
     folder = uri
     if _is_pattern(uri):
-        folder = folder_of(uri, ())
-        patterns = [re.compile(files.translate_pattern(glob)) for glob in (uri, f"{uri}/**")]
+        folder, pattern = _parted(uri)
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of [[], which is how a [ is named
+            patterns = [re.compile(files.translate_pattern(one)) for one in (pattern, f"{pattern}/**")]
         suffixes = suffixes | {_suffix(uri)} - {""}
-    if is_local(uri) and not os.path.isdir(folder or "/"):
-        raise FileNotFoundError(f"{uri}: no such file or folder")
+    if is_local(uri) and not stat.S_ISDIR(_mode(folder or "/") or 0):
+        raise FileNotFoundError(f"{uri}: no such file or folder{_hint(uri)}")
     empty = True
-    entries = _below(files, folder)
+    passed = _Passed(folder, globs, Counter() if counts is None else counts)
+    entries = _below(files, folder, passed)
     for entry in _counted(files, entries, suffixes) if _PARTS & suffixes else entries:
         if isinstance(entry, Failure):
             empty = False
             yield entry
             continue
         path, size, modified = entry
-        if (exclude and path.startswith(f"{exclude}/")) or _suffix(path) not in suffixes:
+        if exclude and path.startswith(f"{exclude}/"):
             continue
-        if not patterns or any(pattern.match(path) for pattern in patterns):
-            empty = False
-            yield ListedFile(path, name_under(root, path), size, modified)
+        if patterns and not any(one.match(path) for one in patterns):
+            continue
+        if _suffix(path) not in suffixes:
+            passed.other(path)
+            continue
+        empty = False
+        yield ListedFile(path, name_under(root, path), size, modified)
     if empty:
-        raise FileNotFoundError(f"{uri}: no file to work on was found there")
+        told = f" (passed over: {passed_over(passed.counts)})" if passed.counts else ""
+        raise FileNotFoundError(f"{uri}: no file to work on was found there{told}{_hint(uri)}")
+
+
+def _hint(uri: str) -> str:
+    return "; a [ begins a wildcard: [[] names one" if _is_pattern(uri) and "[" in uri else ""
 
 
 def read_file(file: ListedFile, max_bytes: int = MAX_BYTES, shards: MemberReader | None = None) -> bytes:
@@ -226,17 +352,25 @@ def read_file(file: ListedFile, max_bytes: int = MAX_BYTES, shards: MemberReader
 
 
 class _List(beam.DoFn):
-    def __init__(self, root: str, suffixes: frozenset[str], exclude: str) -> None:
+    def __init__(self, root: str, suffixes: frozenset[str], exclude: str, globs: tuple[str, ...]) -> None:
         self._root = root
         self._suffixes = suffixes
         self._exclude = exclude
+        self._globs = globs
 
     def process(self, uri: str) -> Iterator[Any]:
+        counts: Counter[str] = Counter()
         try:
-            for entry in list_files(uri, self._root, self._suffixes, self._exclude):
+            for entry in list_files(uri, self._root, self._suffixes, self._exclude, self._globs, counts):
                 yield _outcome(entry)
         except Exception as error:
             yield _outcome(failure_of(uri, "list", error))
+        _tell_passed(counts)
+
+
+def _tell_passed(counts: Counter[str]) -> None:
+    for kind, number in counts.items():
+        Metrics.counter(NAMESPACE, f"{PASSED}{kind}").inc(number)
 
 
 def _outcome(entry: ListedFile | Failure) -> Any:
@@ -256,7 +390,9 @@ class _TakeApart(beam.DoFn):
     """The photos of a shard."""
 
     def process(self, file: ListedFile) -> Iterator[Any]:
-        yield from map(_outcome, list_members(file, IMAGE_SUFFIXES))
+        counts: Counter[str] = Counter()
+        yield from map(_outcome, list_members(file, IMAGE_SUFFIXES, counts))
+        _tell_passed(counts)
 
 
 class _Read(Stage):
@@ -282,7 +418,8 @@ class ListFiles(StageTransform):
     """Files, folders, globs and URIs -> ListedFile, each once however many inputs name it.
 
     photos (the ListedFile) and failures, as attributes of the result. apart: of a shard its photos are listed, each as
-    a file of its own, and not the shard.
+    a file of its own, and not the shard. exclude: a folder to leave out. globs: what else to leave
+    out, as in list_files. What was passed over is in metrics whose names begin with PASSED.
     """
 
     def __init__(
@@ -291,9 +428,11 @@ class ListFiles(StageTransform):
         suffixes: frozenset[str] = PHOTO_SUFFIXES,
         exclude: str = "",
         apart: bool = True,
+        globs: Sequence[str] = EXCLUDED,
     ) -> None:
         super().__init__()
         self._apart = apart
+        self._globs = tuple(globs)
         self._inputs = list(dict.fromkeys(normal_uri(uri) for uri in ([inputs] if isinstance(inputs, str) else inputs)))
         self._suffixes = suffixes
         self._exclude = exclude
@@ -301,7 +440,7 @@ class ListFiles(StageTransform):
     def expand(self, pipeline: beam.Pipeline) -> PhotosAndFailures:
         root = common_root(folder_of(uri, self._suffixes) for uri in self._inputs)
         inputs = pipeline | "Inputs" >> beam.Create(self._inputs, reshuffle=False)
-        listed = through(inputs, _List(root, self._suffixes, self._exclude), ListedFile)
+        listed = through(inputs, _List(root, self._suffixes, self._exclude, self._globs), ListedFile)
         # grouping the small rows also spreads them over the workers, so nothing after this needs a shuffle
         once = (
             listed.photos

@@ -15,7 +15,17 @@ from apache_beam.pvalue import TaggedOutput
 from mien.models.errors import MienError
 from mien.models.images import extract
 from mien.transforms.elements import FAILURES, CodedFace, CodedPhoto, ListedFile, PhotosAndFailures
-from mien.transforms.formats import PARQUET, ROOT_KEY, SCHEMA, SHARD, Sample, count_samples, is_shard, photo_of, samples
+from mien.transforms.formats import (
+    PARQUET,
+    ROOT_KEY,
+    SCHEMA,
+    SHARD,
+    Sample,
+    count_samples,
+    is_shard,
+    photo_of,
+    samples,
+)
 from mien.transforms.sources.read import MAX_BYTES, ListFiles, read_file
 from mien.transforms.stores import join, safe_name
 from mien.transforms.workers import NAMESPACE, Input, StageTransform, as_outputs, failure_of, join_failures, through
@@ -77,8 +87,9 @@ def photo_of_sample(sample: Sample, shard: ListedFile) -> CodedPhoto:
     name = safe_name(f"{shard.name}/{file}")
     photo = photo_of_blob(sample.data, ListedFile(join(shard.uri, file), name, len(sample.data), shard.modified))
     uri, own, size = (sample.about.get(key) for key in ("uri", "name", "source_bytes"))
-    if isinstance(uri, str) and isinstance(own, str):
+    if isinstance(own, str):
         size = size if isinstance(size, int) and 0 <= size < 1 << 63 else 0
+        uri = uri if isinstance(uri, str) else photo.uri
         photo = dataclasses.replace(photo, uri=uri, name=safe_name(own), source_bytes=size)
     f"{photo.uri}{photo.name}".encode()  # what is not UTF-8 cannot travel as a string
     return dataclasses.replace(photo, origin=shard)

@@ -8,18 +8,18 @@ import numpy as np
 import numpy.typing as npt
 from apache_beam.metrics import Metrics
 
-from mien.models.codec import FaceCodec
-from mien.models.faces import Face, align_face
-from mien.models.painting import Mask, covered, fill_faces
+from mien.models.codec import Coded, FaceCodec
+from mien.models.faces import Face, align_face, covered, is_clear, square
+from mien.models.painting import Mask, fill_faces
 from mien.models.privacy import REDACTIONS, Deidentifier, Hidden, MaskKind, masks_of
 from mien.models.runtime import tune_process
 from mien.transforms.elements import CodedFace, Decision, PhotoInWork, Pixels
-from mien.transforms.policy import Policy
+from mien.transforms.policy import Key, KeyFile, Policy, seeds_by_face
 from mien.transforms.steps.people import gallery
-from mien.transforms.workers import NAMESPACE, IsolatedStages, Limits, Stage
+from mien.transforms.workers import NAMESPACE, NOT_THE_SAME, IsolatedStages, Limits, Stage
 
 FACE_BYTES = 320
-Effort = Literal["fast", "good", "best"]
+Effort = Literal["auto", "fast", "good", "best"]
 # action of a policy -> objective of the codec, and what becomes of a face that cannot be coded
 OBJECTIVES: dict[str, Literal["identity", "realistic"]] = {"preserve": "identity", "realistic": "realistic"}
 DEIDENTIFY = "deidentify"
@@ -32,13 +32,17 @@ HIDDEN = frozenset((*GENERATED, *REDACTIONS))
 MAX_YAW = 40.0
 MAX_NEW_YAW = 30.0  # the same for another person's face, whose cheek and hair are not where the photo's are
 
-# Of what a detector found (mien.models.painting.replace.covered): with less the landmarks are those of half a face or
+# Of what a detector found (mien.models.faces.mesh.covered): with less the landmarks are those of half a face or
 # of something else, and another face there would leave the rest of this one to be seen. Of 44 faces in six group photos
 # one had less, 0.38, and its landmarks were wrong; the next had 0.71.
 LEAST_COVERED = 0.7
 
+NOT_CLEAR = "covered, turned or no face"
+
 _FACES_AT_ONCE = 16
-SECONDS: dict[Effort, float] = {"fast": 600.0, "good": 3600.0, "best": 36_000.0}  # a photo at most; 500 faces or more
+_NOTHING = Coded(b"", 0.0)
+# a photo at most; 500 faces or more
+SECONDS: dict[Effort, float] = {"auto": 3600.0, "fast": 600.0, "good": 3600.0, "best": 36_000.0}
 
 
 def hidden_of(face: Face | CodedFace, action: str, mask: MaskKind) -> Hidden:
@@ -108,38 +112,53 @@ def code_photos(
     effort: Effort,
     deidentifier: Deidentifier | None = None,
     avoid: Sequence[npt.NDArray[np.float64]] = (),
+    key: Key | None = None,
 ) -> list[PhotoInWork]:
     """The photos with coded faces, the crops dropped. Faces of one objective are encoded together, whichever the photo.
 
     deidentifier: draws the new faces for `deidentify`; they resemble no other face of the photo and nobody whose
-    embedding is in avoid.
+    embedding is in avoid. key: opens the photos' seeds, where people have pseudonyms; a face that the recogniser can
+    tell then gets no new face but its own person's.
 
-    A face falls back, with the reason behind its rule's name, if it has no crop, if the codec does not understand it
-    (FaceCodec.MIN_SCORE) or fails on it, or if no new face was found that is unlike it: to `keep` under `preserve`, as
-    its pixels may stay, else to `fill`.
+    A face falls back, with the reason behind its rule's name, if it has no crop, if it is covered, turned or none
+    (mien.models.faces.understanding), if the codec does not understand it (FaceCodec.MIN_SCORE) or fails on it, if
+    under `preserve` what was coded is no longer the same person to a recogniser, or if no new face was found that is
+    unlike it: to `keep` under `preserve`, as its pixels may stay, else to `fill`.
     """
-    payloads: dict[tuple[int, int], tuple[bytes, float]] = {}
+    clear = {
+        (p, f)
+        for p, photo in enumerate(photos)
+        for f, face in enumerate(photo.aligned)
+        if face is not None and is_clear(face, codec.recogniser)
+    }
+    payloads: dict[tuple[int, int], Coded] = {}
     for action, objective in OBJECTIVES.items():
         chosen = [
             (p, f)
             for p, photo in enumerate(photos)
             for f, decision in enumerate(photo.decisions)
-            if decision.action == action and photo.aligned[f] is not None
+            if decision.action == action and (p, f) in clear
         ]
         for start in range(0, len(chosen), _FACES_AT_ONCE):
             part = chosen[start : start + _FACES_AT_ONCE]
             faces = np.stack([face for p, f in part if (face := photos[p].aligned[f]) is not None])
-            payloads.update(zip(part, _encode(codec, faces, max_bytes, objective, effort), strict=True))
+            sides = [square(photos[p].faces[f].transform)[2] for p, f in part]
+            payloads.update(zip(part, _encode(codec, faces, max_bytes, objective, effort, sides), strict=True))
     for p, photo in enumerate(photos):
+        seeds = seeds_by_face(photo.uri, photo.faces, photo.seeds, key) if key else {}
         for f, decision in enumerate(photo.decisions):
-            if deidentifier is not None and decision.action == DEIDENTIFY and photo.aligned[f] is not None:
-                payloads[p, f] = _new_face(codec, deidentifier, photo, f, avoid)
+            if deidentifier is not None and decision.action == DEIDENTIFY and (p, f) in clear:
+                nameless = key is not None and f not in seeds and photo.embeddings[f] is not None
+                new = _NOTHING if nameless else _new_face(codec, deidentifier, photo, f, avoid, seeds.get(f))
+                payloads[p, f] = new
     return [
         dataclasses.replace(
             photo,
             aligned=(),
             coded=tuple(
-                _coded(face, decision, payloads.get((p, f)), photo.aligned[f] is not None, codec.model)
+                coded_face(
+                    face, decision, payloads.get((p, f)), photo.aligned[f] is not None, (p, f) in clear, codec.model
+                )
                 for f, (face, decision) in enumerate(zip(photo.faces, photo.decisions, strict=True))
             ),
         )
@@ -153,23 +172,23 @@ def _new_face(
     photo: PhotoInWork,
     f: int,
     avoid: Sequence[npt.NDArray[np.float64]],
-) -> tuple[bytes, float]:
-    """Payload and score of another person in the place of one face of the photo; no payload where none is found.
+    seed: bytes | None,
+) -> Coded:
+    """Another person in the place of one face of the photo; no payload where none is found.
 
     The score is the codec's for the original: a lamp that a detector took for a face must not become one.
     """
     face = photo.aligned[f]
     if face is None:
-        return b"", 0.0
+        return _NOTHING
     others = [e.astype(np.float64) for i, e in enumerate(photo.embeddings) if i != f and e is not None]
-    seed = photo.seeds[f] if f < len(photo.seeds) and photo.seeds[f] else None
-    _, score = _encode(codec, face[None], FACE_BYTES, "identity", "fast")[0]
+    score = _encode(codec, face[None], FACE_BYTES, "identity", "fast", None)[0].score
     if score < FaceCodec.MIN_SCORE:
-        return b"", score
+        return Coded(b"", score)
     try:
-        return deidentifier.new_face(face, [*others, *avoid], seed), score
+        return Coded(deidentifier.new_face(face, [*others, *avoid], seed), score)
     except Exception:  # PrivacyError, or whatever a strange face makes fail: it is hidden in another way
-        return b"", 0.0
+        return _NOTHING
 
 
 def _encode(
@@ -178,26 +197,35 @@ def _encode(
     max_bytes: int,
     objective: Literal["identity", "realistic"],
     effort: Effort,
-) -> list[tuple[bytes, float]]:
-    """Payload and score of each face; (b"", 0) for one that the codec fails on, without harm to the others."""
+    sides: Sequence[float] | None,
+) -> list[Coded]:
+    """Each face; nothing of one that the codec fails on, without harm to the others."""
     try:
-        return [(coded.payload, coded.score) for coded in codec.code_batch(faces, max_bytes, objective, effort)]
+        return codec.code_batch(faces, max_bytes, objective, effort, sides)
     except Exception:
         if len(faces) == 1:
-            return [(b"", 0.0)]
-        return [_encode(codec, faces[i : i + 1], max_bytes, objective, effort)[0] for i in range(len(faces))]
+            return [_NOTHING]
+        alone = [(faces[i : i + 1], sides and sides[i : i + 1]) for i in range(len(faces))]
+        return [_encode(codec, face, max_bytes, objective, effort, side)[0] for face, side in alone]
 
 
-def _coded(face: Face, decision: Decision, coded: tuple[bytes, float] | None, aligned: bool, model: str) -> CodedFace:
+def coded_face(
+    face: Face, decision: Decision, coded: Coded | None, aligned: bool, clear: bool, model: str
+) -> CodedFace:
     action, rule = decision.action, decision.rule
-    payload, score = coded or (b"", 0.0)
+    coded = coded or _NOTHING
+    payload, score = coded.payload, coded.score
     if action in FALLBACK:
         failed = "no new face" if action == DEIDENTIFY else "not coded"
         reason = "" if aligned else refusal(face, action) or "not aligned"
-        if aligned and score < FaceCodec.MIN_SCORE and (payload or score):
+        if aligned and not clear:
+            reason = NOT_CLEAR
+        elif aligned and score < FaceCodec.MIN_SCORE and (payload or score):
             reason = "not understood"
         elif aligned and not payload:
             reason = failed
+        elif action == "preserve" and coded.same_person is False:
+            reason = NOT_THE_SAME.replace("_", " ")
         if reason:
             action, rule, payload = FALLBACK[action], f"{rule} ({reason})", b""
     if not payload:
@@ -217,9 +245,10 @@ class _Code(Stage):
 
     stage = "code"
 
-    def __init__(self, policy: Policy, max_bytes: int, effort: Effort, threads: int) -> None:
+    def __init__(self, policy: Policy, max_bytes: int, effort: Effort, threads: int, key_file: KeyFile | None) -> None:
+        self._key_file = key_file
         self._deidentifies = DEIDENTIFY in policy.actions
-        self._galleries = policy.galleries
+        self._galleries = policy.digests
         self._max_bytes = max_bytes
         self._effort = effort
         self._threads = threads
@@ -227,25 +256,38 @@ class _Code(Stage):
     def setup(self) -> None:
         tune_process(self._threads)
         self._codec = FaceCodec.load()
+        self._key = self._key_file.read() if self._key_file else None
         self._deidentifier = Deidentifier(self._codec) if self._deidentifies else None
-        galleries = self._galleries if self._deidentifies else ()
+        galleries = [gallery(*known) for known in self._galleries.items()] if self._deidentifies else []
         # nobody in a gallery may be resembled by a new face
-        self._avoid = [embedding for uri in galleries for embedding in gallery(uri).embeddings.astype(np.float64)]
+        self._avoid = [embedding for one in galleries for embedding in one.embeddings.astype(np.float64)]
 
     def work(self, element: PhotoInWork) -> Iterable[PhotoInWork]:
-        coded = code_photos([element], self._codec, self._max_bytes, self._effort, self._deidentifier, self._avoid)
+        new = self._deidentifier, self._avoid, self._key
+        coded = code_photos([element], self._codec, self._max_bytes, self._effort, *new)
         for photo in coded:
             for face in photo.coded:
                 if face.payload:
                     Metrics.distribution(NAMESPACE, "face_bytes").update(len(face.payload))
+                if face.rule.endswith(f"({NOT_THE_SAME.replace('_', ' ')})"):
+                    Metrics.counter(NAMESPACE, NOT_THE_SAME).inc()
         yield from coded
 
 
 class CodeFaces(IsolatedStages):
     """PhotoInWork with decisions -> with coded faces.
 
-    max_bytes: a face's payload at most; threads: of one worker process; policy: whose decisions these are.
+    max_bytes: a face's payload at most; threads: of one worker process; policy: whose decisions these are; key_file:
+    that of the photos' seeds, where people have pseudonyms.
     """
 
-    def __init__(self, policy: Policy, max_bytes: int = FACE_BYTES, effort: Effort = "fast", threads: int = 1) -> None:
-        super().__init__([_Align(), _Code(policy, max_bytes, effort, threads)], PhotoInWork, Limits(SECONDS[effort]))
+    def __init__(
+        self,
+        policy: Policy,
+        max_bytes: int = FACE_BYTES,
+        effort: Effort = "auto",
+        threads: int = 1,
+        key_file: KeyFile | None = None,
+    ) -> None:
+        stages = [_Align(), _Code(policy.pinned(), max_bytes, effort, threads, key_file)]
+        super().__init__(stages, PhotoInWork, Limits(SECONDS[effort]))

@@ -1,23 +1,27 @@
 """The policy applied: what is done with each face of a photo, and by which rule."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from apache_beam.metrics import Metrics
 
 from mien.models.faces import Face
 from mien.transforms.elements import Decision, Measured, PhotoInWork
-from mien.transforms.policy import Policy, Rule
-from mien.transforms.workers import IsolatedStages, Stage
+from mien.transforms.policy import SHOWS, Conditions, Policy
+from mien.transforms.workers import NAMESPACE, IsolatedStages, Stage
 
 if TYPE_CHECKING:
     from mien.transforms.steps.people import Embedding
 
 OTHERWISE = "otherwise"
 _SHARPNESS_SIZE = 128
+_REFERENCE_SECONDS = 3.0  # a reference photo is read in half a second of a free processor
+_MOST_UNKNOWN = 6  # galleries that a face may be in or not, of which all combinations are gone through
 
 
 def measures(face: Face, rank: int, pixels: npt.NDArray[np.uint8]) -> Measured:
@@ -73,27 +77,57 @@ def measure_faces(faces: Sequence[Face], pixels: npt.NDArray[np.uint8]) -> tuple
 def decide(policy: Policy, measured: Mapping[str, float | None], embedding: "Embedding | None" = None) -> Decision:
     """The decision for a face: the first rule whose conditions all hold, else the policy's otherwise.
 
-    embedding: the recogniser's, where the policy has galleries. A measure that is not known meets no condition, nor
-    does a face that the recogniser cannot tell, or doubts: it is neither in a gallery nor not in it.
+    embedding: the recogniser's, where the policy has galleries. What is not known (a measure, whether a face that the
+    recogniser doubts or cannot tell is in a gallery) may be so or not: of all decisions that would follow the one that
+    shows least is taken (mien.transforms.policy.SHOWS).
     """
+    people = _people(policy, embedding)
+    unknown = [uri for uri, known in people.items() if known is None]
+    if len(unknown) <= _MOST_UNKNOWN:
+        answers = itertools.product((True, False), repeat=len(unknown))
+        settled = [people | dict(zip(unknown, answer, strict=True)) for answer in answers]
+        found = [tuple(_decisions(policy, measured, known)) for known in settled]
+    else:  # each rule by itself may match or not, which is never less careful
+        found = [tuple(_decisions(policy, measured, people))]
+    possible = list(dict.fromkeys(decision for decisions in found for decision in decisions))
+    least = min(possible, key=lambda decision: SHOWS[decision.action])
+    doubted = len(set(found)) > 1 or (len(unknown) > _MOST_UNKNOWN and len(possible) > 1)
+    return dataclasses.replace(least, doubted=doubted)
+
+
+def _decisions(
+    policy: Policy, measured: Mapping[str, float | None], people: Mapping[str, bool | None]
+) -> Iterator[Decision]:
+    """What the policy may decide; people: for each gallery whether the face is one of its, None where not known."""
     for rule in policy.rules:
-        if all(wanted.holds(measured[name]) for name, wanted in rule.when.ranges().items()) and _known(rule, embedding):
-            return Decision(rule.do, rule.name)
-    return Decision(policy.otherwise, OTHERWISE)
+        holds = _holds(rule.when, measured, people)
+        if holds is not False:
+            yield Decision(rule.do, rule.name)
+        if holds:
+            return
+    yield Decision(policy.otherwise, OTHERWISE)
 
 
-def _known(rule: Rule, embedding: "Embedding | None") -> bool:
-    """Whether the rule's conditions on galleries hold."""
-    inside, outside = rule.when.person_in or (), rule.when.person_not_in or ()
-    if not inside and not outside:
-        return True
-    if embedding is None:
-        return False
+def _holds(when: Conditions, measured: Mapping[str, float | None], people: Mapping[str, bool | None]) -> bool | None:
+    """Whether all conditions hold; None where that hangs on what is not known."""
+    told = [wanted.holds(measured[name]) for name, wanted in when.ranges().items()]
+    if when.person_in:
+        inside = [people[uri] for uri in when.person_in]
+        told.append(True if any(inside) else None if None in inside else False)
+    told += [None if people[uri] is None else not people[uri] for uri in when.person_not_in or ()]
+    return False if False in told else None if None in told else True
+
+
+def _people(policy: Policy, embedding: "Embedding | None") -> dict[str, bool | None]:
+    """For each of the policy's galleries whether the face is one of its people; None where that is in doubt."""
+    if embedding is None or not policy.galleries:
+        return dict.fromkeys(policy.galleries)
     from mien.transforms.steps.people import gallery  # brings torch, which most of a job's processes do without
 
-    return (not inside or any(gallery(uri).match(embedding) == "in" for uri in inside)) and all(
-        gallery(uri).match(embedding) == "out" for uri in outside
-    )
+    galleries = {uri: gallery(uri, policy.digests.get(uri, "")) for uri in policy.galleries}
+    references = sum(len(one) for one in galleries.values())
+    answers = {"in": True, "out": False, "doubtful": None}
+    return {uri: answers[one.match(embedding, references)] for uri, one in galleries.items()}
 
 
 def decide_photo(policy: Policy, photo: PhotoInWork) -> PhotoInWork:
@@ -105,6 +139,7 @@ def decide_photo(policy: Policy, photo: PhotoInWork) -> PhotoInWork:
 
         embeddings = embeddings_of(photo.pixels, photo.faces)
     decisions = tuple(decide(policy, *known) for known in zip(measured, embeddings, strict=True))
+    Metrics.counter(NAMESPACE, "in_doubt").inc(sum(decision.doubted for decision in decisions))
     return dataclasses.replace(photo, measured=measured, embeddings=embeddings, decisions=decisions)
 
 
@@ -125,21 +160,25 @@ class _Decide(Stage):
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
+        self.start_seconds = _REFERENCE_SECONDS * policy.references
 
     def setup(self) -> None:
         if not self._policy.galleries:
             return
         from mien.transforms.steps.people import gallery
 
-        for uri in self._policy.galleries:
-            gallery(uri)
+        for uri, digest in self._policy.digests.items():
+            gallery(uri, digest)
 
     def work(self, element: PhotoInWork) -> Iterable[PhotoInWork]:
         yield decide_photo(self._policy, element)
 
 
 class DecideFaces(IsolatedStages):
-    """PhotoInWork with faces -> with the measures of each and a decision."""
+    """PhotoInWork with faces -> with the measures of each and a decision.
+
+    The policy's galleries must hold what they hold now when workers read them. GalleryError.
+    """
 
     def __init__(self, policy: Policy) -> None:
-        super().__init__([_Decide(policy)], PhotoInWork)
+        super().__init__([_Decide(policy.pinned())], PhotoInWork)

@@ -2,10 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 
-from mien.models.images import decode_image, kept_exif
+from apache_beam.metrics import Metrics
+
+from mien.models.errors import ContainerError
+from mien.models.images import decode_image, has_chunk, kept_exif, read_header
 from mien.transforms.elements import Photo, PhotoInWork
 from mien.transforms.stores import name_under
-from mien.transforms.workers import IsolatedStages, Stage
+from mien.transforms.workers import NAMESPACE, IsolatedStages, Stage
 
 MAX_PIXELS = 100_000_000
 
@@ -27,18 +30,28 @@ def decode_photo(photo: Photo, max_pixels: int = MAX_PIXELS, keep: Sequence[str]
 class _Decode(Stage):
     stage = "decode"
 
-    def __init__(self, max_pixels: int, keep: Sequence[str]) -> None:
+    def __init__(self, max_pixels: int, keep: Sequence[str], coded: bool) -> None:
         self._max_pixels = max_pixels
         self._keep = tuple(keep)
+        self._coded = coded
 
     def work(self, element: Photo) -> Iterable[PhotoInWork]:
+        if not self._coded and has_chunk(element.data):
+            raise ContainerError("the photo is coded already, and its faces are not in its picture: restore it first")
         yield decode_photo(element, self._max_pixels, self._keep)
+        if element.data.startswith((b"II", b"MM")):
+            header = read_header(element.data)
+            Metrics.counter(NAMESPACE, "pages_left_out").inc(header.pages - 1)
+            Metrics.counter(NAMESPACE, "floats_stretched").inc(int(header.floats))
 
 
 class DecodePhotos(IsolatedStages):
     """Photo -> PhotoInWork with pixels. keep: what of the metadata is to be written anew, see
-    mien.models.images.metadata.
-    """
+    mien.models.images.metadata. coded: photos that mien has coded are taken for the pictures that viewers show; else
+    they are refused.
 
-    def __init__(self, max_pixels: int = MAX_PIXELS, keep: Sequence[str] = ()) -> None:
-        super().__init__([_Decode(max_pixels, keep)], PhotoInWork)
+    Counted in Beam's metrics: further pages of TIFFs, which are left out (pages_left_out), and TIFFs of floats, which
+    do not say what white is (floats_stretched)."""
+
+    def __init__(self, max_pixels: int = MAX_PIXELS, keep: Sequence[str] = (), *, coded: bool = True) -> None:
+        super().__init__([_Decode(max_pixels, keep, coded)], PhotoInWork)

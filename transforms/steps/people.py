@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mien.models.codec import FaceCodec
+from mien.models.errors import GalleryError
 from mien.models.faces import Face, FaceDetector, FaceLandmarker, align_face, square
-from mien.models.privacy import Gallery, embed, load_gallery
+from mien.models.privacy import Gallery, embed, gallery_digest, load_gallery
 from mien.models.runtime import tune_process
-from mien.transforms.elements import ListedFile, Photo, Pixels
+from mien.transforms.elements import FaceSeed, ListedFile, Photo, Pixels
 from mien.transforms.formats import MemberReader
-from mien.transforms.policy import FaceRow, NamePeople, face_row, seeds_of
+from mien.transforms.policy import KeyFile, NamePeople, Policy, SealedRow, face_row, sealed_row
 from mien.transforms.sources import MAX_BYTES, read_file
 from mien.transforms.steps.decode import MAX_PIXELS, decode_photo
 from mien.transforms.steps.detect import find_faces
@@ -27,10 +28,33 @@ MIN_SIDE = 64.0
 Embedding = npt.NDArray[np.float32]
 
 
-@functools.lru_cache(maxsize=16)
-def gallery(uri: str) -> Gallery:
-    """The people of a gallery, read once a process. GalleryError for one that cannot be used."""
-    return load_gallery(uri, FaceCodec.load().recogniser)
+def gallery(uri: str, digest: str = "") -> Gallery:
+    """The people of a gallery, read once a process for each state of its photos.
+
+    digest: of the photos that are wanted (mien.models.privacy.gallery.gallery_digest), by default as they are now.
+    GalleryError
+    for a gallery that cannot be used, and for one that holds other photos.
+    """
+    return _gallery(uri, digest or gallery_digest(uri))
+
+
+@functools.lru_cache(maxsize=256)
+def _gallery(uri: str, digest: str) -> Gallery:
+    found = load_gallery(uri, FaceCodec.load().recogniser)
+    if found.digest != digest:
+        raise GalleryError(f"{uri}: the gallery was changed while the job ran")
+    return found
+
+
+def with_galleries(policy: Policy) -> Policy:
+    """The policy with the digests of its galleries, which workers compare with what they read.
+
+    Each is read now: GalleryError says what is wrong with one.
+    """
+    policy = policy.pinned()
+    for uri in policy.galleries:
+        gallery(uri, policy.digests[uri])
+    return policy
 
 
 def embeddings_of(pixels: Pixels, faces: Sequence[Face]) -> tuple[Embedding | None, ...]:
@@ -67,34 +91,38 @@ class _ReadAgain(beam.DoFn):
 
 
 class _FaceRows(Stage):
-    """What grouping needs of each face."""
+    """What grouping needs of each face, sealed."""
 
     stage = "people"
 
-    def __init__(self, detectors: Sequence[str], max_pixels: int, threads: int) -> None:
+    def __init__(self, key_file: KeyFile, detectors: Sequence[str], max_pixels: int, threads: int) -> None:
+        self._key_file = key_file
         self._settings = tuple(detectors), max_pixels, threads
 
     def setup(self) -> None:
         detectors, self._max_pixels, threads = self._settings
         tune_process(threads)
+        self._key = self._key_file.read()
         self._detector, self._landmarker = FaceDetector(detectors), FaceLandmarker()
 
     def teardown(self) -> None:
         self._detector.close()
         self._landmarker.close()
 
-    def work(self, element: Photo) -> Iterable[FaceRow]:
+    def work(self, element: Photo) -> Iterable[SealedRow]:
         work = find_faces(decode_photo(element, self._max_pixels), self._detector, self._landmarker)
         age = element.origin.modified if element.origin else 0.0
-        found = embeddings_of(work.pixels, work.faces)
-        return [face_row(element.uri, i, age, element.data, e) for i, e in enumerate(found) if e is not None]
+        for i, (face, embedding) in enumerate(zip(work.faces, embeddings_of(work.pixels, work.faces), strict=True)):
+            if embedding is not None:
+                yield sealed_row(face_row(element.uri, i, face.box, age, element.data, embedding), self._key)
 
 
 class FaceRows(beam.PTransform):
-    """ListedFile or Photo -> FaceRow of every face that the recogniser can tell, for NamePeople."""
+    """ListedFile or Photo -> SealedRow of every face that the recogniser can tell, for NamePeople."""
 
     def __init__(
         self,
+        key_file: KeyFile,
         detectors: Sequence[str],
         max_bytes: int = MAX_BYTES,
         max_pixels: int = MAX_PIXELS,
@@ -103,7 +131,7 @@ class FaceRows(beam.PTransform):
     ) -> None:
         super().__init__()
         self._read = _ReadAgain(max_bytes)
-        self._rows = IsolatedStages([_FaceRows(detectors, max_pixels, threads)], FaceRow, limits)
+        self._rows = IsolatedStages([_FaceRows(key_file, detectors, max_pixels, threads)], SealedRow, limits)
 
     def expand(self, photos: beam.PCollection) -> beam.PCollection:
         read = photos | beam.ParDo(self._read).with_output_types(Photo)
@@ -111,19 +139,17 @@ class FaceRows(beam.PTransform):
 
 
 class _GiveSeeds(beam.DoFn):
-    def process(self, photo: Photo, names: dict[str, tuple[tuple[int, bytes], ...]]) -> Iterator[Photo]:
-        named = names.get(photo.uri) or ()
-        count = 1 + max((face for face, _ in named), default=-1)
-        yield dataclasses.replace(photo, seeds=tuple(seeds_of(named, i) or b"" for i in range(count)))
+    def process(self, photo: Photo, names: dict[str, tuple[FaceSeed, ...]]) -> Iterator[Photo]:
+        yield dataclasses.replace(photo, seeds=tuple(names.get(photo.uri) or ()))
 
 
 class GiveSeeds(beam.PTransform):
-    """Photo -> the same with the seed of each face's person. rows: FaceRow of the whole collection. KeyFileError."""
+    """Photo -> the same with the seed of each face's person, sealed. rows: SealedRow of the whole collection."""
 
-    def __init__(self, rows: beam.PCollection, key_uri: str) -> None:
+    def __init__(self, rows: beam.PCollection, key_file: KeyFile) -> None:
         super().__init__()
         self._rows = rows
-        self._names = NamePeople(key_uri)
+        self._names = NamePeople(key_file)
 
     def expand(self, photos: beam.PCollection) -> beam.PCollection:
         names = beam.pvalue.AsDict(self._rows | self._names)

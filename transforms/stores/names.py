@@ -1,12 +1,16 @@
-"""Where a photo's output goes: its path relative to the inputs' common root, kept whole, under the output folder."""
+"""Where a photo's output goes: its path relative to the inputs' common root, kept whole, under the output folder. And
+how names are shown, which others made up."""
 
 import os
 import re
 from collections.abc import Iterable
+from urllib.parse import unquote
 
 SUFFIXES = {"avif": ".avif", "webp": ".webp", "jpeg": ".jpg", "png": ".png"}  # of image files, by their format
 _VANISHING = {"": "%", ".": "%2E", "..": "%2E%2E"}
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/+")
+_FILE = re.compile(r"file:(?://(?:localhost)?(?=/)|(?=/(?!/)))", re.IGNORECASE)  # another host is another machine
+LONGEST = 255  # bytes of a name, in the file systems that are met
 
 
 def is_local(uri: str) -> bool:
@@ -15,15 +19,33 @@ def is_local(uri: str) -> bool:
 
 
 def normal_uri(uri: str) -> str:
-    """A local path made absolute (a file:// URI too), any other URI without a slash at its end."""
-    if uri.startswith("file://"):
-        uri = uri.removeprefix("file://")
+    """A local path made absolute, a file: URI too, with its %20 read as a space; another URI without a slash at its
+    end."""
+    if found := _FILE.match(uri):
+        uri = unquote(uri[found.end() :], errors="surrogateescape")
     return os.path.abspath(uri) if is_local(uri) else uri.rstrip("/")
+
+
+def not_for_photos(uri: str) -> str:
+    """Why nothing can be read from a URI of this kind, or written to it; empty for one that may do."""
+    scheme = _SCHEME.match(uri)
+    kind = scheme[1].lower() if scheme else ""
+    if kind in ("http", "https", "ftp", "ftps", "sftp"):
+        return f"{kind} is not read or written: fetch the files first, and name their folder"
+    if kind == "file":
+        return "a file URI of another machine; file:///folder/photo.jpg is one of this"
+    return ""
 
 
 def join(folder: str, name: str) -> str:
     """The path of name in folder, for a local folder and for a URI."""
     return f"{folder.rstrip('/')}/{name}"
+
+
+def printable(text: str) -> str:
+    """A line of text as a terminal may get it, whoever made it up: control characters, line breaks and what turns the
+    direction of writing stand there as escapes, as in Python's strings."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def common_root(folders: Iterable[str]) -> str:
@@ -52,3 +74,13 @@ def safe_name(name: str) -> str:
     """
     parts = [part.replace("\0", "%00") for part in name.lstrip("/").split("/")]
     return "/".join(_VANISHING.get(part, part) for part in parts)
+
+
+def is_safe_name(name: object) -> bool:
+    """Whether a name that a record gives, and somebody else may have written there, is one that safe_name gives."""
+    if not isinstance(name, str) or name != safe_name(name) or not is_local(name):
+        return False
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False

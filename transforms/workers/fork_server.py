@@ -7,6 +7,7 @@ engines, from Python, and where the system has no pidfds (Linux has), each child
 
 import contextlib
 import gc
+import importlib
 import json
 import os
 import selectors
@@ -19,19 +20,22 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 
 ADDRESS = "MIEN_FORK_SERVER"  # in the environment of a job and its workers: the server's socket
-_CODE = "import sys; from mien.transforms.workers.fork_server import serve_forks; serve_forks(int(sys.argv[1]))"
+_CODE = "import sys; from mien.transforms.workers import fork_server as f; f.serve_forks(int(sys.argv[1]), sys.argv[2])"
 START_SECONDS = 300.0  # to load everything, on a machine that has much else to do
 _NUMBER = struct.Struct("<q")  # a process id, then its exit status
 _REQUEST_BYTES = 1 << 16
 
 
 @contextlib.contextmanager
-def fork_server() -> Iterator[None]:
-    """A server for this process and those that it starts, until the end of the `with`; none where there can be none."""
+def fork_server(preload: str) -> Iterator[None]:
+    """A server for this process and those that it starts, until the end of the `with`; none where there can be none.
+
+    preload: the module whose load() the server calls before it forks a child.
+    """
     with contextlib.ExitStack() as stack:
         started = None
         with contextlib.suppress(OSError):  # no room for a socket, or too long a path to it
-            started = _started(stack)
+            started = _started(stack, preload)
         if started is None:
             yield
             return
@@ -45,7 +49,7 @@ def fork_server() -> Iterator[None]:
             server.wait()
 
 
-def _started(stack: contextlib.ExitStack) -> tuple[str, subprocess.Popen[bytes]]:
+def _started(stack: contextlib.ExitStack, preload: str) -> tuple[str, subprocess.Popen[bytes]]:
     """The server's address, which goes with the stack, and the server. OSError."""
     if not hasattr(os, "pidfd_open"):
         raise OSError("this system has no pidfds")
@@ -54,7 +58,7 @@ def _started(stack: contextlib.ExitStack) -> tuple[str, subprocess.Popen[bytes]]
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen(64)
-        words = [sys.executable, "-P", "-c", _CODE, str(listener.fileno())]
+        words = [sys.executable, "-P", "-c", _CODE, str(listener.fileno()), preload]
         environment = os.environ | {"PYTHONPATH": import_path()}
         server = subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, pass_fds=[listener.fileno()])
     return address, server
@@ -120,13 +124,13 @@ def _receive(control: socket.socket) -> int:
     return number
 
 
-def serve_forks(descriptor: int) -> None:
-    """The server's whole life: loads, then forks a child for each request, and tells how it ended."""
+def serve_forks(descriptor: int, preload: str) -> None:
+    """The server's whole life: calls the module's load(), forks a child for each request, and tells how it ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the job, which ends this process
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit())
     parent = os.getppid()
     with contextlib.suppress(Exception):  # what is wrong is told by the children, who need it
-        _load()
+        importlib.import_module(preload).load()
     gc.collect()
     gc.freeze()  # pages that no later collection writes to stay shared
     from mien.transforms.workers.isolate import serve
@@ -138,11 +142,22 @@ def serve_forks(descriptor: int) -> None:
     try:
         while os.getppid() == parent:
             for key, _ in selector.select(1.0):
+                if selector.get_map().get(key.fd) is not key:  # its child's end, in this same round, took it away
+                    continue
                 if key.fileobj is listener:
-                    control = listener.accept()[0]
+                    try:
+                        control = listener.accept()[0]
+                    except OSError:  # who asked has gone, or too many files are open
+                        continue
                     held: list[socket.socket] = [listener, control, *(other for other, _ in children.values())]
                     if pid := _forked(control, [selector, *held], serve):
-                        pidfd = os.pidfd_open(pid)
+                        try:
+                            pidfd = os.pidfd_open(pid)
+                        except OSError:
+                            os.kill(pid, signal.SIGKILL)
+                            os.waitpid(pid, 0)
+                            control.close()
+                            continue
                         children[pidfd] = control, pid
                         selector.register(pidfd, selectors.EVENT_READ)
                         selector.register(control, selectors.EVENT_READ, pid)
@@ -171,19 +186,24 @@ def _forked(
     held: Sequence[selectors.BaseSelector | socket.socket],
     serve: Callable[[int, int], None],
 ) -> int:
-    """The id of a new child; 0 where the request was none. held: what the child must not keep open."""
+    """The id of a new child; 0 where the request was none or the system has no room for one. held: what the child must
+    not keep open."""
+    descriptors: Sequence[int] = ()
     try:
         control.settimeout(10)
         message, descriptors, _, _ = socket.recv_fds(control, _REQUEST_BYTES, 1)
         path, level = json.loads(message)
         (descriptor,) = descriptors
-    except (OSError, ValueError):
+        pid = os.fork()
+    except (OSError, TypeError, ValueError):
+        for received in descriptors:
+            os.close(received)
         control.close()
         return 0
-    pid = os.fork()
     if pid:
         os.close(descriptor)
-        control.sendall(_NUMBER.pack(pid))
+        with contextlib.suppress(OSError):  # who asked has gone: the end of control, seen next, ends the child
+            control.sendall(_NUMBER.pack(pid))
         return pid
     code = 1
     try:
@@ -198,20 +218,3 @@ def _forked(
     finally:
         sys.stderr.flush()
         os._exit(code)
-
-
-def _load() -> None:
-    """What most jobs need: the code, MediaPipe's and ONNX's too, and mien's models. No graph or thread is started."""
-    from mien.models.runtime import tune_process
-
-    tune_process(1)
-    import mediapipe.tasks.python.vision  # noqa: F401
-
-    import mien.transforms.magnify
-    import mien.transforms.redact
-    import mien.transforms.restore  # noqa: F401
-    from mien.models.codec import FaceCodec
-    from mien.models.faces import load_centerface
-
-    load_centerface()
-    FaceCodec.load()

@@ -11,6 +11,7 @@ between processes, and it has no limit of memory.
 
 import atexit
 import contextlib
+import dataclasses
 import logging
 import os
 import pickle
@@ -51,11 +52,13 @@ _CODE = "import sys; from mien.transforms.workers.isolate import serve; serve(in
 @dataclass(frozen=True)
 class Limits:
     """What one photo may take, and how many children one worker process may have at a time (one for each thread that
-    is to work at once). seconds: of wall time; megabytes: of the child's resident memory, models included."""
+    is to work at once). seconds: of wall time; megabytes: of the child's resident memory, models included; start:
+    seconds of wall time until its stages are set up."""
 
     seconds: float = 600.0
     megabytes: int = 8000
     children: int = 1
+    start: float = START_SECONDS
 
 
 LIMITS = Limits()
@@ -98,7 +101,7 @@ class Child:
         if stages != self._stages:
             self._at = "start"
             self._send(stages)
-            self._receive(START_SECONDS, 0)
+            self._receive(limits.start, 0)
             self._stages = stages
         self._send(element)
         outcome: _Outcome = self._receive(limits.seconds, limits.megabytes)
@@ -220,7 +223,8 @@ class Isolated(beam.DoFn):
 
     def __init__(self, stages: Sequence[Stage], limits: Limits) -> None:
         self._stages = packed(stages)
-        self._limits = limits
+        start = limits.start + sum(stage.start_seconds for stage in stages)
+        self._limits = dataclasses.replace(limits, start=start)
 
     def setup(self) -> None:
         _CHILDREN.allow(self._limits.children)

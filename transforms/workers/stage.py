@@ -20,6 +20,8 @@ from mien.transforms.elements import FAILURES, Failure, PhotosAndFailures, Writt
 NAMESPACE = "mien"
 # A photo that was read but not understood is withheld; one that could not be read or written has failed.
 NOT_READ = ("list", "read", "write")
+# Why a face under `preserve` stays: a recogniser would not know it again. Also the name of the counter.
+NOT_THE_SAME = "not_the_same_person"
 _LOG = logging.getLogger("mien.photo")
 
 Input: TypeAlias = "beam.PCollection | dict[str, beam.PCollection]"
@@ -67,9 +69,12 @@ class Stage(beam.DoFn):
 
     Any Exception, MemoryError too, goes to the failures output; results that came before it in the same call do not
     go on, so a photo is either in one output or in the other.
+
+    start_seconds: what its setup may take beside loading models.
     """
 
     stage = ""
+    start_seconds = 0.0
 
     def work(self, element: Any) -> Iterable[Any]:
         """The results for one element."""

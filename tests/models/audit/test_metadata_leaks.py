@@ -1,4 +1,7 @@
+import base64
 import io
+import time
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -6,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
+from mien.models.audit import metadata_leaks, metadata_segments
 from mien.models.audit.metadata_leaks import embedded_pictures, file_leaks, trace_leaks, traces
 from mien.models.audit.metadata_segments import segments
 from mien.models.images.chunk import StoredFace, StoredPhoto
@@ -127,8 +131,6 @@ def test_a_text_of_the_original_is_found_wherever_it_went(place: str) -> None:
     out = io.BytesIO()
     Image.fromarray(PIXELS).save(out, "PNG", pnginfo=info)
     data = out.getvalue()
-    import base64
-
     data += {
         "plain": CANARY,
         "packed": b"",
@@ -153,3 +155,85 @@ def test_pieces_of_a_thumbnail_are_found_in_a_trailer() -> None:
 def test_a_picture_is_none_in_itself() -> None:
     assert embedded_pictures(SAMPLE) == []
     assert [(offset, kind) for offset, kind, *_ in embedded_pictures(b"abc" + SAMPLE)] == [(3, "JPEG")]
+
+
+def png(*chunks: tuple[bytes, bytes]) -> bytes:
+    """A small picture with these chunks before its end."""
+    plain = encode_image(PIXELS, "png")
+    made = [
+        len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big") for kind, body in chunks
+    ]
+    return plain[:-12] + b"".join(made) + plain[-12:]
+
+
+def same_bytes_many_times(count: int) -> bytes:
+    """EXIF of so many tags that all have the same 60,000 bytes for their value."""
+    entry = (7).to_bytes(2, "little") + (60_000).to_bytes(4, "little") + (8).to_bytes(4, "little")
+    entries = b"".join((1000 + i).to_bytes(2, "little") + entry for i in range(count))
+    return b"II*\0" + (60_010).to_bytes(4, "little") + bytes(60_002) + count.to_bytes(2, "little") + entries + bytes(4)
+
+
+BOMB = zlib.compress(bytes(5_000_000), 9)
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        ("not searched", jpeg() + BOMB * 40),
+        ("not searched", jpeg() + b"\x78\x9c" * 3_000),
+        ("not searched", jpeg() + b"\xff\xd8\xff" * 3_000),
+        ("unreadable", png((b"zTXt", b"note\0\0" + BOMB), (b"zTXt", b"note\0\0" + BOMB))),
+        ("unreadable", png(*[(b"abCd", b"12345")] * 1_100)),
+        ("EXIF", png((b"eXIf", same_bytes_many_times(5000)))),
+    ],
+    ids=["zip bombs", "no zips", "no pictures", "packed texts", "chunks", "tags that share bytes"],
+)
+def test_what_cannot_be_searched_to_its_end_is_a_finding(
+    kind: str, data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metadata_leaks, "_SEARCH_BYTES", 30_000_000)
+    monkeypatch.setattr(metadata_leaks, "_SEARCH_TRIES", 1000)
+    monkeypatch.setattr(metadata_segments, "_MAX_INFLATED", 8_000_000)
+    monkeypatch.setattr(metadata_segments, "_MAX_SEGMENTS", 1000)
+    needles = {CANARY: "comment"}
+    tracemalloc.start()
+    started = time.monotonic()
+    found = [*file_leaks(data), *trace_leaks(needles, data)]
+    peak, seconds = tracemalloc.get_traced_memory()[1], time.monotonic() - started
+    tracemalloc.stop()
+    assert kind in {leak.kind for leak in found if leak.leak}
+    assert peak < 60_000_000
+    assert seconds < 60
+
+
+def test_a_trace_before_what_cannot_be_searched_is_found_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadata_leaks, "_SEARCH_BYTES", 30_000_000)
+    leaks = trace_leaks({CANARY: "comment"}, jpeg() + zlib.compress(CANARY) + BOMB * 10)
+    assert {leak.kind for leak in leaks} == {"not searched", "trace of the original"}
+
+
+@pytest.mark.parametrize("extra", range(4))
+def test_base64_of_any_length_is_searched(extra: int) -> None:
+    text = base64.b64encode(bytes(30) + CANARY + bytes(30)).rstrip(b"=")
+    data = jpeg() + b"A" * extra + text[: len(text) - extra] + b" " + b"A" * 65
+    (leak,) = trace_leaks({CANARY: "comment"}, data)
+    assert leak.kind == "trace of the original"
+
+
+def test_many_traces_are_found_in_one_pass() -> None:
+    rng = np.random.default_rng(2)
+    original = jpeg() + rng.integers(0x80, 0xF4, 500_000, np.uint8).tobytes() + bytes(20)
+    output = jpeg() + original[400_000:400_600]
+    needles = {f"needle {i:07}".encode(): "comment" for i in range(50_000)} | traces(original)
+    started = time.monotonic()
+    (leak,) = trace_leaks(needles, output + b"needle 0012345" + bytes(1_000_000))[:1]
+    assert (leak.kind, leak.detail[:12]) == ("trace of the original", "1 of comment")
+    assert time.monotonic() - started < 30
+
+
+def test_markup_without_an_end_takes_no_quadratic_time() -> None:
+    started = time.monotonic()
+    for text in (b"<?" * 200_000, b"a" * 400_000, b"mntr" + b"a" * 400_000 + b"!"):
+        assert file_leaks(png((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + text)))
+        assert traces(png((b"iTXt", b"note\0\0\0\0\0" + text))) is not None
+    assert time.monotonic() - started < 30

@@ -10,8 +10,9 @@ import numpy.typing as npt
 import pytest
 
 from mien.models.audit.figures import AS_IT_WAS, AS_IT_WAS_DB, PARTLY
-from mien.models.audit.photo import CELL, joined, same_face
+from mien.models.audit.photo import CELL, joined
 from mien.models.audit.pixel_leaks import Kept, kept_pixels
+from mien.models.faces.same_face import same_face
 from mien.models.images.files import decode_image, encode_image
 from mien.models.painting.inpaint import box_mask, fill_faces
 
@@ -82,5 +83,6 @@ def test_boxes_of_one_face_are_joined() -> None:
     assert same_face((0, 0, 10, 10), (1, 1, 10, 10))
     assert same_face((0, 0, 10, 10), (2, 2, 6, 6))  # a part of it
     assert not same_face((0, 0, 10, 10), (6, 6, 10, 10))
+    assert not same_face((0, 0, 10, 10), (3, 3, 4, 4))  # another face before it
     found = joined({"a": [(0, 0, 10, 10), (50, 50, 20, 20)], "b": [(1, 0, 10, 10)]})
     assert found == [((50, 50, 20, 20), ("a",)), ((0, 0, 10, 10), ("a", "b"))]

@@ -8,7 +8,8 @@ from PIL import Image
 
 from mien.models import FaceCodec
 from mien.models.codec.bitstream import HEADER, LAYERS, read_header, write_base
-from mien.models.codec.decoder import BASE, GRIDS, STYLE, Latents, colour_values
+from mien.models.codec.decoder import BASE, GRIDS, STYLE, FaceDecoder, Latents, colour_values
+from mien.models.codec.face_codec import AUTO
 from mien.models.codec.rate_control import BASE_BYTES, allocate
 from mien.models.errors import PayloadError, PayloadTruncatedError, WeightsError, WrongModelError
 from mien.models.faces.recogniser import Recogniser, arcface_crop
@@ -203,10 +204,30 @@ def test_good_is_no_further_than_fast(codec: FaceCodec) -> None:
     assert similarity(codec, face, good) >= similarity(codec, face, fast) - 0.02
 
 
+@pytest.mark.slow
+def test_auto_leaves_alone_who_is_known_after_one_pass(codec: FaceCodec) -> None:
+    face = np.asarray(Image.open(GOLDEN.parent / "face.jpg"))[None]
+    (fast,), (auto,) = (codec.code_batch(face, effort=effort) for effort in ("fast", "auto"))
+    assert (fast.same_person, auto.same_person) == (None, True)
+    assert auto.payload == fast.payload
+
+
+@pytest.mark.slow
+def test_auto_counts_its_work(codec: FaceCodec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing is ever enough it ends after as many steps as the face's size allows, and says so."""
+    noise = np.random.default_rng(1).integers(0, 256, (1, 512, 512, 3), np.uint8)
+    drawn = []
+    draw = FaceDecoder.draw
+    monkeypatch.setattr(FaceDecoder, "draw", lambda *args, **names: drawn.append(1) or draw(*args, **names))
+    (coded,) = codec.code_batch(noise, effort="auto", sides=[60.0])
+    assert coded.same_person is False
+    assert len(drawn) <= 3 + AUTO[0][1].steps + 3  # one pass, the steps and a look at the last, the final check
+
+
 def test_golden_payloads(codec: FaceCodec) -> None:
     """Payloads of the packaged model decode to the recorded pictures."""
     paths = sorted(GOLDEN.glob("*.mien"))
-    assert {read_header(path.read_bytes()).version for path in paths} == {1, 2}
+    assert {read_header(path.read_bytes()).version for path in paths} == {2}
     for path in paths:
         expected = np.asarray(Image.open(path.with_suffix(".png"))).astype(int)
         assert np.abs(codec.decode(path.read_bytes(), size=128) - expected).max() <= 1

@@ -124,6 +124,13 @@ class TestWebP:
             assert changed.tobytes() == original.tobytes()
         assert extract(both) == photo(1)
 
+    def test_a_picture_without_pixels(self) -> None:
+        plain = bytearray(image_file("webp"))
+        assert plain[12:16] == b"VP8 "
+        plain[26:28] = bytes(2)  # its width
+        with pytest.raises(ContainerError, match="no picture"):
+            embed(bytes(plain), photo(1))
+
     def test_other_chunks_stay(self) -> None:
         out = io.BytesIO()
         Image.new("RGB", (20, 10)).save(out, "WEBP", exif=b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0", xmp=b"<x/>")

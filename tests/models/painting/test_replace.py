@@ -7,17 +7,9 @@ from PIL import Image
 
 from mien.models.faces.alignment import SIZE, align_face, similarity
 from mien.models.faces.appearance import Looks, bareness
+from mien.models.faces.mesh import OVAL, aligned_points, covered, outline_of
 from mien.models.painting.inpaint import fill_faces
-from mien.models.painting.replace import (
-    FADE_OUTSIDE,
-    OVAL,
-    aligned_points,
-    bent,
-    covered,
-    outline_mask,
-    outline_of,
-    paste_within,
-)
+from mien.models.painting.replace import FADE_OUTSIDE, bent, outline_mask, paste_within
 
 DATA = Path(__file__).parents[2] / "data"
 TRANSFORM = similarity(160.0, 150.0, 200.0, 0.2)

@@ -11,9 +11,10 @@ from mien.models.errors import GalleryError
 from mien.models.faces.detection import FaceDetector
 from mien.models.faces.landmarks import FaceLandmarker
 from mien.models.images.files import decode_image, encode_image
-from mien.models.privacy.gallery import IN, OUT, Gallery, load_gallery
+from mien.models.privacy.gallery import LEAST_IN, OUT, Gallery, embed, gallery_digest, least_in, load_gallery
 
 DATA = Path(__file__).parents[2] / "data"
+FACES = Path(__file__).parents[4] / "shared/faces"
 SAMPLES = [DATA / "samples/1.jpg", DATA / "samples/2.jpg"]
 
 
@@ -41,6 +42,7 @@ def test_people_of_a_folder_are_matched_and_others_are_not(load, tmp_path: Path)
     (folder / "notes.txt").write_text("not a photo")
     people = load(folder)
     assert len(people) == 1
+    assert people.digest == gallery_digest(str(folder))
     assert np.linalg.norm(people.embeddings, axis=1) == pytest.approx(1, abs=1e-4)
     mirrored = decode_image(SAMPLES[0].read_bytes())[:, ::-1]
     file = fsspec.filesystem("memory")
@@ -54,8 +56,9 @@ def test_people_of_a_folder_are_matched_and_others_are_not(load, tmp_path: Path)
 def test_a_doubtful_match_is_neither_in_nor_out() -> None:
     base, side = np.eye(192, dtype=np.float32)[:2]
     gallery = Gallery(np.stack([base, -base]))
-    turned = {cosine: cosine * base + (1 - cosine**2) ** 0.5 * side for cosine in (IN + 0.01, IN - 0.01, OUT - 0.01)}
-    assert [gallery.match(e) for e in turned.values()] == ["in", "doubtful", "out"]
+    turned = [c * base + (1 - c**2) ** 0.5 * side for c in (LEAST_IN + 0.01, LEAST_IN - 0.01, OUT - 0.01)]
+    assert [gallery.match(e) for e in turned] == ["in", "doubtful", "out"]
+    assert [gallery.match(e, 300) for e in turned] == ["doubtful", "doubtful", "out"]
     assert gallery.match(np.full(192, np.nan)) == "doubtful"
 
 
@@ -91,3 +94,19 @@ def test_embeddings_are_not_shown_or_pickled() -> None:
     assert repr(gallery) == "Gallery(3 people)"
     with pytest.raises(TypeError, match="never pickled"):
         pickle.dumps(gallery)
+
+
+def test_the_more_references_the_more_alike_a_face_must_be() -> None:
+    assert [round(least_in(n), 2) for n in (1, 30, 300, 1000, 10_000)] == [0.56, 0.59, 0.65, 0.68, 0.73]
+    assert all(least_in(n) <= least_in(n + 1) for n in range(1, 200))
+
+
+@pytest.mark.skipif(not FACES.is_dir(), reason="the aligned faces of ../shared/faces are not here")
+def test_a_stranger_who_is_like_one_of_many_is_in_doubt() -> None:
+    recogniser = FaceCodec.load().recogniser
+    alike = FACES / "train/H001053.jpg"
+    others = [path for path in sorted((FACES / "train").iterdir()) if path != alike][:40]
+    faces = [FACES / "candid_train/P0130.jpg", alike, *others]
+    stranger, *people = embed(np.stack([decode_image(path.read_bytes()) for path in faces]), recogniser)
+    assert Gallery(np.stack(people[:1])).match(stranger) == "in"  # as 1 in 14,000 strangers is
+    assert Gallery(np.stack(people)).match(stranger) == "doubtful"

@@ -57,3 +57,13 @@ def test_an_aligned_picture_is_taken_as_it_is(photos: Path, tmp_path: Path) -> N
     Image.fromarray(face).save(tmp_path / "face.png")
     assert main(["face", "encode", str(tmp_path / "face.png"), "--output", str(tmp_path / "out"), "-q"]) == 0
     assert (tmp_path / "out" / "face.png.mien").read_bytes() == FaceCodec.load().encode(face)
+
+
+def test_what_is_no_face_or_not_all_of_one_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    face = decode_image((DATA.parent / "face.jpg").read_bytes())
+    Image.new("RGB", (512, 512), (90, 120, 60)).save(tmp_path / "lawn.png")
+    Image.fromarray(np.ascontiguousarray(np.rot90(face, 2))).save(tmp_path / "turned.png")
+    words = [str(tmp_path / "lawn.png"), str(tmp_path / "turned.png"), "--output", str(tmp_path / "out")]
+    assert main(["face", "encode", *words]) == 3
+    assert capsys.readouterr().err.count("no face that can be coded: covered, turned, or none at all") == 2
+    assert not list((tmp_path / "out").glob("*.mien"))

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import hashlib
 import html as markup
 import io
 import json
@@ -148,6 +149,29 @@ def test_what_cannot_be_reported(safe: Path, tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "run.json").write_text("{}")
     assert report(tmp_path, "--output", tmp_path / "page.html") == 2
     assert report(safe, "--output", tmp_path / "page.html") == report(safe, "--output", tmp_path / "page.html") == 0
+
+
+def test_records_that_somebody_else_has_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    Image.new("RGB", (64, 48), (9, 99, 9)).save(tmp_path / "victim.jpg")
+    victim = (tmp_path / "victim.jpg").read_bytes()
+    record: dict[str, Any] = {name: {} for name in ("settings", "versions", "counts", "milliseconds")}
+    record |= {"run": "1", "command": "redact", "started": "now", "seconds": 1, "engine": {"workers": 1}}
+    row = {"uri": "/in/x.jpg", "size": 9, "modified": 1.5, "fingerprint": "", "faces": []}
+    row["sha256"] = hashlib.sha256(victim).hexdigest()
+    (folder / "x.jpg.jpg").write_bytes(victim)
+    for name, shown in (("x.jpg.jpg", 1), ("../victim.jpg", 0), (str(tmp_path / "victim.jpg"), 0), (7, 0)):
+        (folder / "run.json").write_text(json.dumps(record))
+        (folder / "run-0.json").write_text("[" * 100_000)
+        (folder / "index-1.jsonl").write_text(json.dumps(row | {"output": name}) + "\n{}\n" + "[" * 100_000)
+        (folder / "failures-1.jsonl").write_text('{"uri": 7}\n{"uri": "u", "stage": 7}\n')
+        assert report(folder, "--output", tmp_path / "page.html") == 0
+        assert len(pictures((tmp_path / "page.html").read_text())) == shown
+    for values in ({"counts": []}, {"seconds": "1"}, {"milliseconds": {"read": 7}}, {"run": 7}, {"engine": 1}):
+        (folder / "run.json").write_text(json.dumps(record | values))
+        assert report(folder, "--output", tmp_path / "page.html") == 2
+        assert "no record of a run" in capsys.readouterr().err
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from mien.pipelines import JobError
+from mien.pipelines import JobError, JobStoppedError
 from mien.pipelines.runs import lock as module
 from mien.pipelines.runs.lock import NAME, Lock
+from mien.transforms.formats.lease import KeepLease, live_until, renew
 from tests.pipelines.conftest import mien
 
 HOLD = """
@@ -94,3 +95,54 @@ def test_without_the_kernels_locks_age_decides(tmp_path: Path, monkeypatch: pyte
     path.write_text("{")
     with Lock(str(tmp_path), "fourth"):
         assert json.loads(path.read_text())["run"] == "fourth"
+
+
+def test_a_job_whose_lock_another_has_taken_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Lock, "_take_file", lambda self: False)  # as on an object store
+    monkeypatch.setattr(module, "_SETTLE", 0.01)
+    monkeypatch.setattr(module, "_BEAT", 0.05)
+    with Lock(str(tmp_path), "first") as lock:
+        lock.check()
+        theirs = json.dumps({"run": "second", "beat": time.time()})
+        (tmp_path / NAME).write_text(theirs)  # as after ten minutes in which the first one slept
+        time.sleep(0.5)
+        assert (tmp_path / NAME).read_text() == theirs
+        with pytest.raises(JobStoppedError, match="another job has begun"):
+            lock.check()
+    assert (tmp_path / NAME).read_text() == theirs
+
+
+def test_who_was_killed_is_told_until_somebody_has_put_it_away(tmp_path: Path) -> None:
+    (tmp_path / NAME).write_text('{"run": "killed"}')
+    for _ in range(2):
+        with Lock(str(tmp_path), "dry") as lock:
+            lock.keep = True
+            assert lock.left == {"run": "killed"}
+    with Lock(str(tmp_path), "next"):
+        pass
+    assert not (tmp_path / NAME).exists()
+
+
+def test_a_link_is_no_lock(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / NAME).symlink_to(tmp_path / "victim")
+    with pytest.raises(OSError, match="symbolic"), Lock(str(tmp_path), "first"):
+        pass
+    assert (tmp_path / "victim").read_text() == "mine"
+
+
+def test_workers_renew_a_lease_until_it_has_ended(tmp_path: Path) -> None:
+    output = str(tmp_path)
+    with pytest.raises(RuntimeError, match="has ended"):
+        list(KeepLease(output, "1").process("photo"))
+    renew(output, "1", 100.0)
+    keep = KeepLease(output, "1", 1000.0)
+    assert list(keep.process("photo")) == ["photo"]
+    until = live_until(output, "1")
+    assert until is not None
+    assert until > time.time() + 900
+    renew(output, "1", -1.0)
+    assert live_until(output, "1") is None
+    assert list(keep.process("photo")) == ["photo"]  # looked at a moment ago
+    with pytest.raises(RuntimeError, match="has ended"):
+        list(KeepLease(output, "1", 1000.0).process("photo"))

@@ -78,13 +78,29 @@ def cut(at: int) -> Callable[[bytes], bytes]:
     return lambda data: data[:at]
 
 
-def negative(data: bytes) -> bytes:
-    """The second member's size: -1024, as GNU writes large numbers."""
-    header = bytearray(data[1536:2048])
-    header[124:136] = b"\xff" * 10 + b"\xfc\x00"
-    header[148:156] = b" " * 8
-    header[148:156] = f"{sum(header):06o}\0 ".encode()
-    return data[:1536] + bytes(header) + data[2048:]
+def with_size(field: bytes, kind: bytes = b"0") -> Callable[[bytes], bytes]:
+    """The second member's size field, 12 bytes, and its type."""
+
+    def change(data: bytes) -> bytes:
+        header = bytearray(data[1536:2048])
+        header[124:136], header[156:157], header[148:156] = field, kind, b" " * 8
+        header[148:156] = f"{sum(header):06o}\0 ".encode()
+        return data[:1536] + bytes(header) + data[2048:]
+
+    return change
+
+
+def binary(size: int) -> bytes:
+    """As GNU writes numbers that octal digits have no room for."""
+    return (b"\xff" if size < 0 else b"\x80") + (size % 256**11).to_bytes(11, "big")
+
+
+def pax(body: bytes, kind: bytes = b"x") -> Callable[[bytes], bytes]:
+    """Such a header before the second member."""
+    info = tarfile.TarInfo("pax")
+    info.type, info.size = kind, len(body)
+    block = info.tobuf(tarfile.USTAR_FORMAT) + body + bytes(-len(body) % 512)
+    return lambda data: data[:1536] + block + data[1536:]
 
 
 def long_name(data: bytes) -> bytes:
@@ -103,9 +119,25 @@ def long_name(data: bytes) -> bytes:
         (cut(3072), 2, "no end mark at byte 3072"),  # between two members
         (cut(3100), 2, "no member and no end mark at byte 3072"),
         (cut(0), 0, "empty file"),
-        (lambda data: b"\x1f\x8b" + data, 0, "invalid|truncated|bad checksum"),
+        (lambda data: b"\x1f\x8b" + data, 0, "it is compressed (gzip)"),
         (lambda data: data[:1536] + b"?" * 512 + data[2048:], 1, "no member and no end mark at byte 1536"),
-        (negative, 1, "no size that can be"),
+        (with_size(binary(-1024)), 1, "no size that can be"),
+        (with_size(binary(-1)), 1, "no size that can be"),
+        (with_size(binary(2**63)), 1, "no size that can be"),
+        (with_size(binary(2**80)), 1, "no size that can be"),
+        (with_size(binary(-1024), tarfile.GNUTYPE_LONGNAME), 1, "damaged: a header of -1024 bytes"),
+        (with_size(binary(-1024), tarfile.XHDTYPE), 1, "damaged: a header of -1024 bytes"),
+        (with_size(binary(-1), tarfile.SYMTYPE), 1, "no size that can be"),
+        (pax(b"11 size=-1\n"), 1, "no size that can be"),
+        (pax(b"11 size=-1\n", b"g"), 1, "no size that can be"),
+        (pax(b"28 size=9223372036854775808\n"), 1, "no size that can be"),
+        (pax(b"14 size=99999\n", b"g"), 1, "no size that can be"),  # the data of members behind it
+        (pax(b"30 GNU.sparse.realsize=999999\n"), 1, "no size that can be"),
+        (pax(b"29 GNU.sparse.realsize=whole\n"), 1, "a header that cannot be read"),
+        (pax(b"30 hdrcharset=\xff\xff\xff\xff\xff\xff\xff\xff\xff\n"), 1, "a header that cannot be read"),
+        (pax(b"9" * 900_000), 1, "more than 256 digits"),
+        (pax(b"".join(b"%d k%05d=\n" % (11, i) for i in range(200)), b"g"), 1, "more than 100 global headers"),
+        (lambda data: data[:1536] + pax(b"")(data)[1536:2048] * 990 + data[1536:], 1, "a header that cannot be read"),
         (long_name, 1, "a header of more than"),
     ],
 )

@@ -1,25 +1,44 @@
+import dataclasses
+import math
 import pickle
 import secrets
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
 import pytest
 from apache_beam.testing.test_pipeline import TestPipeline
-from apache_beam.testing.util import assert_that, equal_to
+from apache_beam.testing.util import assert_that
 
 from mien.models.errors import KeyFileError
+from mien.models.faces.face import Face
+from mien.transforms.elements import FaceSeed, Photo
 from mien.transforms.policy.pseudonyms import (
+    MIN_ENTROPY,
     FaceRow,
     Key,
+    KeyFile,
     NamePeople,
+    SealedRow,
+    _entropy,
+    _repeats,
+    _Seeds,
     face_row,
     group_faces,
+    opened_row,
     read_key,
+    sealed_row,
+    sealed_seeds,
     seeds,
-    seeds_of,
+    seeds_by_face,
 )
+from mien.transforms.steps.decode import decode_photo
+from mien.transforms.steps.detect import find_faces
+from mien.transforms.steps.people import FaceRows, embeddings_of
 
+DATA = Path(__file__).parents[2] / "data"
 KEY = Key(b"0123 a key for tests 4567")
 
 
@@ -34,7 +53,11 @@ def embedding(person: int, away: float = 0.0, seed: int = 0) -> np.ndarray:
 
 
 def row(name: str, face: int, age: float, person: int, away: float = 0.0, seed: int = 1) -> FaceRow:
-    return face_row(name, face, age, name.encode(), embedding(person, away, seed))
+    return face_row(name, face, place(face), age, name.encode(), embedding(person, away, seed))
+
+
+def place(face: int) -> tuple[float, float, float, float]:
+    return 200.0 * face, 10.0, 100.0, 120.0
 
 
 ROWS = [
@@ -72,6 +95,7 @@ def test_seeds_do_not_depend_on_order_and_later_photos_change_none() -> None:
     assert dict(seeds([*later, *ROWS], KEY)).items() >= dict(expected).items()
     by_photo = dict(seeds([*later, *ROWS], KEY))
     assert by_photo["n0"][0][1] == by_photo["a"][0][1]
+    assert by_photo["a"][1][0] == place(1)
 
 
 def test_seeds_need_the_key_and_not_the_name() -> None:
@@ -80,14 +104,13 @@ def test_seeds_need_the_key_and_not_the_name() -> None:
     assert len(flat[0]) == len(flat[1]) == 4
     assert not {seed[:32] for seed in flat[0]} & {seed[:32] for seed in flat[1]}
     assert all(len(seed) == 32 + 4 * 192 for seed in flat[0])
-    assert seeds_of(mine["a"], 1) == seeds_of(mine["c"], 0)
-    assert seeds_of(mine.get("z"), 0) is None
-    moved = face_row("elsewhere/a", 0, 99.0, b"a", embedding(1))
+    assert mine["a"][1][1] == mine["c"][0][1]
+    moved = face_row("elsewhere/a", 0, place(0), 99.0, b"a", embedding(1))
     assert seeds([moved], KEY)[0][1][0][1] == mine["a"][0][1]
 
 
 def test_an_embedding_that_is_no_number_joins_nobody() -> None:
-    broken = [face_row(name, 0, 1.0, name.encode(), np.full(192, np.nan)) for name in ("x", "y")]
+    broken = [face_row(name, 0, place(0), 1.0, name.encode(), np.full(192, np.nan)) for name in ("x", "y")]
     found = group_faces([*ROWS, *broken])
     assert len({leader.uri for face, leader in found if face.uri in ("x", "y")}) == 2
     assert [leader.uri for face, leader in found if face.uri == "a"] == ["a", "a"]
@@ -118,6 +141,33 @@ def test_bad_keys(tmp_path: Path, content: bytes | None, message: str) -> None:
         assert content.decode("latin-1") not in str(error.value).replace(str(path), "")
 
 
+def test_good_keys_are_not_refused(tmp_path: Path) -> None:
+    """Of 16 random bytes less than one key in 10^6 is refused; before, one in 256 was: its last byte is its first."""
+    places = np.random.default_rng(1).integers(0, 256, (100_000, 16), np.uint8)
+    refused = [key for key in map(bytes, places) if _entropy(key) < MIN_ENTROPY or _repeats(key)]
+    assert refused == []
+    # too few bits: every way in which 16 bytes fall on values, by how often each of these comes
+    rate = 0.0
+    for counts in partitions(16):
+        if -sum(n * math.log2(n / 16) for n in counts) < MIN_ENTROPY:
+            ways = math.factorial(16) / math.prod(map(math.factorial, counts))
+            same = math.prod(map(math.factorial, Counter(counts).values()))
+            rate += ways * math.perm(256, len(counts)) / same / 256**16
+    repeats = sum(256.0 ** -(16 - period) for period in range(1, 9))  # the same bytes again after each period
+    steps = 256 * 256 * 256 * 2**15 / 256**16  # no more than two steps between neighbours
+    assert 0 < rate + repeats + steps < 1e-6
+    path = tmp_path / "key"
+    path.write_bytes(bytes([*places[0][:15], places[0][0]]))
+    read_key(str(path))
+
+
+def partitions(total: int, most: int = 99) -> Iterator[tuple[int, ...]]:
+    if total == 0:
+        yield ()
+    for n in range(min(total, most), 0, -1):
+        yield from ((n, *rest) for rest in partitions(total - n, n))
+
+
 def test_a_key_is_never_shown(tmp_path: Path) -> None:
     secret = secrets.token_hex(32)
     for name, text in (("key", secret), ("line", f"{secret}\n")):
@@ -125,26 +175,97 @@ def test_a_key_is_never_shown(tmp_path: Path) -> None:
     key = read_key(f"file://{tmp_path}/key")
     assert read_key(str(tmp_path / "line")).id == key.id
     assert len(key.id) == 8
-    assert secret not in repr(key) + str(key) + f"{key!r}{vars(NamePeople(str(tmp_path / 'key')))}"
+    assert secret not in repr(key) + str(key) + f"{key!r}{vars(NamePeople(KeyFile.of(str(tmp_path / 'key'))))}"
     with pytest.raises(TypeError):
         pickle.dumps(key)
     assert repr(ROWS[0]).count("embedding") == 0
 
 
+def test_each_face_gets_the_seed_of_its_place() -> None:
+    """As on another processor: the boxes are a little different, and in another order."""
+    (_, first), *_ = seeds(ROWS[:2], KEY)
+    known = dict(first)
+    sealed = sealed_seeds("a", first, KEY)
+    moved = [Face((x + 4, y - 3, w + 2, h - 5), 0.9) for x, y, w, h in (place(1), place(0))]
+    elsewhere = Face((0.0, 300.0, 100.0, 120.0), 0.9)
+    assert seeds_by_face("a", [elsewhere, *moved], sealed, KEY) == {1: known[place(1)], 2: known[place(0)]}
+    assert seeds_by_face("a", moved, sealed[::-1], KEY) == {0: known[place(1)], 1: known[place(0)]}
+    assert seeds_by_face("a", [elsewhere], sealed, KEY) == seeds_by_face("a", moved, (), KEY) == {}
+
+
+def test_what_is_sealed_is_opened_by_the_key_for_the_same_photo_alone() -> None:
+    sealed = sealed_row(ROWS[0], KEY)
+    assert opened_row(sealed, KEY) == ROWS[0]
+    assert sealed_row(ROWS[0], KEY).sealed != sealed.sealed
+    with pytest.raises(KeyFileError, match="cannot be opened"):
+        opened_row(sealed, Key(secrets.token_bytes(32)))
+    with pytest.raises(KeyFileError, match="cannot be opened"):
+        opened_row(dataclasses.replace(sealed, uri="b"), KEY)
+    seed = sealed_seeds("a", [(place(0), b"seed")], KEY)
+    with pytest.raises(KeyFileError, match="cannot be opened"):
+        seeds_by_face("b", [Face(place(0), 0.9)], seed, KEY)
+
+
+def holds(element: object, embedding: np.ndarray) -> bool:
+    """Whether a part of the embedding, in any precision, is in the element as it travels."""
+    data = pickle.dumps(element)
+    return any(embedding[:8].astype(kind).tobytes() in data for kind in ("<f2", "<f4", "<f8"))
+
+
+def test_no_embedding_crosses_workers(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(secrets.token_bytes(32))
+    key_file = KeyFile.of(str(path))
+    photo = Photo("x.jpg", (DATA / "samples/1.jpg").read_bytes())
+    (stage,) = FaceRows(key_file, ("mediapipe", "centerface"))._rows.stages
+    stage.setup()
+    try:
+        (row,) = stage.work(photo)
+        work = find_faces(decode_photo(photo, 10**7), stage._detector, stage._landmarker)
+    finally:
+        stage.teardown()
+    (embedding,) = embeddings_of(work.pixels, work.faces)
+    assert isinstance(row, SealedRow)
+    opened = opened_row(row, key_file.read())
+    assert opened.box == work.faces[0].box
+    assert opened.embedding == embedding.astype("<f4").tobytes()
+    assert holds(opened, embedding)
+    assert not holds(row, embedding)
+
+    step = _Seeds(key_file)
+    step.setup()
+    ((_, (named,)),) = step.process((0, [row]))
+    assert not holds(named, embedding)
+    (seed,) = seeds_by_face("x.jpg", work.faces, [named], key_file.read()).values()
+    assert seed[32:] == opened.embedding
+    assert seed[:32] not in pickle.dumps(named)
+
+
 def test_in_a_pipeline(tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_bytes(secrets.token_bytes(32))
-    expected = seeds(ROWS, read_key(str(path)))
+    key_file = KeyFile.of(str(path))
+    expected = dict(seeds(ROWS, key_file.read()))
+
+    def opened(found: list[tuple[str, tuple[FaceSeed, ...]]]) -> None:
+        told = {}
+        for uri, faces in found:
+            by_face = seeds_by_face(uri, [Face(one.box, 0.9) for one in faces], faces, read_key(key_file.uri))
+            told[uri] = tuple((tuple(one.box), by_face[i]) for i, one in enumerate(faces))
+        assert told == expected
+
     with TestPipeline() as pipeline:
-        named = pipeline | beam.Create(ROWS) | NamePeople(str(path))
-        assert_that(named, equal_to(expected))
+        rows = [sealed_row(row, key_file.read()) for row in ROWS]
+        named = pipeline | beam.Create(rows) | NamePeople(key_file)
+        assert_that(named, opened)
         assert path.read_bytes() not in pipeline.to_runner_api().SerializeToString()
 
 
 def test_the_key_must_stay_the_same(tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_bytes(secrets.token_bytes(32))
-    transform = NamePeople(str(path))
+    key_file = KeyFile.of(str(path))
+    rows = [sealed_row(row, key_file.read()) for row in ROWS]
     path.write_bytes(secrets.token_bytes(32))
     with pytest.raises(Exception, match="the key was changed"), TestPipeline() as pipeline:
-        pipeline | beam.Create(ROWS) | transform
+        pipeline | beam.Create(rows) | NamePeople(key_file)

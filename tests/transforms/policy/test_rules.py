@@ -18,6 +18,10 @@ otherwise: redact
 """
 
 
+# each list holds the one before it nine times over
+LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 10))
+
+
 def test_a_policy_is_read_and_travels(tmp_path: Path) -> None:
     path = tmp_path / "my.yaml"
     path.write_text(RULES)
@@ -87,7 +91,23 @@ def test_built_in_policies(name: str) -> None:
         (RULES.replace("    do: realistic\n", ""), "p:5: rules.1.do: is required"),
         ("version: 1\nrules: 3\notherwise: fill", "p:2: rules: a list is wanted here"),
         ("x: !!python/object/apply:os.getpid []", "p:1: not YAML: could not determine a constructor"),
-        ("a: &a [*a]", "p: not YAML"),
+        ("a: &a [*a]", "p:1: more than 50 levels deep, aliases included: no policy"),
+        ("a: &a {b: *a}", "p:1: more than 50 levels deep"),
+        ("[" * 60, "p:1: more than 50 levels deep: no policy"),
+        ("version: 1\n? {a: b}\n: fill", "p:2: a key must be a text, not a list or mapping"),
+        ("version: 1\n? [a, b]\n: fill", "p:2: a key must be a text"),
+        ("version: 1\nrules: [{name: x, when: {{}: 1}, do: fill}]", "p:2: a key must be a text"),
+        ("version: 1\nrules: !!set {? [a]}", "p:2: a key must be a text"),
+        (LAUGHS, "p:1: over 20000 entries, aliases included: no policy"),
+        (LAUGHS.replace("[", "{<<: [").replace("]", "]}").replace("{<<: [x", "{x: [x"), "p:1: over 20000 entries"),
+        (f"version: {'1:' * 6_000}1", "p:1: a text of over 10000 characters: no policy"),
+        (f"version: {'1:' * 4_000}1.5", "p: not YAML: "),
+        ("version: !!int ''", "p: not YAML: "),
+        ("version: !!bool maybe", "p: not YAML: "),
+        ("version: !!timestamp then", "p: not YAML: "),
+        ("version: 1\notherwise: [fill, [fill]]", "p:2: otherwise: ['fill', ['fill']] is none of"),
+        ("1: 1\nversion: 1\notherwise: fill", "p:1: "),
+        ("null: 1\nversion: 1\notherwise: fill", "p:1: "),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(text: str, message: str) -> None:

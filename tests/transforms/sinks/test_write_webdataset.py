@@ -1,4 +1,5 @@
 import dataclasses
+import io
 import json
 import tarfile
 from collections.abc import Iterable
@@ -6,14 +7,15 @@ from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
+import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
 from mien.models.faces.alignment import snap_transform
 from mien.models.images.files import encode_image
 from mien.transforms.elements import CodedFace, CodedPhoto, Failure, HandledFace, ListedFile, SafePhoto
-from mien.transforms.formats.manifest import parts_of
-from mien.transforms.formats.webdataset import key_of
-from mien.transforms.sinks.write_files import blob_of
+from mien.transforms.formats.blobs import blob_of
+from mien.transforms.formats.manifest import Manifest, parts_of
+from mien.transforms.formats.webdataset import Sample, key_of, sample_of, samples
 from mien.transforms.sinks.write_parquet import WriteParquet
 from mien.transforms.sinks.write_webdataset import WriteWebDataset
 from mien.transforms.sources.read_coded import photos_of_file
@@ -72,7 +74,7 @@ def test_a_sample_is_the_photo(tmp_path: Path) -> None:
     told = json.loads(sample["json"])
     assert [face["bytes"] for face in told.pop("faces")] == [8, 0]
     assert told == {
-        "uri": first.uri, "name": first.name, "source_bytes": 9, "width": 64, "height": 48, "policy": "p:1",
+        "name": first.name, "source_bytes": 9, "width": 64, "height": 48, "policy": "p:1",
         "version": "0.1.0",
     }  # fmt: skip
     (path,) = tmp_path.glob("photos-1-*.tar")
@@ -81,8 +83,11 @@ def test_a_sample_is_the_photo(tmp_path: Path) -> None:
     assert back.origin is not None
     assert back.origin.photos == 1
     assert dataclasses.replace(back, origin=None, background=b"") == dataclasses.replace(
-        first, background=b"", faces=back.faces
+        first, uri=f"{path}/{key}.webp", background=b"", faces=back.faces
     )
+    for one in (first, safe("a/ü 1.x.jpg")):
+        assert b"/in/" not in json.dumps(sample_of(one).about).encode()
+        assert sample_of(one, record_uri=True).about == {"uri": one.uri, **sample_of(one).about}
     assert [face.payload for face in back.faces] == [b"\0payload", b""]
 
 
@@ -146,3 +151,16 @@ def test_shards_that_are_cut_or_anothers(tmp_path: Path) -> None:
     entries = list(photos_of_file(ListedFile(str(tmp_path / "s.tar"), "s.tar", 1, 1.0)))
     kinds = [entry.name if isinstance(entry, CodedPhoto) else type(entry).__name__ for entry in entries]
     assert kinds == ["s.tar/x/0.webp", "ContainerError", "UnicodeEncodeError", "%2E%2E/3.jpg", "ImageError"]
+
+
+def test_json_nested_too_deep_costs_one_sample(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+        for name, data in (("a.webp", GREY), ("a.json", b"[" * 200_000), ("b.webp", GREY), ("b.json", b"{}")):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    damaged, whole = samples(str(tmp_path / "s.tar"), {".webp"}, 10_000)
+    assert str(damaged) == "'a.json': JSON that is nested too deep"
+    assert isinstance(whole, Sample)
+    with pytest.raises(ValueError, match="no manifest of tables"):
+        Manifest.from_json(b"[" * 200_000)

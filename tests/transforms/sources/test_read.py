@@ -1,6 +1,9 @@
 import os
+import tarfile
 import threading
 import time
+import warnings
+from collections import Counter
 from pathlib import Path
 
 import apache_beam as beam
@@ -8,8 +11,17 @@ import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
 from mien.models.errors import ImageError, ImageTooLargeError, StoreAwayError
-from mien.transforms.elements import ListedFile
-from mien.transforms.sources.read import IMAGE_SUFFIXES, ReadPhotos, folder_of, list_files, read_file
+from mien.transforms.elements import Failure, ListedFile
+from mien.transforms.formats.tar_members import list_members
+from mien.transforms.sources.read import (
+    EXCLUDED,
+    IMAGE_SUFFIXES,
+    ReadPhotos,
+    folder_of,
+    list_files,
+    passed_over,
+    read_file,
+)
 from mien.transforms.stores.breaker import patience
 from mien.transforms.stores.names import common_root
 
@@ -66,6 +78,92 @@ def test_what_is_not_there_is_an_error(tree: Path, missing: str) -> None:
 def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no file to work on"):
         names(tmp_path, "")
+
+
+def test_what_is_passed_over_is_counted(tree: Path) -> None:
+    for name in ("b/1.dng", "b/2.dng", "b/3.JXL", "b/x.jpg_original", "b/none", "b/._x.jpg", "b/a.\x1b[31m"):
+        (tree / name).write_bytes(b"")
+    for name in ("b/@eaDir/x.jpg", ".Trash-0/files/x.jpg", "a/private/x.jpg", "keep/private/x.jpg"):
+        (tree / name).parent.mkdir(parents=True)
+        (tree / name).write_bytes(b"")
+    (tree / "b" / "link").symlink_to(tree / "a", target_is_directory=True)
+    (tree / "b" / "gone").symlink_to(tree / "nowhere")
+    counts: Counter[str] = Counter()
+    globs = (*EXCLUDED, "a/private", "x.jpg_*")
+    found = list(list_files(str(tree), str(tree), IMAGE_SUFFIXES, globs=globs, counts=counts))
+    expected = ["a/deep/y.PNG", "a/x.jpg", "b/[1].jpg", "b/x.jpg", "b/ü b\n%41.webp", "keep/private/x.jpg"]
+    assert sorted(entry.name for entry in found if isinstance(entry, ListedFile)) == expected
+    assert len(found) == len(expected)
+    told = (
+        "5 excluded by name, 2 .dng, 1 .dat, 1 .jxl, 1 .txt, 1 links to folders, 1 links to nothing, 1 of other names, "
+        "1 without suffix"
+    )
+    assert passed_over(counts) == told
+    # what is named is taken
+    assert names(tree, "b/._x.jpg", "b/@eaDir") == ["._x.jpg", "@eaDir/x.jpg"]
+
+
+def test_photos_of_strange_suffixes_alone_say_what_was_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "1.dng").write_bytes(b"")
+    with pytest.raises(FileNotFoundError, match=r"no file to work on was found there \(passed over: 1 .dng\)"):
+        names(tmp_path, "")
+
+
+def test_a_folder_that_cannot_be_looked_at_is_a_failure(tree: Path) -> None:
+    folder = os.getcwd()
+    os.chdir(tree)
+    try:  # deeper than a path may be long: made step by step, as who unpacks an archive may make it
+        for _ in range(20):
+            os.mkdir("x" * 250)
+            os.chdir("x" * 250)
+        Path("deep.jpg").write_bytes(b"")
+    finally:
+        os.chdir(folder)
+    (tree / "loop").symlink_to("loop")
+    found = list(list_files(str(tree), str(tree), IMAGE_SUFFIXES))
+    failed = [entry for entry in found if isinstance(entry, Failure)]
+    assert len(found) == len(failed) + 5
+    assert [(entry.stage, "File name too long" in entry.message) for entry in failed] == [("list", True)]
+    with pytest.raises(OSError, match="symbolic links"):
+        names(tree, "loop")
+    with pytest.raises(OSError, match="File name too long"):
+        names(tree, "y" * 300)
+
+
+def test_a_folder_with_brackets_is_the_one_that_was_named(tree: Path) -> None:
+    for name in ("[2019]/x.jpg", "2/y.jpg", "[a/z.jpg"):
+        (tree / name).parent.mkdir()
+        (tree / name).write_bytes(b"")
+    with warnings.catch_warnings(action="error"):
+        assert names(tree, "[2019]/*.jpg") == ["x.jpg"]
+        assert names(tree, "[2-3]/*.jpg") == ["2/y.jpg"]
+        assert names(tree, "[[]a*/*.jpg") == ["[a/z.jpg"]
+    with pytest.raises(FileNotFoundError, match=r"a \[ begins a wildcard"):
+        names(tree, "[2020]/x.jpg")
+
+
+@pytest.mark.parametrize("uri", ["http://a.org/x.jpg", "HTTPS://a.org/x.jpg", "ftp://a/b.jpg", "file://other/x.jpg"])
+def test_what_is_not_read_is_said_plainly(uri: str) -> None:
+    with pytest.raises(ValueError, match=r"is not read or written: fetch|of another machine"):
+        list(list_files(uri, "", IMAGE_SUFFIXES))
+
+
+def test_a_compressed_shard_says_so(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w:gz") as tar:
+        tar.add(__file__, "x.jpg")
+    (failure,) = list_members(ListedFile(str(tmp_path / "x.tar"), "x.tar", 0, 0.0), IMAGE_SUFFIXES)
+    assert isinstance(failure, Failure)
+    assert failure.message.startswith("it is compressed (gzip)")
+
+
+def test_other_members_of_a_shard_are_counted(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for name in ("1.jpg", "1.json", "2.dng", "3"):
+            tar.addfile(tarfile.TarInfo(name))
+    counts: Counter[str] = Counter()
+    (photo,) = list_members(ListedFile(str(tmp_path / "x.tar"), "x.tar", 0, 0.0), IMAGE_SUFFIXES, counts)
+    assert photo.uri.endswith("x.tar/1.jpg")
+    assert counts == {".dng": 1, "without suffix": 1}
 
 
 def test_a_dangling_link_fails_when_it_is_read(tree: Path) -> None:

@@ -11,9 +11,12 @@ from mien.models.faces.alignment import align_face
 from mien.models.faces.face import Face
 from mien.models.images.files import decode_image
 from mien.models.painting.inpaint import face_mask
+from mien.models.privacy.deidentify import Deidentifier
 from mien.transforms.elements import Decision, PhotoInWork, Pixels
+from mien.transforms.policy.pseudonyms import Key, sealed_seeds
 from mien.transforms.steps.background import code_background
-from mien.transforms.steps.code_faces import MAX_YAW, align_faces, code_photos
+from mien.transforms.steps.code_faces import MAX_YAW, align_faces, code_photos, coded_face
+from mien.transforms.steps.people import embeddings_of
 
 DATA = Path(__file__).parents[2] / "data" / "photos"
 # a face of allhands.jpg in a part of 400 x 400 that is there twice, a place without a face, and one that is not aligned
@@ -76,9 +79,43 @@ def test_faces_that_cannot_be_coded_fall_back(decided: Decided, codec: FaceCodec
         assert (good.action, good.rule, good.model) == (action, "rule", codec.model)
         assert 0 < len(good.payload) <= 64
         assert good.score >= FaceCodec.MIN_SCORE
-        assert (nothing.action, nothing.rule, nothing.payload) == (fallback, "rule (not understood)", b"")
+        assert (nothing.action, nothing.rule, nothing.payload) == (fallback, "rule (covered, turned or no face)", b"")
         assert (unaligned.action, unaligned.rule, unaligned.model) == (fallback, "rule (not aligned)", "")
         assert photo.aligned == ()
+
+
+def test_a_covered_face_stays_or_goes_but_is_never_drawn_anew(
+    pixels: Pixels, decided: Decided, codec: FaceCodec
+) -> None:
+    crop = align_face(pixels, FACE.transform)
+    crop[270:460, 160:350] = (90, 150, 205)
+    deidentifier = Deidentifier(codec)
+    for action, fallback in (("preserve", "keep"), ("realistic", "fill"), ("deidentify", "fill")):
+        photo = dataclasses.replace(decided(action), aligned=(crop,))
+        (photo,) = code_photos([photo], codec, 64, "fast", deidentifier)
+        (face,) = photo.coded
+        assert (face.action, face.rule, face.payload) == (fallback, "rule (covered, turned or no face)", b"")
+
+
+def test_auto_keeps_the_person(decided: Decided, codec: FaceCodec) -> None:
+    (known,) = code_photos([align_faces(decided("preserve"))], codec, 320, "auto")[0].coded
+    assert (known.action, known.rule) == ("preserve", "rule")
+    side = FACE.transform[0] * 512
+    assert 200 < len(known.payload) <= 320 * side / 256 + 3
+
+
+@pytest.mark.parametrize(
+    ("action", "same_person", "expected"),
+    [
+        ("preserve", False, ("keep", "rule (not the same person)", b"")),
+        ("preserve", True, ("preserve", "rule", b"payload")),
+        ("preserve", None, ("preserve", "rule", b"payload")),
+        ("realistic", None, ("realistic", "rule", b"payload")),
+    ],
+)
+def test_who_is_not_known_again_stays(action: str, same_person: bool | None, expected: tuple[str, str, bytes]) -> None:
+    found = coded_face(FACE, Decision(action, "rule"), Coded(b"payload", 0.7, same_person), True, True, "model")
+    assert (found.action, found.rule, found.payload) == expected
 
 
 @pytest.mark.parametrize("yaw", [-MAX_YAW - 1, MAX_YAW + 1])
@@ -144,3 +181,28 @@ def test_the_background_keeps_only_what_may_stay(pixels: Pixels, decided: Decide
         (rows, columns), alpha = face_mask(face.transform, (400, 800))
         error = np.abs(shown[rows, columns] - pixels[rows, columns])[alpha > 0.9].mean()
         assert (error < 6) == kept
+
+
+class Asked(Deidentifier):
+    """Draws nobody, which takes seconds a face, and remembers the seeds."""
+
+    seeds: list[bytes | None]
+
+    def new_face(self, *args: Any) -> bytes:
+        self.seeds.append(args[-1])
+        return b"drawn"
+
+
+def test_with_a_key_a_face_has_its_own_person_s_seed_or_no_new_face(pixels: Pixels, codec: FaceCodec) -> None:
+    key = Key(b"0123 a key for tests 4567")
+    faces = (UNALIGNED, TWIN, FACE)
+    photo = PhotoInWork("u", "n", None, 9, pixels, faces, tuple(Decision("deidentify", "rule") for _ in faces))
+    x, y, w, h = FACE.box
+    seeds = sealed_seeds("u", [((600.0, 0.0, 9.0, 9.0), b"nobody"), ((x + 3, y, w, h - 4), b"somebody")], key)
+    photo = align_faces(dataclasses.replace(photo, embeddings=embeddings_of(pixels, faces), seeds=seeds))
+    deidentifier = Asked(codec)
+    deidentifier.seeds = []
+    (done,) = code_photos([photo], codec, 64, "fast", deidentifier, key=key)
+    assert [face.action for face in done.coded] == ["fill", "fill", "deidentify"]
+    assert done.coded[1].rule == "rule (no new face)"
+    assert deidentifier.seeds == [b"somebody"]

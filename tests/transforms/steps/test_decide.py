@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from mien.models.faces.face import Face
 from mien.models.privacy.gallery import Gallery
 from mien.transforms.elements import Decision, HandledFace
-from mien.transforms.policy.rules import Policy, load_policy, parse_policy
+from mien.transforms.policy.rules import ACTIONS, SHOWS, Policy, load_policy, parse_policy
 from mien.transforms.steps.decide import decide, measure_faces, measures, same_decisions, sharpness
 
 PIXELS = np.zeros((100, 200, 3), np.uint8)
@@ -75,23 +76,80 @@ def test_no_faces() -> None:
     assert decisions(load_policy("compress"), []) == ()
 
 
-def test_a_gallery_is_asked_and_doubt_is_no_match(monkeypatch: pytest.MonkeyPatch) -> None:
-    people = {"friends": np.eye(192, dtype=np.float32)[:1], "guests": np.eye(192, dtype=np.float32)[1:2]}
-    monkeypatch.setattr("mien.transforms.steps.people.gallery", lambda uri: Gallery(people[uri]))
-    alike = lambda cosine: np.r_[cosine, (1 - cosine**2) ** 0.5, np.zeros(190)].astype(np.float32)  # noqa: E731
-    (measured,) = measure_faces([LARGE], PIXELS)
-    for when, embedding, action in (
+def alike(cosine: float, axis: int = 0) -> npt.NDArray[np.float32]:
+    """An embedding so like the person of one axis, and like nobody else."""
+    embedding = np.zeros(192, np.float32)
+    embedding[[axis, 191]] = cosine, (1 - cosine**2) ** 0.5
+    return embedding
+
+
+@pytest.fixture
+def people(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {"friends": [0], "guests": [1], "town": range(2, 152)}
+    galleries = {uri: Gallery(np.eye(192, dtype=np.float32)[list(axes)]) for uri, axes in known.items()}
+    monkeypatch.setattr("mien.transforms.steps.people.gallery", lambda uri, digest: galleries[uri])
+
+
+@pytest.mark.parametrize(
+    ("when", "embedding", "action"),
+    [
         ("{person_in: friends}", alike(0.9), "keep"),
         ("{person_in: friends}", alike(0.45), "fill"),  # doubtful
         ("{person_not_in: friends}", alike(0.45), "fill"),
         ("{person_not_in: friends}", alike(0.1), "keep"),
-        ("{person_in: [friends, guests]}", alike(0.1), "keep"),
-        ("{person_not_in: [friends, guests]}", alike(0.1), "fill"),
+        ("{person_in: [friends, guests]}", alike(0.9, 1), "keep"),
+        ("{person_in: [friends, guests]}", alike(0.1), "fill"),
+        ("{person_not_in: [friends, guests]}", alike(0.1), "keep"),
+        ("{person_not_in: [friends, guests]}", alike(0.45), "fill"),
         ("{person_in: friends, yaw: {max: 10}}", alike(0.9), "fill"),
         ("{person_in: friends}", None, "fill"),  # not aligned, or too small
         ("{person_not_in: friends}", None, "fill"),
-    ):
-        assert decide(rule(when), measured, embedding).action == action, when
+        ("{person_in: friends}", alike(0.6), "keep"),
+        ("{person_in: [friends, town]}", alike(0.6), "fill"),  # so many people have somebody as like
+    ],
+)
+def test_a_gallery_is_asked(people: None, when: str, embedding: npt.NDArray[np.float32] | None, action: str) -> None:
+    (measured,) = measure_faces([LARGE], PIXELS)
+    assert decide(rule(when), measured, embedding).action == action
+
+
+@pytest.mark.parametrize("condition", ["person_in", "person_not_in"])
+@pytest.mark.parametrize(("one", "other"), list(itertools.permutations(ACTIONS, 2)))
+@pytest.mark.parametrize("embedding", [alike(0.45), None], ids=["doubtful", "unknown"])
+def test_doubt_never_shows_more(
+    people: None, condition: str, one: str, other: str, embedding: npt.NDArray[np.float32] | None
+) -> None:
+    rules = f"[{{name: r, when: {{{condition}: friends}}, do: {one}}}]"
+    policy = parse_policy(f"{{version: 1, rules: {rules}, otherwise: {other}}}", "p")
+    (measured,) = measure_faces([LARGE], PIXELS)
+    settled = [decide(policy, measured, alike(cosine)) for cosine in (0.9, 0.1)]
+    assert {decision.action for decision in settled} == {one, other}
+    assert not any(decision.doubted for decision in settled)
+    found = decide(policy, measured, embedding)
+    assert found.doubted
+    assert SHOWS[found.action] == min(SHOWS[one], SHOWS[other])
+
+
+def test_only_what_both_answers_would_give_is_looked_at(people: None) -> None:
+    rules = "{name: a, when: {person_in: friends}, do: keep}, {name: b, when: {person_not_in: friends}, do: blur}"
+    policy = parse_policy(f"{{version: 1, rules: [{rules}], otherwise: fill}}", "p")
+    (measured,) = measure_faces([LARGE], PIXELS)
+    assert decide(policy, measured, alike(0.45)) == Decision("blur", "b", doubted=True)
+    same = parse_policy("{version: 1, rules: [{name: a, when: {person_in: friends}, do: blur}], otherwise: blur}", "p")
+    assert decide(same, measured, alike(0.45)).action == "blur"
+
+
+def test_with_many_galleries_in_doubt_nothing_is_shown_either() -> None:
+    each = ", ".join(f"{{name: r{i}, when: {{person_not_in: g{i}}}, do: fill}}" for i in range(200))
+    policy = parse_policy(f"{{version: 1, rules: [{each}], otherwise: keep}}", "p")
+    (measured,) = measure_faces([LARGE], PIXELS)
+    found = decide(policy, measured, None)
+    assert (found.action, found.doubted) == ("fill", True)
+
+
+def test_a_measure_that_is_not_known_never_shows_more() -> None:
+    policy = parse_policy("{version: 1, rules: [{name: r, when: {yaw: {min: 40}}, do: fill}], otherwise: keep}", "p")
+    assert [found.action for found in decisions(policy, [LARGE, UNALIGNED])] == ["keep", "fill"]
 
 
 def test_what_was_recorded_tells_whether_a_policy_decides_the_same() -> None:

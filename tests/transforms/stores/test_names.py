@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mien.transforms.stores.names import common_root, is_local, name_under, normal_uri, safe_name
+from mien.transforms.stores.names import common_root, is_local, name_under, normal_uri, printable, safe_name
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=40) | st.text("./a\0%", max_size=12))
@@ -78,4 +78,14 @@ def test_local_paths_and_uris() -> None:
     assert not is_local("gs://b/x")
     assert normal_uri("x/../y") == os.path.abspath("y")
     assert normal_uri("file:///a/b") == "/a/b"
+    assert normal_uri("file:///a/b%20c%5B1%5D") == "/a/b c[1]"
+    assert normal_uri("file://localhost/a/b") == normal_uri("file:/a/b") == "/a/b"
+    assert normal_uri("file://other/a") == "file://other/a"
+    assert normal_uri("/a/b%20c") == "/a/b%20c"
     assert normal_uri("gs://b/x/") == "gs://b/x"
+
+
+def test_what_a_terminal_gets_has_no_control_characters() -> None:
+    name = "a\x1b[2J\x9b1m\u202egpj.\r\nok é \udcff\x07\x00"
+    assert printable(name) == r"a\x1b[2J\x9b1m\u202egpj.\r\nok é \udcff\x07\x00"
+    assert printable("naïve 写真.jpg: 3 bytes") == "naïve 写真.jpg: 3 bytes"

@@ -1,6 +1,9 @@
 import importlib
+import json
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +15,7 @@ import pytest
 
 from mien.models.errors import PhotoCrashedError
 from mien.transforms.elements import Photo
-from mien.transforms.workers.fork_server import ADDRESS, Forked, fork_server
+from mien.transforms.workers.fork_server import ADDRESS, Forked, fork_server, import_path
 from mien.transforms.workers.isolate import Child, Limits, packed
 
 pytestmark = pytest.mark.slow
@@ -46,7 +49,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[None]:
-    with fork_server():
+    with fork_server("mien.transforms.preload"):
         yield
 
 
@@ -96,6 +99,45 @@ def test_a_child_ends_with_the_process_that_asked_for_it(server: None, stages: b
         time.sleep(0.05)
 
 
+@pytest.mark.parametrize("message", [b"", b"1", b"{", b"[[[", None])
+def test_who_asks_and_goes_costs_no_other(server: None, stages: bytes, message: bytes | None) -> None:
+    other = Child()
+    (_, parent), *_ = other.work(stages, PHOTO, Limits()).results
+    request = json.dumps([import_path(), 30]).encode() if message is None else message
+    for _ in range(5):
+        ours, theirs = socket.socketpair()
+        with ours, theirs, socket.socket(socket.AF_UNIX) as control:
+            control.connect(os.environ[ADDRESS])
+            socket.send_fds(control, [request], [theirs.fileno()])
+    again = Child()
+    assert again.work(stages, PHOTO, Limits()).results[0][1] == parent
+    assert other.work(stages, PHOTO, Limits()).results[0][1] == parent
+    for child in (other, again):
+        child.close()
+
+
+def test_an_end_and_a_hang_up_at_the_same_time_cost_no_other(server: None, stages: bytes) -> None:
+    ending, other = Child(), Child()
+    (_, parent), *_ = ending.work(stages, PHOTO, Limits()).results
+    assert other.work(stages, PHOTO, Limits()).results
+    assert isinstance(ending.process, Forked)
+    os.kill(parent, signal.SIGSTOP)  # so that the server finds both together
+    try:
+        ending.process.kill()
+        pidfd = os.pidfd_open(ending.process.pid)
+        assert select.select([pidfd], [], [], 20)[0]
+        os.close(pidfd)
+        ending.process._control.close()
+    finally:
+        os.kill(parent, signal.SIGCONT)
+    again = Child()
+    assert again.work(stages, PHOTO, Limits()).results[0][1] == parent
+    assert other.work(stages, PHOTO, Limits()).results[0][1] == parent
+    assert not lives(ending.process.pid)
+    for child in (other, again):
+        child.close()
+
+
 def test_without_a_server_a_child_loads_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ADDRESS, "/nowhere/forks")
     child = Child()
@@ -107,5 +149,5 @@ def test_where_no_socket_can_be_there_is_no_server(tmp_path: Path, monkeypatch: 
     (tmp_path / ("long" * 40)).mkdir()
     monkeypatch.delenv(ADDRESS, raising=False)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / ("long" * 40)))
-    with fork_server():
+    with fork_server("mien.transforms.preload"):
         assert ADDRESS not in os.environ

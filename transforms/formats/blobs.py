@@ -1,0 +1,29 @@
+"""A coded photo as an ordinary image file that carries its faces in an ancillary chunk."""
+
+from mien.models.errors import ContainerError
+from mien.models.images import StoredFace, StoredPhoto, embed, extract
+from mien.transforms.elements import CodedPhoto
+from mien.transforms.stores import SUFFIXES, name_under, read_bytes, safe_name
+
+
+def blob_of(photo: CodedPhoto) -> bytes:
+    """The background's image file with the faces in its ancillary chunk. Raises ContainerError."""
+    faces = tuple(
+        StoredFace(face.box, face.transform, face.action, face.rule, face.model, face.payload, face.score)
+        for face in photo.faces
+    )
+    return embed(photo.background, StoredPhoto(photo.width, photo.height, faces, photo.policy, photo.version))
+
+
+def blob_name(photo: CodedPhoto) -> str:
+    """Where it goes below the output folder: a/x.jpg -> a/x.jpg.avif, so that a/x.png has another place."""
+    return safe_name(photo.name or name_under("", photo.uri)) + SUFFIXES[photo.background_codec]
+
+
+def is_blob(path: str) -> bool:
+    """Whether the file is an image that carries mien's chunk."""
+    try:
+        extract(read_bytes(path))
+    except ContainerError:
+        return False
+    return True
