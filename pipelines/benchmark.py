@@ -1,6 +1,6 @@
 """How fast mien is on a folder of photos, on 1 and 2 workers, beside deface and beside plain AVIF on the same photos.
 
-python -m mien.pipelines.benchmark ../shared/photos --truth tests/data/faces.json --output benchmark.json
+python -m mien.pipelines.benchmark PHOTOS --truth tests/data/faces.json --output benchmark.json
 
 Each row is a process of its own, measured from its start to its end: what is to be loaded first is in it, too. deface
 (pip) is run where its program is found, in an environment of its own (its OpenCV is another than mien's):
@@ -17,13 +17,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mien.models.benchmark_detection import DEFACE_THRESHOLD, match, true_boxes
+from mien.models.benchmark_detection import DEFACE_THRESHOLD, aligned, match, true_boxes
 from mien.models.images import decode_image
 from mien.models.runtime import cores
 from mien.pipelines.measured_process import Measured, measured
@@ -178,20 +178,12 @@ def table(rows: Sequence[Json]) -> str:
         photos = [max(1, row["photos"]) for row in staged]
         line = ["-" if ms is None else f"{ms / 1000 / of:.3f}" for ms, of in zip(values, photos, strict=True)]
         times.append([stage, *line])
-    return "\n".join([*_aligned(cells), "", *_aligned(times)])
+    return "\n".join([*aligned(cells), "", *aligned(times)])
 
 
 def _share(found: Json) -> str:
     withheld = f" + {found['withheld']} withheld" if found["withheld"] else ""
     return f"{found['found']}{withheld} of {found['faces']}, {found['false']} false"
-
-
-def _aligned(cells: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-    for line in cells:
-        yield "  ".join(
-            c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

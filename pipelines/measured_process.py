@@ -1,5 +1,6 @@
 """What a command and all processes that it starts need: seconds, processor time, memory."""
 
+import contextlib
 import os
 import subprocess
 import tempfile
@@ -7,6 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 _POLL_SECONDS = 0.05
 
@@ -36,7 +39,7 @@ def measured(words: Sequence[str], output: Path, is_result: Callable[[Path], boo
         first: float | None = None
         peak = 0
         while True:
-            # wait4 tells the processor time of the process and of the children that it has waited for
+            # wait4 tells the processor time of the process and of its children, psutil only while the process runs
             pid, status, used = os.wait4(process.pid, os.WNOHANG)
             if pid:
                 break
@@ -52,11 +55,11 @@ def measured(words: Sequence[str], output: Path, is_result: Callable[[Path], boo
 
 
 def resident(pid: int) -> int:
-    """Bytes of resident memory of a process and all below it; 0 where /proc does not tell."""
-    try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-        tasks = Path(f"/proc/{pid}/task").iterdir()
-        children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
-    except (OSError, IndexError, ValueError):  # it has ended, or there is no /proc
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE") + sum(resident(child) for child in children)
+    """Bytes of resident memory of a process and all below it; one that has ended has none."""
+    found = 0
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for one in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found += one.memory_info().rss
+    return found

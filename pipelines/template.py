@@ -26,8 +26,8 @@ _URIS = r"^(gs|s3)://[^\s/]+(/.*)?(,(gs|s3)://[^\s/]+(/.*)?)*$"
 _BEAM = {
     "sdk_container_image": ("The image that workers start: the template's own", r"^[^\s]+/[^\s]+(:|@)[^\s]+$"),
     "number_of_worker_harness_threads": ("How many photos a worker process has in work at once", r"^[1-9][0-9]*$"),
-    "resource_hint": ("What a worker needs, as min_ram=6GB or accelerator=type:...;count:1", r"^[a-z_]+=.+$"),
-    "dataflow_service_options": ("As worker_accelerator=type:nvidia-l4;count:1;install-nvidia-driver", r"^.+$"),
+    "resource_hint": ("What a worker needs, as min_ram=6GB", r"^[a-z_]+=.+$"),
+    "dataflow_service_options": ("Options of the Dataflow service, as enable_prime", r"^.+$"),
 }
 
 

@@ -50,12 +50,14 @@ def test_ruff_finds_nothing(words: tuple[str, ...]) -> None:
     assert result.returncode == 0, result.stdout
 
 
+@pytest.mark.slow
 def test_mypy_finds_nothing(cache: Path, tmp_path: Path) -> None:
     (tmp_path / "mien").symlink_to(ROOT)
     result = check_types(tmp_path / "mien", cache)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+@pytest.mark.slow
 def test_mypy_finds_an_error_across_folders(cache: Path, tmp_path: Path) -> None:
     (tmp_path / "mien").mkdir()
     for folder in FOLDERS[:2]:
@@ -106,6 +108,7 @@ def test_what_is_installed_is_what_is_pinned() -> None:
     assert len({importlib.metadata.version(owner) for owner in owners}) == 1, f"{owners} overwrite each other's cv2"
 
 
+@pytest.mark.slow
 def test_the_wheel_works_from_another_folder(tmp_path: Path) -> None:
     source, site, away = tmp_path / "source", tmp_path / "site", tmp_path / "away"
     away.mkdir()
@@ -123,7 +126,7 @@ def test_the_wheel_works_from_another_folder(tmp_path: Path) -> None:
     assert (
         weights
         | {f"mien/{folder}/py.typed" for folder in FOLDERS}
-        | {"mien/pipelines/evaluate.html", "mien/transforms/page.html"}
+        | {"mien/pipelines/reports/evaluate.html", "mien/transforms/page.html"}
         <= packed
     )
     assert {path.split("/")[0] for path in packed} == {"mien", record.parent.name}

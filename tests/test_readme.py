@@ -62,9 +62,10 @@ def test_the_first_block_has_the_two_commands() -> None:
     run, check = blocks("sh", PAGES[0])[0].splitlines()
     assert run.startswith("python3.11 -m venv .venv && ")
     assert "-c constraints.txt . " in run
-    assert check.endswith("pytest")
+    assert check.endswith(" && .venv/bin/pytest -n 2 --dist loadfile")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", blocks("python"), ids=["beam", "face", "magnify"])
 def test_a_python_example_runs(code: str, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()

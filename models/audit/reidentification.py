@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
 Array = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -58,6 +60,7 @@ class Reidentification:
 
 def wilson(hits: float, trials: int) -> Estimate:
     """A share with Wilson's 95 % score interval (Wilson, 1927); nan of no trials."""
+    # not scipy.stats.binomtest: it takes whole hits, and a tie is a fraction of one
     if trials == 0:
         return Estimate(np.nan, np.nan, np.nan)
     share, z2 = hits / trials, _Z * _Z
@@ -122,6 +125,7 @@ def reidentify(
 
 def roc(genuine: Array, impostor: Array, points: int = 200) -> Array:
     """(points, 2): false accept rate, evenly spaced in its logarithm, and true accept rate."""
+    # not sklearn.metrics.roc_curve: its points are the scores, which had to be interpolated to these rates
     rates = np.logspace(np.log10(max(1e-4, 1 / len(impostor))), 0, points)
     thresholds = np.quantile(impostor, 1 - rates)
     ordered = np.sort(genuine)
@@ -131,9 +135,7 @@ def roc(genuine: Array, impostor: Array, points: int = 200) -> Array:
 
 def same_people(similarities: Array, threshold: float) -> Numbers:
     """(N,) a number for each face, the same where a chain of similarities of at least the threshold joins them."""
-    people = np.arange(len(similarities))
-    for i, j in zip(*np.nonzero(np.triu(similarities >= threshold, 1)), strict=True):
-        people[people == people[j]] = people[i]
+    people: Numbers = connected_components(csr_array(similarities >= threshold), directed=False)[1].astype(np.int64)
     return people
 
 
@@ -159,6 +161,7 @@ def _rates(genuine: Array, impostor: Array, who: Numbers, left: Numbers, right: 
 
     who, left, right: the person of each genuine score, and the two of each impostor one.
     """
+    # bins, for sklearn.metrics.roc_curve would sort all pairs anew for each of the resamples
     low, high = (float(f([f(genuine), f(impostor)])) for f in (np.min, np.max))
     scale = (_BINS - 1) / max(high - low, 1e-12)
     place, others = (((part - low) * scale).astype(np.int64) for part in (genuine, impostor))

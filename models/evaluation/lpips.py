@@ -1,7 +1,8 @@
 """LPIPS with SqueezeNet 1.1 (Zhang et al., 2018, arXiv 1801.03924), for losses and figures; not among the weights.
 
 The backbone is read from ncnn's fp16 file (squeezenet_v1.1.bin) or from torchvision's squeezenet1_1 (a .pth), the
-linear heads from squeeze.pth of the PyPI package lpips 0.1.4.
+linear heads from squeeze.pth of the PyPI package lpips 0.1.4. That package itself needs torchvision and downloads the
+backbone; here both are files, and one picture's maps serve many comparisons.
 """
 
 import importlib.util

@@ -110,6 +110,7 @@ def kid(originals: Features, made: Features, subsets: int = SUBSETS, seed: int =
     of the faces, drawn anew, stand as originals and the other half as made, so that no face is compared with itself.
     Features are scaled such that the originals' mean square is 1. None below four faces.
     """
+    # not torchmetrics' KID: it lets a picture stand on both sides, and takes pictures, while the features are here
     count = len(originals) // 2
     if count < 2:
         return None

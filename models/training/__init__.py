@@ -15,6 +15,10 @@ In order, each a `python -m mien.models.training.NAME --help`:
 11. privacy: re-identification of faces after that
 12. magnify: the network that guesses latents from small faces
 
+FACES in their commands is a folder of aligned real faces as JPEG files of 512 px: train, train256 (of 256 px) and
+wild_train are learned from, dev and wild_dev held back; a person is on one side only. models/weights/README.md says
+which faces the published weights are made of; they are not in the repository.
+
 What came out is measured by `mien evaluate FOLDER... --weights WEIGHTS --output OUT`.
 
 On a busy machine with two cores set first (2 to 5 times):

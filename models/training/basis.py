@@ -1,6 +1,7 @@
 """The basis of the base layer: directions of w, ordered by how much they are seen.
 
-    python -m mien.models.training.basis teacher.safetensors basis.safetensors --faces 100
+    python -m mien.models.training.basis teacher.safetensors basis.safetensors --faces 100 \
+        --backbone squeezenet_v1.1.ncnn.bin --heads squeeze.pth
 
 A small change dw of a style changes the picture's features (LPIPS, pixels, recogniser) by J dw. With M the mean of J^T
 J and C the covariance of w, the Karhunen-Loeve transform of M^(1/2) w gives coordinates in which a uniform quantiser
@@ -63,7 +64,7 @@ def main() -> None:
     parser.add_argument("teacher")
     parser.add_argument("target")
     parser.add_argument("--faces", type=int, default=100)
-    parser.add_argument("--backbone", default="../shared/assets/squeezenet_v1.1.ncnn.bin")
+    parser.add_argument("--backbone", required=True, help="squeezenet_v1.1.ncnn.bin")
     parser.add_argument("--heads", required=True, help="lpips/weights/v0.1/squeeze.pth")
     parser.add_argument("--recogniser", required=True, help="recogniser.safetensors")
     options = parser.parse_args()

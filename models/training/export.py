@@ -1,7 +1,7 @@
 """Makes the package's weights from a training run: decoder.safetensors (generator, basis, tables), encoder.safetensors.
 
     python -m mien.models.training.export RUN models/weights --generator generator.safetensors \
-        --basis basis.safetensors --samples SAMPLES --faces ../shared/faces
+        --basis basis.safetensors --samples SAMPLES --faces FACES
 
 The static tables come from what the encoder makes of the training faces: each latent's mean and deviation, and one
 shape (a generalised normal distribution) for all of them.
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
+from scipy.stats import gennorm
 
 from mien.models.codec import COLOURS, PRECISION, Encoder
 from mien.models.training.data import Samples, read_faces, to_tensor
@@ -26,22 +27,12 @@ COLOUR_DEVIATION, COLOUR_SHAPE = 2.5, 1.0
 log = logging.getLogger(__name__)
 
 
-def generalised_normal(shape: float, points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Density of deviation 1, exp(-|x / a|**shape) up to a factor, normalised over the evenly spaced points."""
-    wide = np.linspace(-60, 60, 24001)
-    density = np.exp(-(np.abs(wide) ** shape))
-    density /= density.sum()
-    scale = 1 / np.sqrt((density * wide**2).sum())
-    found: NDArray[np.float64] = np.exp(-(np.abs(points / scale) ** shape))
-    return found / found.sum()
-
-
 def table(ratio: float, shape: float) -> NDArray[np.uint16]:
     """Counts of the symbols -m..m for a deviation of `ratio` steps; they add up to 1 << PRECISION, none is 0."""
     largest = int(np.ceil(5.5 * ratio)) + 2
-    fine = 64  # points a step
-    points = (np.arange((2 * largest + 1) * fine) + 0.5) / fine - largest - 0.5
-    mass = generalised_normal(shape, points / ratio).reshape(-1, fine).sum(1)
+    edges = np.arange(2 * largest + 2) - largest - 0.5
+    mass = np.diff(gennorm.cdf(edges, shape, scale=ratio / gennorm.std(shape)))
+    mass /= mass.sum()
     counts = np.floor(mass * ((1 << PRECISION) - len(mass))).astype(np.int64) + 1
     counts[largest] += (1 << PRECISION) - counts.sum()
     return counts.astype(np.uint16)
@@ -49,10 +40,8 @@ def table(ratio: float, shape: float) -> NDArray[np.uint16]:
 
 def fit_shape(latents: NDArray[np.float64]) -> float:
     """The shape that gives the normalised latents (N, K) the highest likelihood."""
-    points = np.linspace(-12, 12, 4801)
-    at = np.clip(np.rint((latents.flatten() + 12) / 0.005).astype(int), 0, len(points) - 1)
     shapes = np.arange(0.5, 2.21, 0.1)
-    likelihood = [np.log(generalised_normal(shape, points)[at] + 1e-30).mean() for shape in shapes]
+    likelihood = [gennorm.logpdf(latents, shape, scale=1 / gennorm.std(shape)).mean() for shape in shapes]
     return float(shapes[int(np.argmax(likelihood))])
 
 

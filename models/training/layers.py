@@ -1,8 +1,8 @@
 """The layers beyond the base: which directions they have, and the tables that code them.
 
-    python -m mien.models.training.layers gradients RUN --faces ../shared/faces --backbone ... --heads ...
+    python -m mien.models.training.layers gradients RUN --faces FACES --backbone ... --heads ...
     python -m mien.models.training.layers bases RUN
-    python -m mien.models.training.layers refine RUN --faces ../shared/faces --part 0 --of 2
+    python -m mien.models.training.layers refine RUN --faces FACES --part 0 --of 2
     python -m mien.models.training.layers tables RUN models/weights
 
 `gradients`: for real training faces as the encoder sees them, how the loss of parts of the face (eyes, mouth, forehead,

@@ -1,7 +1,7 @@
 """Trains the network that guesses latents from small faces, models/magnify/predictor.py.
 
     python -m mien.models.training.magnify samples RUN --teacher teacher.safetensors --count 3000
-    python -m mien.models.training.magnify pairs RUN --faces ../shared/faces
+    python -m mien.models.training.magnify pairs RUN --faces FACES
     python -m mien.models.training.magnify train RUN
     python -m mien.models.training.magnify view RUN
     python -m mien.models.training.magnify export RUN models/weights

@@ -52,6 +52,7 @@ Floats = NDArray[np.floating]
 
 def ridge(inputs: Floats, outputs: Floats, penalty: float) -> Floats:
     """Slope (inputs, outputs) of outputs (N, outputs) on inputs (N, inputs), both centred here."""
+    # numpy's solver is all it takes: scikit-learn would be a dependency for two lines
     inputs, outputs = inputs - inputs.mean(0), outputs - outputs.mean(0)
     found: Floats = np.linalg.solve(inputs.T @ inputs + penalty * np.eye(inputs.shape[1]), inputs.T @ outputs)
     return found

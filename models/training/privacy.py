@@ -1,7 +1,7 @@
 """How well new faces hide who was there: re-identification of the faces of some folders after deidentify.
 
-    python -m mien.models.training.privacy ../shared/faces/dev ../shared/faces/wild_dev \
-        --others ../shared/faces/train --dlib face_recognition_models/models --parrot ../shared/faces/wild_train
+    python -m mien.models.training.privacy FACES/dev FACES/wild_dev \
+        --others FACES/train --dlib face_recognition_models/models --parrot FACES/wild_train
 
 Each face is replaced, its payload decoded and compared, by the codec's recogniser and by dlib's, with all originals:
 rank-1 and rank-5 with Wilson's 95 % interval beside chance. Then what is stored is taken apart and

@@ -1,6 +1,6 @@
 """Trains the encoder for the style layer, and further for the base layer, so that one pass gives both.
 
-    python -m mien.models.training.style train RUN --faces ../shared/faces --backbone ... --heads ... --minutes 60
+    python -m mien.models.training.style train RUN --faces FACES --backbone ... --heads ... --minutes 60
     python -m mien.models.training.style export RUN models/weights
 
 `train` starts from the present encoder; outputs that it does not have yet, those for the style layer, start at 0. It

@@ -2,7 +2,7 @@
 
     python -m mien.models.training.train RUN --generator generator.safetensors --basis basis.safetensors \
         --recogniser recogniser.safetensors --trunk mobilenet_v2-b0353104.pth --samples SAMPLES \
-        --faces ../shared/faces --backbone squeezenet_v1.1.ncnn.bin --heads squeeze.pth --minutes 60
+        --faces FACES --backbone squeezenet_v1.1.ncnn.bin --heads squeeze.pth --minutes 60
 
 Two phases. `regression`: the trunk is frozen and its maps of all samples are computed once; the layers after it learn
 the latents of synthetic faces, whose w is known. `pictures`: everything but generator and recogniser learns from what

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import csv
 import dataclasses
+import io
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -11,26 +12,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from PIL import Image
 
-from mien.models.evaluation import (
-    BICUBIC,
-    INPUTS,
-    MIEN,
-    SIZE,
-    MagnifiedRow,
-    MagnifyBench,
-    Meter,
-    drift,
-    lines,
-    shrunk,
-)
+from mien.models.evaluation import BICUBIC, INPUTS, MIEN, SIZE, MagnifiedRow, MagnifyBench, Meter, drift, lines, shrunk
 from mien.models.magnify import FaceMagnifier
 from mien.models.runtime import cores, tune_process
 from mien.pipelines.jobs import FaceFinder
-from mien.pipelines.reports.evaluate import (
+from mien.pipelines.reports.face_set import (
+    FaceSet,
     environment,
     find_dlib,
     find_lpips,
@@ -41,7 +31,7 @@ from mien.pipelines.reports.evaluate import (
     set_names,
     write_failures,
 )
-from mien.pipelines.reports.evaluate_report import FaceSet
+from mien.transforms.page import data_uri, render
 from mien.transforms.stores import normal_uri, printable
 from mien.transforms.workers import failure_of
 
@@ -55,7 +45,7 @@ PUBLISHED = (
         "source": "model zoo of open-mmlab/mmagic, configs/glean",
     },
 )
-NOT_FOUND = "No published figures of PULSE and GCFSR, nor GLEAN's LPIPS, could be looked up when this was made."
+NOT_FOUND = "Published figures of PULSE and GCFSR, and GLEAN's LPIPS, are not known to the authors of mien."
 
 
 def run(args: argparse.Namespace) -> int:
@@ -111,12 +101,15 @@ def _measure(found: FaceSet, bench: MagnifyBench, meter: Meter, quiet: bool) -> 
 
 def _write(output: Path, sets: Sequence[tuple[FaceSet, list[MagnifiedRow]]], report: dict[str, Any]) -> None:
     report["sets"] = []
+    shown: dict[str, dict[str, str]] = {}  # by set and file, as a page has them
     (output / "pictures").mkdir(exist_ok=True)
     for found, rows in sets:
-        pictures = []
+        shown[found.name] = {}
         for name, sheet in _sheets(found, rows):
             sheet.save(output / "pictures" / name)
-            pictures.append(name)
+            small = io.BytesIO()  # the files are lossless and too large for one page
+            sheet.save(small, "JPEG", quality=88)
+            shown[found.name][name] = data_uri(small.getvalue(), "jpeg")
         report["sets"].append(
             {
                 "name": found.name,
@@ -126,7 +119,7 @@ def _write(output: Path, sets: Sequence[tuple[FaceSet, list[MagnifiedRow]]], rep
                 "lines": lines(rows, found.originals),
                 "drift": drift(rows),
                 "rows": [_as_json(row) for row in rows],
-                "pictures": pictures,
+                "pictures": list(shown[found.name]),
             }
         )
     (output / "evaluate.json").write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
@@ -135,9 +128,7 @@ def _write(output: Path, sets: Sequence[tuple[FaceSet, list[MagnifiedRow]]], rep
         writer = csv.DictWriter(stream, list(dict.fromkeys(name for line in table for name in line)))
         writer.writeheader()
         writer.writerows(table)
-    page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = page.from_string(Path(__file__).with_name("evaluate_magnify.html").read_text())
-    (output / "evaluate.html").write_text(template.render(report=report, mien=MIEN))
+    (output / "evaluate.html").write_text(render("evaluate_magnify.html", report=report, mien=MIEN, shown=shown))
 
 
 def _as_json(row: MagnifiedRow) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 import csv
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from PIL import Image, ImageDraw, ImageFont
 
 from mien.models.codec import FaceCodec
@@ -16,16 +17,12 @@ from mien.models.evaluation import (
     LOWER_IS_BETTER,
     MIEN,
     QUALITIES,
-    Features,
     Line,
-    Missing,
-    Need,
     Peer,
     Row,
     enlarge,
-    line_of,
 )
-from mien.transforms.elements import Failure
+from mien.pipelines.reports.face_set import FaceSet
 from mien.transforms.page import data_uri, render
 from mien.transforms.stores import printable
 
@@ -40,35 +37,6 @@ THUMB, GAP, LABEL = 160, 6, 16  # px of the sheets
 FACES, SHEET = 24, 6  # at most so many faces of a set are shown, so many on a sheet
 WORST = 8  # in a gallery
 USUAL = 320  # the ceiling whose failures are shown, or the nearest to it
-
-
-@dataclass
-class FaceSet:
-    """One folder's results. faces: the names of its pictures, and where the aligned face lies as an array."""
-
-    name: str
-    folder: str
-    faces: dict[str, Path] = field(default_factory=dict)
-    failures: list[Failure] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
-    missing: list[Missing] = field(default_factory=list)
-    lines: list[Line] = field(default_factory=list)
-    needs: list[Need] = field(default_factory=list)
-    originals: dict[str, dict[str, Features]] = field(default_factory=dict)  # by face and space, for KID
-
-    def add(self, found: Iterable[Row | Missing]) -> None:
-        """Rows, or what there is none of."""
-        for one in found:
-            if isinstance(one, Row):
-                self.rows.append(one)
-            else:
-                self.missing.append(one)
-
-    def line(self, codec: str, effort: str, ceiling: int) -> Line:
-        """The faces' figures in one line."""
-        rows = [row for row in self.rows if (row.codec, row.effort, row.ceiling) == (codec, effort, ceiling)]
-        missing = [none for none in self.missing if (none.codec, none.ceiling) == (codec, ceiling)]
-        return line_of(codec, effort, ceiling, rows, self.originals, missing)
 
 
 class Pictures:
@@ -87,9 +55,9 @@ class Pictures:
 def write(
     output: Path, sets: Sequence[FaceSet], report: dict[str, Any], codec: FaceCodec, peers: dict[str, Peer], quiet: bool
 ) -> None:
-    """All files. report: what is the same for all, its `notes` may be added to."""
+    """All files. report: what is the same for all."""
     pictures = Pictures(codec, peers)
-    plots = list(_plots(sets, report["notes"]))
+    plots = list(_plots(sets))
     _save_all(output / "plots", plots)
     shown: dict[str, list[tuple[str, str, Image.Image]]] = {}
     for found in sets:
@@ -150,15 +118,9 @@ def _text(found: FaceSet, ceilings: Sequence[int]) -> Iterator[str]:
             yield f"  {' '.join([line.codec, line.effort]):<12}{line.ceiling:>8}{line.bytes_mean:>8.1f}{cells}"
 
 
-def _plots(sets: Sequence[FaceSet], notes: list[str]) -> Iterator[tuple[str, Any]]:
+def _plots(sets: Sequence[FaceSet]) -> Iterator[tuple[str, Any]]:
     """(name, figure) of each quality, a panel a set."""
     sets = [found for found in sets if found.lines]
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import FuncFormatter
-    except ImportError:
-        notes.append("No plots: `pip install matplotlib`.")
-        return
     for name in QUALITIES if sets else ():
         if all(getattr(line, name) is None for found in sets for line in found.lines):
             continue

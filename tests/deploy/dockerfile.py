@@ -33,18 +33,29 @@ def copied() -> list[list[str]]:
     return [rest.split()[:-1] for word, rest in instructions() if word == "COPY" and not rest.startswith("--from")]
 
 
-def system_packages() -> list[str]:
-    """What apt-get installs."""
-    (run,) = [rest for word, rest in instructions() if word == "RUN" and "apt-get install" in rest]
+def stage(name: str) -> list[tuple[str, str]]:
+    """The instructions of one stage, without its FROM."""
+    found = instructions()
+    begin = next(i for i, (word, rest) in enumerate(found) if word == "FROM" and rest.endswith(f" AS {name}")) + 1
+    end = next((i for i, (word, _) in enumerate(found[begin:], begin) if word == "FROM"), len(found))
+    return found[begin:end]
+
+
+def system_packages(name: str = "installed") -> list[str]:
+    """What apt-get installs in a stage."""
+    (run,) = [rest for word, rest in stage(name) if word == "RUN" and "apt-get install" in rest]
     words = run.partition("apt-get install")[2].partition("&&")[0].split()
     return [word for word in words if not word.startswith("-")]
 
 
-def pip_install(constraints: str, wheel: str, index: str | None = None) -> list[str]:
-    """The words behind `python -m` of the command that installs mien, with other places for its files."""
-    (run,) = [rest for word, rest in instructions() if word == "RUN" and "pip install" in rest]
-    command = re.sub(r"^(--mount=\S+ )+", "", run).partition("&&")[0]
-    command = command.replace("${TORCH_INDEX}", index or arguments()["TORCH_INDEX"])
-    words = shlex.split(command.replace("/opt/mien/constraints.txt", constraints).replace("/wheels/*.whl", wheel))
-    assert words[:2] == ["pip", "install"]
-    return words
+def pip_installs(constraints: str, wheel: str, index: str | None = None) -> list[list[str]]:
+    """The words behind `python -m` of the commands that install torch and mien, with other places for their files."""
+    found = []
+    for run in [rest for word, rest in instructions() if word == "RUN" and "pip install" in rest]:
+        command = re.sub(r"^(--mount=\S+ )+", "", run).partition("&&")[0]
+        command = command.replace("${TORCH_INDEX}", index or arguments()["TORCH_INDEX"])
+        found.append(
+            shlex.split(command.replace("/opt/mien/constraints.txt", constraints).replace("/wheels/*.whl", wheel))
+        )
+        assert found[-1][:2] == ["pip", "install"]
+    return found

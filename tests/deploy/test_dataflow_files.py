@@ -210,11 +210,51 @@ def test_terraform_has_what_is_needed() -> None:
 def test_accounts_have_the_least_rights() -> None:
     found = resources(terraform())
     project = {name: body["role"] for name, body in found.items() if name.startswith("google_project_iam_member.")}
-    assert set(project.values()) == {"roles/dataflow.worker", "roles/dataflow.developer"}
+    assert project == {
+        "google_project_iam_member.worker": "roles/dataflow.worker",
+        "google_project_iam_member.scheduler": "${google_project_iam_custom_role.launcher.id}",
+    }
+    (launcher,) = [body for name, body in found.items() if name.startswith("google_project_iam_custom_role.")]
+    assert launcher["permissions"] == ["dataflow.jobs.create", "dataflow.jobs.get", "dataflow.jobs.list"]
     roles = {str(body.get("role")) for body in found.values() if isinstance(body, dict)}
     assert not [role for role in roles if re.search(r"owner|editor|[aA]dmin|viewer$", role.rpartition("/")[2])]
-    written = found["google_storage_bucket_iam_member.worker_writes"]["for_each"]
-    assert "input_bucket" not in json.dumps(written)
+
+
+def test_workers_change_no_template_and_no_policy() -> None:
+    """Which objects of which bucket the workers may write, and read beside their input."""
+    writes, reads = {}, {}
+    for name, body in resources(terraform()).items():
+        if name.startswith("google_storage_bucket_iam_member.") and "worker" in body["member"]:
+            kind = {"roles/storage.objectUser": writes, "roles/storage.objectViewer": reads}.get(body["role"])
+            if kind is not None:
+                kind[body["bucket"]] = folders(body)
+            else:  # lists names, reads and writes no object
+                assert body["role"] == "roles/storage.legacyBucketReader"
+    assert writes == {
+        "${google_storage_bucket.output.name}": None,
+        "${google_storage_bucket.work.name}": {"temp/", "staging/"},
+    }
+    assert reads == {"${each.value}": None, "${google_storage_bucket.work.name}": {"templates/", "policies/"}}
+
+
+def folders(member: dict[str, Any]) -> set[str] | None:
+    """The folders that the condition of a bucket's member lets through, None without a condition."""
+    if "condition" not in member:
+        return None
+    (condition,) = member["condition"]
+    parts = condition["expression"].replace("\\", "").split(" || ")
+    prefix = f"projects/_/buckets/{member['bucket']}/objects/"
+    found = [re.fullmatch(rf'resource\.name\.startsWith\("{re.escape(prefix)}([a-z]+/)"\)', part) for part in parts]
+    assert all(found), condition["expression"]
+    return {match[1] for match in found if match}
+
+
+def test_jobs_can_run_an_image_by_its_digest() -> None:
+    blocks = terraform()
+    known = {name: value for block in blocks["locals"] for name, value in block.items()}
+    assert known["image"] == '${var.image_digest == "" ? local.pushed : "${local.repository}@${var.image_digest}"}'
+    (pushed,) = [block["image"]["value"] for block in blocks["output"] if "image" in block]
+    assert pushed == "${local.pushed}", "a digest is known only after the push"
 
 
 def test_terraform_reads_its_files() -> None:

@@ -50,6 +50,7 @@ def test_versions_are_those_that_mien_is_tested_with() -> None:
     images = dockerfile.images()
     assert images["sdk"] == f"apache/beam_python3.11_sdk:{pins()['apache-beam']}"
     assert all(re.search(r":[0-9][^:]*$", image) for image in images.values() if "/" in image or ":" in image), images
+    assert images["wheel"] == images["installed"] == "python:3.11.14-slim-bookworm"
     compose = yaml.safe_load((DEPLOY / "flink" / "compose.yaml").read_text())
     flink = re.fullmatch(r"flink:(\d+\.\d+)-.*", compose["services"]["taskmanager"]["image"])
     assert flink
@@ -73,6 +74,24 @@ def test_the_image_has_what_it_starts() -> None:
     assert text.rstrip().rpartition("FROM ")[2].splitlines()[0] == "installed AS worker", "the default target"
     mien = text.partition("FROM installed AS mien")[2].partition("FROM ")[0]
     assert re.search(r"^USER [1-9]\d*$", mien, re.MULTILINE), "not as root"
+
+
+def test_torch_is_the_only_package_from_another_index_than_pypi() -> None:
+    torch, mien = dockerfile.pip_installs("constraints.txt", "mien.whl")
+    assert torch[-1] == "torch"
+    assert "--no-deps" in torch, "what torch needs would come from torch's index"
+    assert torch[torch.index("--index-url") + 1] == dockerfile.arguments()["TORCH_INDEX"]
+    assert [word for word in mien if "index" in word or "find-links" in word] == []
+    assert mien[-1] == "mien.whl"
+    for words in (torch, mien):
+        assert words[words.index("--constraint") + 1] == "constraints.txt"
+    assert "extra-index-url" not in "".join(rest for _, rest in dockerfile.instructions())
+
+
+def test_the_command_is_not_process_1() -> None:
+    assert "tini" in dockerfile.system_packages("mien")
+    (entry,) = [rest for word, rest in dockerfile.stage("mien") if word == "ENTRYPOINT"]
+    assert entry == '["/usr/bin/tini", "--", "mien"]'
 
 
 def test_the_build_sees_what_it_copies() -> None:
@@ -111,6 +130,7 @@ def test_files_that_the_guides_name_are_there() -> None:
             assert (ROOT / "".join(name)).exists(), name
 
 
+@pytest.mark.slow
 def test_what_dataflow_would_stage_for_a_setup_file_has_the_weights(tmp_path: Path) -> None:
     import tarfile
 
@@ -126,5 +146,6 @@ def test_what_dataflow_would_stage_for_a_setup_file_has_the_weights(tmp_path: Pa
     with tarfile.open(next(tmp_path.glob("*.tar"))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     weights = {path.relative_to(ROOT).as_posix() for path in (ROOT / "models/weights").rglob("*.*")}
-    pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "pipelines").glob("*.html")}
+    pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "pipelines").rglob("*.html")}
+    assert pages
     assert weights | pages | {"setup.py", "pyproject.toml", "README.md", "LICENSE", "NOTICE"} <= names

@@ -8,6 +8,8 @@ import pytest
 
 from tests.pipelines.test_dataflow import IMAGE, START, WORK, Bucket, bucket  # noqa: F401
 
+pytestmark = pytest.mark.slow
+
 LAUNCH = f"""{START}
 import json
 from mien.pipelines.template import main

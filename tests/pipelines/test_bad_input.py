@@ -16,6 +16,8 @@ from mien.pipelines.cli import main
 from mien.transforms.formats.parquet import SCHEMA
 from tests.pipelines.conftest import failures, mien, record
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("--policy", "redact", "--detector", "mediapipe", "--format", "blobs")
 
 

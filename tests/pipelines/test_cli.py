@@ -14,8 +14,8 @@ from mien.pipelines.cli import main, parser
 
 def test_help_loads_neither_beam_nor_torch() -> None:
     code = (
-        "import sys, time; start = time.perf_counter(); from mien.pipelines.cli import main; "
-        "assert main(['--help']) == main(['compress', '--help']) == 0; assert time.perf_counter() - start < 0.5; "
+        "import sys; from mien.pipelines.cli import main; "
+        "assert main(['--help']) == main(['compress', '--help']) == 0; "
         "assert not {'apache_beam', 'torch', 'numpy', 'cv2'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
@@ -76,6 +76,7 @@ def test_beams_options_are_told_from_words_and_from_mistakes() -> None:
     assert not own & set(beam_actions())
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up(photos: Path, tmp_path: Path) -> None:
     def small_disk() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, 8_000))  # a file at most, as a full disk would say

@@ -16,6 +16,8 @@ import pytest
 from mien.pipelines.cli import main
 from tests.pipelines.conftest import record
 
+pytestmark = pytest.mark.slow
+
 PRISM = Path(__file__).parents[3] / "shared/engines/prism-2.77.0-linux-amd64.zip"
 JAR = os.environ.get("MIEN_FLINK_JOB_SERVER_JAR", "")
 

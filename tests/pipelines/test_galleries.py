@@ -42,6 +42,7 @@ def test_a_bad_reference_is_said_before_the_start(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [compress._settings, functools.partial(redact._settings, key_id=None)])
 def test_what_is_done_with_another_reference_is_done_in_another_way(
     policy: Path, tmp_path: Path, settings: Callable[..., dict[str, Any]]
@@ -56,6 +57,7 @@ def test_what_is_done_with_another_reference_is_done_in_another_way(
     assert fingerprint(first) != fingerprint(second)
 
 
+@pytest.mark.slow
 def test_a_face_too_small_to_be_told_is_filled_in_and_counted(
     policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

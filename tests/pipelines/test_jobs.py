@@ -11,6 +11,8 @@ from mien.models.images.container import extract, strip
 from mien.transforms.formats.parquet import SCHEMA
 from tests.pipelines.conftest import mien, record
 
+pytestmark = pytest.mark.slow
+
 Compressed = Callable[[str], Path]
 NAMES = ("a/x.jpg", "b/x.jpg")
 

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 MIEN = """
 import json, sys
 from mien.pipelines.cli import main

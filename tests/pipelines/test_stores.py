@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 # Beam looks 25 s for credentials before it goes on without
 MIEN = """
 import json, sys

@@ -14,6 +14,8 @@ from mien.pipelines.cli import main
 from mien.pipelines.jobs.inspect_file import inspect
 from tests.pipelines.conftest import failures, mien, record
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("--detector", "mediapipe", "--format", "webdataset")
 
 

@@ -13,6 +13,8 @@ from mien.transforms.elements import Photo
 from mien.transforms.workers.isolate import Child, Limits, packed
 from tests.pipelines.conftest import mien, record
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:

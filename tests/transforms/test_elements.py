@@ -34,6 +34,7 @@ def test_elements_cross_workers_unchanged(element: object) -> None:
     assert pickle.loads(pickle.dumps(element)) == element
 
 
+@pytest.mark.slow
 def test_a_worker_that_meets_the_coder_first_decodes_our_classes() -> None:
     # else it makes up named tuples, and a job in several processes stops at the first photo that fails
     coder = coders.registry.get_coder(Failure)

@@ -2,9 +2,11 @@ locals {
   services = [
     "artifactregistry", "cloudbuild", "cloudscheduler", "compute", "dataflow", "iam", "logging", "monitoring", "storage",
   ]
-  image     = "${var.region}-docker.pkg.dev/${var.project}/${google_artifact_registry_repository.mien.repository_id}/mien:${var.image_tag}"
-  work      = "gs://${google_storage_bucket.work.name}"
-  templates = fileset("${path.module}/../templates", "*.json")
+  repository = "${var.region}-docker.pkg.dev/${var.project}/${google_artifact_registry_repository.mien.repository_id}/mien"
+  pushed     = "${local.repository}:${var.image_tag}"
+  image      = var.image_digest == "" ? local.pushed : "${local.repository}@${var.image_digest}"
+  work       = "gs://${google_storage_bucket.work.name}"
+  templates  = fileset("${path.module}/../templates", "*.json")
 }
 
 resource "google_project_service" "needed" {
@@ -38,7 +40,7 @@ resource "google_artifact_registry_repository" "mien" {
   depends_on = [google_project_service.needed]
 }
 
-# Templates, policies, and what a job needs while it runs.
+# Templates, policies, and what a job needs while it runs (temp/ and staging/).
 resource "google_storage_bucket" "work" {
   name                        = "${var.project}-${var.name}-work"
   location                    = var.region

@@ -1,6 +1,6 @@
 output "image" {
   description = "The name under which the worker image is to be pushed."
-  value       = local.image
+  value       = local.pushed
 }
 
 output "templates" {

@@ -15,7 +15,6 @@ locals {
   parameters = merge(
     local.nightly.launchParameter.parameters,
     var.key_bucket == "" ? {} : { key_file = "gs://${var.key_bucket}/${var.key_object}" },
-    var.accelerator == "" ? {} : { dataflow_service_options = "worker_accelerator=${var.accelerator}" },
   )
 }
 

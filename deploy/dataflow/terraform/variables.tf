@@ -26,8 +26,19 @@ variable "image_tag" {
   default     = "0.1.0"
 }
 
+variable "image_digest" {
+  description = "Digest of the worker image (sha256:...), which nobody can push another image under; empty: by image_tag."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^(sha256:[0-9a-f]{64})?$", var.image_digest))
+    error_message = "The digest must be sha256: and 64 hexadecimal digits, or empty."
+  }
+}
+
 variable "input_bucket" {
-  description = "Bucket that the photos lie in, without gs://. The jobs may read it and nothing else."
+  description = "Bucket that the photos lie in, without gs://. The jobs read it; README.md says what else they may."
   type        = string
 }
 
@@ -44,7 +55,7 @@ variable "policy" {
 }
 
 variable "key_bucket" {
-  description = "Bucket of the key for pseudonyms, without gs://, which the jobs may read; empty: no key."
+  description = "Bucket of the key for pseudonyms alone, without gs://, which the jobs may read; empty: no key."
   type        = string
   default     = ""
 }
@@ -89,12 +100,6 @@ variable "max_workers" {
   description = "As many workers as a job may have: the upper bound of what an hour costs."
   type        = number
   default     = 10
-}
-
-variable "accelerator" {
-  description = "GPU of each worker, as type:nvidia-l4;count:1;install-nvidia-driver; empty: none. See README.md first."
-  type        = string
-  default     = ""
 }
 
 variable "keep_days" {

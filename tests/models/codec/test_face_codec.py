@@ -106,6 +106,7 @@ def test_every_prefix_that_ends_with_a_layer_decodes(codec: FaceCodec, layered: 
                 codec.decode(payload[:length])
 
 
+@pytest.mark.slow
 def test_more_bytes_are_closer(codec: FaceCodec, faces: np.ndarray) -> None:
     found = []
     for ceiling in (16, 32, 320):
@@ -114,6 +115,7 @@ def test_more_bytes_are_closer(codec: FaceCodec, faces: np.ndarray) -> None:
     assert found[0] < found[1] < found[2]
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_batch_or_threads(codec: FaceCodec, faces: np.ndarray) -> None:
     before = torch.get_num_threads()
     try:
@@ -183,6 +185,7 @@ def test_realistic_is_closer_to_the_mean_face(codec: FaceCodec, faces: np.ndarra
     assert far[1] < 0.9 * far[0]
 
 
+@pytest.mark.slow
 def test_private_is_another_person_in_the_same_pose(codec: FaceCodec, faces: np.ndarray) -> None:
     drawn = [codec.code_batch(faces[:2], objective="private") for _ in range(2)]
     for coded in drawn:
@@ -193,6 +196,7 @@ def test_private_is_another_person_in_the_same_pose(codec: FaceCodec, faces: np.
     assert drawn[0][0].payload != drawn[1][0].payload
 
 
+@pytest.mark.slow
 def test_good_is_no_further_than_fast(codec: FaceCodec) -> None:
     face = np.asarray(Image.open(GOLDEN.parent / "face.jpg"))
     fast, good = (codec.decode(codec.encode(face, effort=effort)) for effort in ("fast", "good"))
@@ -200,6 +204,7 @@ def test_good_is_no_further_than_fast(codec: FaceCodec) -> None:
     assert similarity(codec, face, good) >= similarity(codec, face, fast) - 0.02
 
 
+@pytest.mark.slow
 def test_auto_leaves_alone_who_is_known_after_one_pass(codec: FaceCodec) -> None:
     face = np.asarray(Image.open(GOLDEN.parent / "face.jpg"))[None]
     (fast,), (auto,) = (codec.code_batch(face, effort=effort) for effort in ("fast", "auto"))
@@ -207,6 +212,7 @@ def test_auto_leaves_alone_who_is_known_after_one_pass(codec: FaceCodec) -> None
     assert auto.payload == fast.payload
 
 
+@pytest.mark.slow
 def test_auto_counts_its_work(codec: FaceCodec, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing is ever enough it ends after as many steps as the face's size allows, and says so."""
     noise = np.random.default_rng(1).integers(0, 256, (1, 512, 512, 3), np.uint8)

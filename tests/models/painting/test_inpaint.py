@@ -1,12 +1,12 @@
 """Masks and fill: the right place, no original pixel left, nothing leaks, smooth, fast."""
 
 import math
-import time
 
 import numpy as np
 import pytest
 
 from mien.models.faces.alignment import similarity
+from mien.models.painting import inpaint
 from mien.models.painting.inpaint import MARGIN, NEUTRAL, box_mask, edge_distance, face_mask, fill_faces, outline
 
 RNG = np.random.default_rng(3)
@@ -170,18 +170,19 @@ def test_fill_is_smooth_over_a_noisy_ring():
     assert np.abs(np.diff(middle, axis=1)).max() <= 3
 
 
-def test_speed():
-    """Limits are several times what two idle cores need: 0.1 s, 0.3 s (see the module's history for a change)."""
-    pixels = noise(3000, 3000)
+def test_the_fill_is_solved_on_a_coarse_grid(monkeypatch):
+    """Work does not grow with a face's pixels, and a crowd whose masks all touch has a limit."""
+    relaxed = []
+    relax = inpaint._relax
+    monkeypatch.setattr(inpaint, "_relax", lambda colour, known: (relaxed.append(known.size), relax(colour, known))[1])
 
-    def seconds(masks):
-        fill_faces(pixels, masks)
-        begin = time.process_time()
-        fill_faces(pixels, masks)
-        return time.process_time() - begin
+    def cells(shape, faces):
+        relaxed.clear()
+        fill_faces(np.full((*shape, 3), 99, np.uint8), [face_mask(similarity(*face, 0), shape) for face in faces])
+        return sum(relaxed)  # of all levels, each half the size of the one before
 
-    one = seconds([face_mask(similarity(1500, 1500, 2900, 0), (3000, 3000))])
-    places = RNG.uniform(0, 3000, (60, 2))
-    crowd = seconds([face_mask(similarity(x, y, 200, 0), (3000, 3000)) for x, y in places])
-    assert one < 0.8
-    assert crowd < 2
+    small, large = (cells((side, side), [(side / 2, side / 2, 0.9 * side)]) for side in (400, 1600))
+    assert 0 < large < 1.5 * small
+    monkeypatch.setattr(inpaint, "MAX_CELLS", 4000)
+    row = [(x, 100, 60) for x in range(50, 2000, 30)]
+    assert 0 < cells((200, 2000), row) < 1.5 * 4000

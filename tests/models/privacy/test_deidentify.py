@@ -71,6 +71,7 @@ def test_a_different_person_with_the_same_looks(codec, deidentifier, faces, payl
         assert np.abs(found[SKIN] - wanted[SKIN]).max() < 0.3
 
 
+@pytest.mark.slow
 def test_a_seed_is_a_person_and_no_seed_is_chance(codec, deidentifier, faces, owned, payloads) -> None:
     """The same person in a second photo: mirrored, and darker."""
     second = (faces[0][:, ::-1] * 0.9).astype(np.uint8)
@@ -81,6 +82,7 @@ def test_a_seed_is_a_person_and_no_seed_is_chance(codec, deidentifier, faces, ow
     assert deidentifier.new_face(faces[0]) not in [payload for _, payload in payloads]
 
 
+@pytest.mark.slow
 def test_rounded_looks_and_the_seed_are_all_that_counts(deidentifier, faces, owned, payloads, monkeypatch) -> None:
     """Another picture that has the same looks, in steps, gives the same bytes."""
     looks = Looks().measure(faces[0])
@@ -92,6 +94,7 @@ def test_rounded_looks_and_the_seed_are_all_that_counts(deidentifier, faces, own
     assert deidentifier.new_face(faces[1], seed=owned[0]) == payloads[0][1]
 
 
+@pytest.mark.slow
 def test_nobody_who_is_to_be_avoided(codec, deidentifier, faces, owned, payloads, monkeypatch) -> None:
     somebody = deidentifier.embedding(codec.decode(payloads[0][1]))
     new = deidentifier.embedding(codec.decode(deidentifier.new_face(faces[0], avoid=[somebody], seed=owned[0])))
@@ -109,6 +112,7 @@ def test_a_face_that_cannot_be_measured_is_refused(deidentifier) -> None:
         deidentifier.new_face(noise, seed=b"short")
 
 
+@pytest.mark.slow
 def test_nothing_that_is_stored_leads_back(codec, deidentifier, faces, payloads) -> None:
     """Prefixes, mixtures and extrapolations of stored latents: none is the original to the recogniser."""
     original = deidentifier.embedding(faces[0])

@@ -1,6 +1,7 @@
 """mien magnify and mien evaluate --magnify: real photos, real files read back."""
 
 import csv
+import html
 import json
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_photo(source: Path, tmp_path: Path) -> None:
     words = ("magnify", source, "--output", tmp_path, "--factor", 3, "--payload", "--detector", "mediapipe")
     assert mien(*words) == 3
@@ -62,6 +64,7 @@ def test_a_photo(source: Path, tmp_path: Path) -> None:
     assert picture.stat().st_mtime_ns == stamp
 
 
+@pytest.mark.slow
 def test_aligned_faces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, output = tmp_path / "in", tmp_path / "out"
     source.mkdir()
@@ -90,11 +93,12 @@ def test_strength_is_for_magnifying(tmp_path: Path) -> None:
     assert main(["evaluate", str(SAMPLES), "--strength", "0.5", "--output", str(tmp_path)]) == 2
 
 
+@pytest.mark.slow
 def test_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MIEN_LPIPS_BACKBONE", "MIEN_LPIPS_HEADS", "MIEN_DLIB"):
         monkeypatch.delenv(name, raising=False)
     for name in ("packaged_heads", "packaged_models"):
-        monkeypatch.setattr(f"mien.pipelines.reports.evaluate.{name}", lambda: None)
+        monkeypatch.setattr(f"mien.pipelines.reports.face_set.{name}", lambda: None)
     assert main(["evaluate", str(SAMPLES), "--magnify", "--output", str(tmp_path), "-q"]) == 0
     report = json.loads((tmp_path / "evaluate.json").read_text())
     (found,) = report["sets"]
@@ -106,6 +110,9 @@ def test_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {line["by"] for line in found["drift"]} == {"tone", "age"}
     with (tmp_path / "evaluate.csv").open() as stream:
         assert len(list(csv.DictReader(stream))) == 6
-    assert "GLEAN" in (tmp_path / "evaluate.html").read_text()
+    page = (tmp_path / "evaluate.html").read_text()
+    assert "GLEAN" in page
+    assert "default-src 'none'" in html.unescape(page)
+    assert page.count("data:image/jpeg;") == page.count("<img ") == len(found["pictures"]) > 0
     for name in found["pictures"]:
         assert Image.open(tmp_path / "pictures" / name).width == 516

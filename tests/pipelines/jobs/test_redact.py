@@ -38,6 +38,7 @@ def rows(output: Path) -> dict[str, dict]:
     return {Path(row["uri"]).name: row for row in map(json.loads, name.read_text().splitlines())}
 
 
+@pytest.mark.slow
 def test_a_scheduled_batch(face: Path, tmp_path: Path) -> None:
     source, output = tmp_path / "in", tmp_path / "out"
     (source / "deep").mkdir(parents=True)
@@ -81,6 +82,7 @@ def test_a_scheduled_batch(face: Path, tmp_path: Path) -> None:
     assert not (output / "deep" / "a.jpg.jpg").exists()
 
 
+@pytest.mark.slow
 def test_a_dry_run_writes_no_photo(face: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     assert mien("redact", face, "--output", output, "--dry-run", "--policy", "background-people", *QUICK) == 0
@@ -154,6 +156,7 @@ def survives(path: Path) -> bool:
     return any(CANARY in part or wide in part for part in everything(path))
 
 
+@pytest.mark.slow
 def test_no_mark_beside_the_pixels_survives(face: Path, tmp_path: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
@@ -176,6 +179,7 @@ def test_no_mark_beside_the_pixels_survives(face: Path, tmp_path: Path) -> None:
     assert [path for path in written if survives(path)] == []
 
 
+@pytest.mark.slow
 def test_what_is_asked_for_is_kept(face: Path, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(marked_jpeg(face))
     words = ("redact", tmp_path / "a.jpg", "--output", tmp_path / "out", "--keep", "copyright", *QUICK)
@@ -185,6 +189,7 @@ def test_what_is_asked_for_is_kept(face: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "a.jpg.jpg").read_bytes().count(CANARY) == 1
 
 
+@pytest.mark.slow
 def test_new_faces_are_marked(face: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("redact", face, "--policy", "deidentify", "--image-format", "webp", *QUICK, "--output")
     key = tmp_path / "key"

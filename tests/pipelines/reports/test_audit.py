@@ -69,6 +69,7 @@ def write(folder: Path, pictures: list[Pixels], suffix: str = ".png") -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_faces_themselves_are_recognised_every_one(faces: list[Pixels], tmp_path: Path) -> None:
     originals = write(tmp_path / "originals", faces[:16])
     status, report = audit(write(tmp_path / "out", faces[:16], ".jpg"), originals, tmp_path / "report", "--aligned")
@@ -85,6 +86,7 @@ def test_the_faces_themselves_are_recognised_every_one(faces: list[Pixels], tmp_
     assert view["realism"]["kid"]["mean"] < 1
 
 
+@pytest.mark.slow
 def test_other_people_are_not(faces: list[Pixels], tmp_path: Path) -> None:
     originals = write(tmp_path / "originals", faces[:16])
     _, report = audit(write(tmp_path / "out", faces[16:]), originals, tmp_path / "report", "--aligned")
@@ -96,6 +98,7 @@ def test_other_people_are_not(faces: list[Pixels], tmp_path: Path) -> None:
     assert not kinds(report) & {"linked by mobilefacenet", "linked by the parrot", "face as it was"}
 
 
+@pytest.mark.slow
 def test_a_parrot_reads_mosaics_that_a_recogniser_does_not(faces: list[Pixels], tmp_path: Path) -> None:
     def mosaic(face: Pixels, blocks: int) -> Pixels:
         small = cv2.resize(face, (blocks, blocks), interpolation=cv2.INTER_AREA)
@@ -113,6 +116,7 @@ def test_a_parrot_reads_mosaics_that_a_recogniser_does_not(faces: list[Pixels], 
     assert report["views"]["shown"]["realism"]["kid"]["mean"] > 1
 
 
+@pytest.mark.slow
 def test_redacted_photos_pass_and_the_page_shows_nobody(photos: Path, tmp_path: Path) -> None:
     words = ["compress", str(photos), "--output", str(tmp_path / "safe"), "--format", "blobs", "--policy", "redact"]
     assert main([*words, "--background", "jpeg", "--workers", "1", "-q"]) == 0
@@ -131,6 +135,7 @@ def test_redacted_photos_pass_and_the_page_shows_nobody(photos: Path, tmp_path: 
     assert "0 kinds of finding" in page
 
 
+@pytest.mark.slow
 def test_copies_with_metadata_are_leaks(photos: Path, tmp_path: Path) -> None:
     marked, copies = tmp_path / "marked", tmp_path / "copies"
     for name in ("a", "b"):
@@ -155,6 +160,7 @@ def test_copies_with_metadata_are_leaks(photos: Path, tmp_path: Path) -> None:
     assert sum(size["agreed"]["as it was"] for size in sizes) == sum(size["agreed"]["faces"] for size in sizes) > 0
 
 
+@pytest.mark.slow
 def test_coded_photos_are_seen_as_shown_and_as_restored(compressed: Compressed, photos: Path, tmp_path: Path) -> None:
     """One photo as a blob and in a table, whose other photo has no original here."""
     blob = audit(compressed("blobs") / "a", photos / "a", tmp_path / "blob")[1]

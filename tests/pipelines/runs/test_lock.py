@@ -23,6 +23,7 @@ with Lock(sys.argv[1], "first"):
 """
 
 
+@pytest.mark.slow
 def test_the_second_job_is_refused_and_a_killed_one_is_not_in_the_way(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -47,6 +48,7 @@ def test_the_second_job_is_refused_and_a_killed_one_is_not_in_the_way(
         assert not lock.killed
 
 
+@pytest.mark.slow
 def test_of_many_that_start_together_one_runs(tmp_path: Path) -> None:
     inside, most, got = 0, 0, 0
     guard = threading.Lock()

@@ -46,6 +46,7 @@ def test_a_job_elsewhere_tells_nobody() -> None:
     tell(None, DONE, 1, PHOTO)
 
 
+@pytest.mark.slow
 def test_a_bar_where_a_person_looks_on(tmp_path: Path) -> None:
     (tmp_path / "one.png").write_bytes(b"no picture")
     words = ["compress", str(tmp_path), "--output", str(tmp_path / "out"), "--policy", "redact", "--workers", "1"]
@@ -66,6 +67,7 @@ def test_a_bar_where_a_person_looks_on(tmp_path: Path) -> None:
     assert b"0 of 1 photos" in shown
 
 
+@pytest.mark.slow
 def test_a_line_a_photo_without_its_name(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     shutil.copy(photos / "a/x.jpg", tmp_path / "in/secret name.jpg")

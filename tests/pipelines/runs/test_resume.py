@@ -10,6 +10,8 @@ from PIL import Image
 
 from tests.pipelines.conftest import failures, mien, record
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("--policy", "redact", "--detector", "mediapipe")
 
 

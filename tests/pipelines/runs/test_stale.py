@@ -12,6 +12,8 @@ from mien.transforms.formats.lease import lease_path, renew
 from mien.transforms.formats.manifest import hidden_folder
 from tests.pipelines.conftest import mien, record
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("--detector", "mediapipe")
 SHARDS = ("--format", "webdataset")
 

@@ -18,6 +18,8 @@ from mien.transforms.elements import Photo
 from mien.transforms.workers.fork_server import ADDRESS, Forked, fork_server, import_path
 from mien.transforms.workers.isolate import Child, Limits, packed
 
+pytestmark = pytest.mark.slow
+
 PHOTO = Photo("u", b"", "n", None)
 # Tells what is loaded where it works, and who its parent is. In a file of its own, so that the child can load it.
 STAGE = """

@@ -76,6 +76,7 @@ def starts(folder: Path) -> list[str]:
     return (folder / "starts").read_text().split()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_one_photo_is_lost_and_no_other(poison: Any, tmp_path: Path, mode: str) -> None:
     good = [f"good {i}" for i in range(8)]
@@ -112,6 +113,7 @@ def counters(result: Any) -> tuple[int, int]:
     return sum(values), sum(times)
 
 
+@pytest.mark.slow
 def test_a_child_serves_many_photos(poison: Any, tmp_path: Path) -> None:
     stage = Isolated([poison.Poison(str(tmp_path))], Limits())
     pids = {result.data for i in range(20) for result in stage.process(Photo(f"good{i}", b"x"))}
@@ -119,6 +121,7 @@ def test_a_child_serves_many_photos(poison: Any, tmp_path: Path) -> None:
     assert len(starts(tmp_path)) == 1
 
 
+@pytest.mark.slow
 def test_what_keeps_all_photos_from_being_done_stops_the_job(poison: Any, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no weights"):
         list(Isolated([poison.Broken(str(tmp_path))], Limits()).process(Photo("good", b"")))
@@ -142,6 +145,7 @@ def work(child: Child, data: bytes, limits: Limits) -> Any:
     return child.work(stages, Photo("x.png", data), limits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("limits", "error", "message"),
     [
@@ -156,6 +160,7 @@ def test_a_large_photo_and_limits(child: Child, limits: Limits, error: type[Exce
         work(child, picture((9000, 9000)), limits)
 
 
+@pytest.mark.slow
 def test_a_child_that_somebody_kills(child: Child) -> None:
     child.process.kill()
     child.process.wait()
