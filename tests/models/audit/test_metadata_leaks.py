@@ -12,6 +12,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 from mien.models.audit import metadata_leaks, metadata_segments
 from mien.models.audit.metadata_leaks import embedded_pictures, file_leaks, trace_leaks, traces
 from mien.models.audit.metadata_segments import segments
+from mien.models.errors import SearchError
 from mien.models.images.chunk import StoredFace, StoredPhoto
 from mien.models.images.container import embed
 from mien.models.images.files import encode_image
@@ -210,6 +211,13 @@ def test_a_trace_before_what_cannot_be_searched_is_found_all_the_same(monkeypatc
     monkeypatch.setattr(metadata_leaks, "_SEARCH_BYTES", 30_000_000)
     leaks = trace_leaks({CANARY: "comment"}, jpeg() + zlib.compress(CANARY) + BOMB * 10)
     assert {leak.kind for leak in leaks} == {"not searched", "trace of the original"}
+
+
+def test_an_original_that_cannot_be_searched_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadata_leaks, "_SEARCH_TRIES", 100)
+    assert traces(jpeg(comment=CANARY) + b"\xff\xd8\xff" * 99)
+    with pytest.raises(SearchError, match="too many places to search"):
+        traces(jpeg(comment=CANARY) + b"\xff\xd8\xff" * 110)
 
 
 @pytest.mark.parametrize("extra", range(4))
