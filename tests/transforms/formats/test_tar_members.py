@@ -103,6 +103,11 @@ def pax(body: bytes, kind: bytes = b"x") -> Callable[[bytes], bytes]:
     return lambda data: data[:1536] + block + data[1536:]
 
 
+def sparse(data: bytes) -> bytes:
+    """The second member is sparse, says that its map goes on in another block, and is the end of the file."""
+    return with_size(b"00000000024\0", tarfile.GNUTYPE_SPARSE)(data[:1922] + b"1" * 97 + data[2019:])[:2048]
+
+
 def long_name(data: bytes) -> bytes:
     """A header that says that a name of a gigabyte follows, before the second member."""
     info = tarfile.TarInfo("long")
@@ -135,6 +140,7 @@ def long_name(data: bytes) -> bytes:
         (pax(b"30 GNU.sparse.realsize=999999\n"), 1, "no size that can be"),
         (pax(b"29 GNU.sparse.realsize=whole\n"), 1, "a header that cannot be read"),
         (pax(b"30 hdrcharset=\xff\xff\xff\xff\xff\xff\xff\xff\xff\n"), 1, "a header that cannot be read"),
+        (sparse, 1, "a header that cannot be read"),
         (pax(b"9" * 900_000), 1, "more than 256 digits"),
         (pax(b"".join(b"%d k%05d=\n" % (11, i) for i in range(200)), b"g"), 1, "more than 100 global headers"),
         (lambda data: data[:1536] + pax(b"")(data)[1536:2048] * 990 + data[1536:], 1, "a header that cannot be read"),
