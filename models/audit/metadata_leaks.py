@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from PIL import ExifTags, Image, ImageCms
 
 from mien.models.audit.metadata_segments import Segment, check_tags, inflate, segments
@@ -293,7 +294,9 @@ class _Search:
         for text in texts:
             self._by_key.setdefault(text[:_KEY], {}).setdefault(len(text), set()).add(text)
         self._keys = np.unique(np.frombuffer(b"".join(self._by_key), f"<u{_KEY}"))
-        self._begins = np.zeros(1 << 16, np.bool_)  # whether one begins with these two bytes: few places are left
+        self._begins: npt.NDArray[np.bool_] = np.zeros(
+            1 << 16, np.bool_
+        )  # whether one begins with these two bytes: few places are left
         self._begins[self._keys & 0xFFFF] = True
         self._until = time.monotonic() + _SEARCH_SECONDS
 
