@@ -1,15 +1,21 @@
 import json
+import os
 import re
 import resource
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from mien.pipelines import JobError
 from mien.pipelines.beam_options import beam_actions, split
 from mien.pipelines.cli import _options as options
 from mien.pipelines.cli import main, parser
+from mien.pipelines.jobs.redact import _to_be_read_again
+from mien.transforms.policy.pseudonyms import read_key
+from mien.transforms.policy.rules import load_policy
 
 
 def test_help_loads_neither_beam_nor_torch() -> None:
@@ -19,6 +25,41 @@ def test_help_loads_neither_beam_nor_torch() -> None:
         "assert not {'apache_beam', 'torch', 'numpy', 'cv2'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def _mien(code: str, shell: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Python code behind a shell's redirections; its own status is printed to stderr by the shell."""
+    words = ["bash", "-c", f'"$0" -c "$1" --version {shell}', sys.executable, code]
+    environment = {**os.environ, **environment}
+    return subprocess.run(words, capture_output=True, text=True, env=environment, timeout=60)
+
+
+def test_streams_that_are_full_closed_or_not_read() -> None:
+    code = "import sys; from mien.pipelines.cli import main; sys.exit(main())"
+    full = _mien(code, "> /dev/full")
+    assert (full.returncode, full.stderr) == (3, "mien: stopped: No space left on device\n")
+    for closed in (">&-", "2>&-", "<&-", "<&- >&- 2>&-"):
+        assert (_mien(code, closed).returncode, _mien(code, closed).stderr) == (0, "")
+    gone = _mien(f"import time; time.sleep(0.5); {code}", "| true; echo ${PIPESTATUS[0]}")
+    assert (gone.stdout, gone.stderr) == ("141\n", "")
+
+
+def test_files_do_not_get_the_numbers_of_closed_streams() -> None:
+    code = "from mien.pipelines.cli import _open_streams; _open_streams(); print(open('/dev/null').fileno() > 2)"
+    assert _mien(code, "<&- 2>&-").stdout == "True\n"
+
+
+def test_what_a_terminal_cannot_show_is_escaped() -> None:
+    code = "from mien.pipelines.cli import _open_streams; _open_streams(); print('\\u20ac')"
+    assert _mien(code, "", PYTHONIOENCODING="latin-1").stdout == "\\u20ac\n"
+
+
+def test_ctrl_c_says_stopped() -> None:
+    code = (
+        "import signal, sys; from mien.pipelines import cli; "
+        "cli._split_beam = lambda *words: signal.raise_signal(signal.SIGINT); sys.exit(cli.main())"
+    )
+    assert _mien(code, "").returncode == 130
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -46,6 +87,7 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["face", "encode", "x.jpg", "--output", "o", "--runner", "DirectRunner"],
         ["inspect"],
         ["inspect", "/no/such.avif"],
+        ["inspect", "/dev/zero"],
         ["magnify", "x.jpg", "--output", "o", "--aligned", "--factor", "2"],
     ],
 )
@@ -95,3 +137,25 @@ def test_a_disk_that_fills_up(photos: Path, tmp_path: Path) -> None:
         left = [path for path in (tmp_path / kind).rglob("*") if path.is_file()]
         # run-RUN.json is the run's record as it is kept
         assert {path.name.split("-")[0] for path in left} == {"failures", "run", "run.json"}
+
+
+def test_a_key_from_a_pipe_is_read_once_and_can_be_read_again(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    secret = b"0123456789abcdefghijklmnopqrstuvwxyz-by-heart"
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(secret,))
+    writer.start()
+    again = _to_be_read_again(str(tmp_path / "pipe"), [])
+    writer.join()
+    (tmp_path / "key").write_bytes(secret)
+    assert read_key(again).id == read_key(again).id == read_key(str(tmp_path / "key")).id
+    assert _to_be_read_again(str(tmp_path / "key"), []) == str(tmp_path / "key")
+    with pytest.raises(JobError, match="a pipe is read but once"):
+        _to_be_read_again(str(tmp_path / "pipe"), ["--runner=DataflowRunner"])
+
+
+def test_a_policy_from_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=("version: 1\notherwise: pixelate\n",))
+    writer.start()
+    assert load_policy(str(tmp_path / "pipe")).actions == {"pixelate"}
+    writer.join()

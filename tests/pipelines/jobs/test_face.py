@@ -6,7 +6,6 @@ import pytest
 from PIL import Image
 
 from mien.models.codec.face_codec import FaceCodec
-from mien.models.faces.alignment import align_face
 from mien.models.images.files import decode_image
 from mien.pipelines.cli import main
 from tests.pipelines.conftest import DATA
@@ -52,8 +51,7 @@ def test_an_output_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_an_aligned_picture_is_taken_as_it_is(photos: Path, tmp_path: Path) -> None:
-    pixels = decode_image((DATA / "usds.jpg").read_bytes())
-    face = align_face(pixels, (0.4, 0.0, 190.0, 0.0, 0.4, 240.0))
+    face = decode_image((DATA.parent / "face.jpg").read_bytes())
     Image.fromarray(face).save(tmp_path / "face.png")
     assert main(["face", "encode", str(tmp_path / "face.png"), "--output", str(tmp_path / "out"), "-q"]) == 0
     assert (tmp_path / "out" / "face.png.mien").read_bytes() == FaceCodec.load().encode(face)

@@ -18,7 +18,7 @@ from mien.models.faces.face import Face
 from mien.models.faces.landmarks import FaceLandmarker
 from mien.models.images.files import decode_image, encode_image
 from mien.pipelines.cli import main
-from mien.pipelines.reports.audit import Originals
+from mien.pipelines.reports.audit import Originals, _originals
 from mien.transforms.elements import ListedFile
 
 DATA = Path(__file__).parents[2] / "data"
@@ -184,6 +184,16 @@ def test_coded_photos_are_seen_as_shown_and_as_restored(compressed: Compressed, 
     left = [row for row in shown if row["verdict"] == "as it was"]
     assert all(row["action"] == "" for row in left)
     assert any("as it was" in kind for kind in kinds(blob)) == bool(left)
+
+
+def test_a_damaged_shard_does_not_stop_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"")
+    (tmp_path / "b.tar").write_bytes(b"\x1f\x8b and so on")
+    failures: list[str] = []
+    assert [file.name for file in _originals(str(tmp_path), failures)] == ["a.jpg"]
+    assert [failure.partition(": ")[2] for failure in failures] == [
+        "cannot be read: it is compressed (gzip): its photos can be read once it is unpacked"
+    ]
 
 
 def test_outputs_are_matched_by_their_names() -> None:
