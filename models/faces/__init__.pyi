@@ -11,9 +11,9 @@ from .alignment import (
 from .appearance import NAMES, Looks, bareness
 from .centerface import load_centerface
 from .detection import Box, FaceDetector
-from .dlib_recogniser import dlib_recogniser
+from .dlib_recogniser import DLIB_BLOCKS, dlib_recogniser
 from .expression import Look, LookReader, distortion
-from .face import BLOCKS, Face
+from .face import Face
 from .find import located_faces
 from .landmarks import FaceLandmarker
 from .mesh import FEATURES, OVAL, covered, outline_of
@@ -23,8 +23,8 @@ from .understanding import is_clear
 from .verification import seen, verification
 
 __all__ = [
-    "BLOCKS",
     "CROP_SIDE",
+    "DLIB_BLOCKS",
     "EMBEDDING",
     "FEATURES",
     "NAMES",

@@ -15,7 +15,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mien.models.evaluation import BICUBIC, INPUTS, MIEN, SIZE, MagnifiedRow, MagnifyBench, Meter, drift, lines, shrunk
+from mien.models.evaluation import (
+    BICUBIC,
+    INPUTS,
+    MIEN,
+    SIZE,
+    MagnifiedRow,
+    MagnifyBench,
+    Meter,
+    drift,
+    lines,
+    shrunk,
+)
 from mien.models.magnify import FaceMagnifier
 from mien.models.runtime import cores, tune_process
 from mien.pipelines.jobs import FaceFinder

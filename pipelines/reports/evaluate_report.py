@@ -13,15 +13,7 @@ from matplotlib.ticker import FuncFormatter
 from PIL import Image, ImageDraw, ImageFont
 
 from mien.models.codec import FaceCodec
-from mien.models.evaluation import (
-    LOWER_IS_BETTER,
-    MIEN,
-    QUALITIES,
-    Line,
-    Peer,
-    Row,
-    enlarge,
-)
+from mien.models.evaluation import LOWER_IS_BETTER, MIEN, QUALITIES, Line, Peer, Row, enlarge
 from mien.pipelines.reports.face_set import FaceSet
 from mien.transforms.page import data_uri, render
 from mien.transforms.stores import printable

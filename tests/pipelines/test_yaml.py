@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mien.models.faces import FaceDetector
-from mien.models.images import decode_image, extract
+from mien.models.faces.detection import FaceDetector
+from mien.models.images.container import extract
+from mien.models.images.files import decode_image
 from tests.pipelines.likeness import likeness, places
 
 EXAMPLES = Path(__file__).parent.parent.parent / "pipelines"
