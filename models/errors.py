@@ -49,6 +49,10 @@ class PrivacyError(MienError):
     """No new face was found that the recogniser would not link to the original."""
 
 
+class NotUnderstoodError(PrivacyError):
+    """What is to get a new face looks like none to the codec."""
+
+
 class WeightsError(MienError):
     """Model weights that are missing, or whose sha256 is not the recorded one."""
 

@@ -329,8 +329,9 @@ class PhotoInWork:
     pixels: (H, W, 3) uint8 RGB. faces, decisions, aligned and coded are of one length once their stage is through;
     aligned holds a (512, 512, 3) uint8 face where one is to be coded and None elsewhere. measured: of each face, see
     mien.transforms.steps.decide.measures. embeddings: (192,) float32 of the recogniser, where a policy asks for them;
-    they live here and in galleries alone. exif: what of the file's own metadata is to be written anew. seeds, spent:
-    as in Photo.
+    they live here and in galleries alone. new: of each face that another one takes the place of in this very photo,
+    what is drawn there. exif: what of the file's own metadata is to be written anew. seeds, spent: as in
+    Photo.
     """
 
     uri: str
@@ -342,6 +343,7 @@ class PhotoInWork:
     decisions: tuple[Decision, ...] = ()
     aligned: tuple[Pixels | None, ...] = ()
     coded: tuple[CodedFace, ...] = ()
+    new: tuple[Pixels | None, ...] = ()
     measured: tuple[Measured, ...] = ()
     exif: bytes = b""
     seeds: tuple[FaceSeed, ...] = ()

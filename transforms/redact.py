@@ -5,20 +5,17 @@ still seen there is filled in; what is seen even then keeps the photo back.
 """
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
 
 import apache_beam as beam
-import numpy as np
-import numpy.typing as npt
 from apache_beam.metrics import Metrics
 
 from mien.models.codec import FaceCodec
 from mien.models.errors import PrivacyError
-from mien.models.faces import SIZE, Face, FaceDetector, Looks, align_face, outline_of, square
+from mien.models.faces import Face, FaceDetector, Looks, align_face, square
 from mien.models.images import decode_image, draw_mark, encode_image, synthesis_xmp
-from mien.models.painting import fitted, needed_size, paste_within
-from mien.models.privacy import Hidden, MaskKind, redact_faces
+from mien.models.painting import fitted, paste_face
+from mien.models.privacy import Hidden, MaskKind, join, join_outline, redact_faces
 from mien.models.runtime import one_thread, tune_process
 from mien.transforms.elements import (
     CodedFace,
@@ -30,7 +27,7 @@ from mien.transforms.elements import (
     SafePhoto,
 )
 from mien.transforms.policy import SHOWN, KeyFile, Policy, load_policy
-from mien.transforms.restore import ImageFormat, paste_coded
+from mien.transforms.restore import ImageFormat
 from mien.transforms.steps import (
     DETECTORS,
     FACE_BYTES,
@@ -57,7 +54,6 @@ from mien.transforms.workers import NAMESPACE, Input, IsolatedStages, Limits, St
 QUALITY = 90
 FOUND_LATER = "found when verified"
 _RECOGNISED, _HEAD = " (recognised)", " (recognised, head)"  # behind a rule's name
-_LANDMARKS_SIZE = 256  # pixels of a decoded face in which landmarks are looked for
 # Longer side of a box, in photo pixels, from which a face that is only hidden gets landmarks. Below it the square is
 # hardly ever MIN_SIDE, from which faces are compared when verified (mostly 1.4 times the box, in 5 of 100 over 1.76),
 # and the ellipse around the box covers all of the face: in 313 of 321 faces every landmark, in the others these were
@@ -65,67 +61,47 @@ _LANDMARKS_SIZE = 256  # pixels of a decoded face in which landmarks are looked 
 ALIGNED_FROM = 40.0
 
 
-@dataclass(frozen=True)
-class NewFace:
-    """What takes a face's place: (S, S, 3) uint8, its 478 landmarks, and the outline that it is painted within, both in
-    aligned pixels (mien.models.painting.replace)."""
-
-    picture: Pixels
-    points: npt.NDArray[np.float64]
-    outline: npt.NDArray[np.float64]
-
-
-def new_faces(photo: PhotoInWork, faces: Sequence[CodedFace], codec: FaceCodec, looks: Looks) -> dict[int, NewFace]:
-    """The generated faces by their index, those of them and of their places that have landmarks."""
-    found = {}
-    for i, (face, own) in enumerate(zip(faces, photo.faces, strict=False)):
-        if face.action in GENERATED and own.landmarks:
-            size = max(_LANDMARKS_SIZE, needed_size(face.transform))
-            with one_thread():  # the same pixels in any process
-                picture = codec.decode(face.payload, size=size)
-            if landmarks := looks.located(picture).landmarks:
-                points = (np.asarray(landmarks, np.float64).reshape(478, 2) + 0.5) * (SIZE / size) - 0.5
-                picture = fitted(picture, align_face(photo.pixels, face.transform, size))
-                found[i] = NewFace(picture, points, outline_of(own.landmarks, face.transform))
-    return found
-
-
 def hidden_faces(
-    faces: Sequence[CodedFace], mask: MaskKind, new: Mapping[int, NewFace], wide: Collection[int] = ()
+    faces: Sequence[CodedFace], mask: MaskKind, new: Collection[int], wide: Collection[int] = ()
 ) -> dict[int, Hidden]:
-    """How much goes of the faces that may not be seen, by their index. wide: those whose whole head goes."""
+    """How much goes of the faces that may not be seen, by their index.
+
+    new: those that another one is joined over. wide: those whose whole head goes.
+    """
     hidden = {
         i: hidden_of(face, face.action, "head" if i in wide else mask)
         for i, face in enumerate(faces)
         if face.action not in SHOWN
     }
-    for i in new:
-        if faces[i].action in GENERATED:
-            hidden[i] = dataclasses.replace(hidden[i], outline=new[i].outline)
+    if mask == "face":
+        for i in set(hidden) & set(new):
+            hidden[i] = dataclasses.replace(hidden[i], outline=join_outline())
     return hidden
 
 
-def safe_pixels(
-    photo: PhotoInWork,
-    faces: Sequence[CodedFace],
-    mask: MaskKind,
-    codec: FaceCodec,
-    new: Mapping[int, NewFace],
-    wide: Collection[int] = (),
-) -> Pixels:
+def new_faces(photo: PhotoInWork, faces: Sequence[CodedFace]) -> dict[int, Pixels]:
+    """What is drawn over generated faces, by their index."""
+    return {i: new for i, new in enumerate(photo.new) if new is not None and faces[i].action in GENERATED}
+
+
+def safe_pixels(photo: PhotoInWork, faces: Sequence[CodedFace], mask: MaskKind, wide: Collection[int] = ()) -> Pixels:
     """The photo with its faces as they may be seen, (H, W, 3) uint8, a new array.
 
-    A new face is painted within the outline of the old one; where one of them has no landmarks, or the head goes with
-    the face, in the egg that it is coded for. wide: as for hidden_faces.
+    A new face is joined into what is around the old one; where the head goes with the face, it is painted into the egg
+    that faces are coded for. wide: as for hidden_faces.
     """
+    new = new_faces(photo, faces)
     hidden = hidden_faces(faces, mask, new, wide)
-    pixels = redact_faces(photo.pixels, list(hidden.values()))
-    within = [i for i, face in hidden.items() if face.outline is not None]
-    rest = [face for i, face in enumerate(faces) if face.action in GENERATED and i not in within]
-    with one_thread():
-        paste_coded(pixels, rest, codec, photo.pixels)
-    for i in sorted(within, key=lambda i: square(faces[i].transform)[2]):  # a large face stands in front of a small one
-        paste_within(pixels, photo.pixels, new[i].picture, new[i].points, faces[i].transform, new[i].outline)
+    pixels = redact_faces(photo.pixels, [face for face in hidden.values() if face.outline is None])
+    # a large face stands in front of a small one
+    for i in sorted(new, key=lambda i: square(faces[i].transform)[2]):
+        transform = faces[i].transform
+        if mask == "face":
+            others = [face.transform for j, face in enumerate(faces) if j != i and face.transform]
+            join(pixels, new[i], align_face(photo.pixels, transform), transform, others)
+        else:
+            face = fitted(new[i], align_face(photo.pixels, transform, len(new[i])))
+            paste_face(pixels, face, transform, stranger=True)
     return pixels
 
 
@@ -163,24 +139,22 @@ class Redactor:
         """The safe photo. Raises PrivacyError for one in which a face is still seen that the policy hides, its whole
         head filled in."""
         faces = list(photo.coded or map(uncoded, photo.faces, photo.decisions))
-        # where the head goes too there is no outline to paint within
-        new = new_faces(photo, faces, self._codec, self._looks) if self._policy.mask == "face" else {}
-        data = self._encode(photo, faces, new)
+        data = self._encode(photo, faces)
         if not self._policy.actions <= SHOWN:
-            if seen := self._leaks(photo, faces, new, data):
+            if seen := self._leaks(photo, faces, data):
                 before = len(faces)
-                data = self._escalate(photo, faces, new, seen)
-                seen = self._leaks(photo, faces, new, data, {*seen.known, *range(before, len(faces))})
+                data = self._escalate(photo, faces, seen)
+                seen = self._leaks(photo, faces, data, {*seen.known, *range(before, len(faces))})
             wide = frozenset(seen.known)
             if wide:  # by what is around the face: hair, or the head of a neighbour in a crowd
                 before = len(faces)
-                data = self._escalate(photo, faces, new, seen, wide)
-                seen = self._leaks(photo, faces, new, data, {*wide, *range(before, len(faces))}, wide)
+                data = self._escalate(photo, faces, seen, wide)
+                seen = self._leaks(photo, faces, data, {*wide, *range(before, len(faces))}, wide)
             sure = [face for face in seen.found if face.score >= SURE]
             if seen.known or sure:
                 raise PrivacyError(_reason([(i + 1, faces[i]) for i in seen.known], sure))
             if seen:  # only what hardly looks like a face is left: it goes, and nothing of it is there to be looked at
-                data = self._escalate(photo, faces, new, seen, wide)
+                data = self._escalate(photo, faces, seen, wide)
         for face in faces:
             Metrics.counter(NAMESPACE, f"action_{face.action}").inc()
         name = photo.name + SUFFIXES[self._format]
@@ -190,7 +164,6 @@ class Redactor:
         self,
         photo: PhotoInWork,
         faces: Sequence[CodedFace],
-        new: Mapping[int, NewFace],
         data: bytes,
         changed: Collection[int] | None = None,
         wide: Collection[int] = (),
@@ -201,30 +174,23 @@ class Redactor:
         hidden_faces.
         """
         written = decode_image(data, photo.pixels.shape[0] * photo.pixels.shape[1])
-        hidden = hidden_faces(faces, self._policy.mask, new, wide)
+        hidden = hidden_faces(faces, self._policy.mask, new_faces(photo, faces), wide)
         painted = [face for i, face in hidden.items() if changed is None or i in changed]
         found = self._detector.detect(written, painted_places(painted, written.shape[:2]))
-        return leaks(photo.pixels, written, faces, hidden, found, self._codec.recogniser, self._looks.locate)
+        same = self._codec.recogniser, self._looks.locate
+        return leaks(photo.pixels, written, faces, hidden, found, *same, generated=GENERATED)
 
-    def _escalate(
-        self,
-        photo: PhotoInWork,
-        faces: list[CodedFace],
-        new: Mapping[int, NewFace],
-        seen: Leaks,
-        wide: Collection[int] = (),
-    ) -> bytes:
+    def _escalate(self, photo: PhotoInWork, faces: list[CodedFace], seen: Leaks, wide: Collection[int] = ()) -> bytes:
         """The photo with what is seen filled in; the faces, in place, say so. wide: as for hidden_faces."""
         Metrics.counter(NAMESPACE, "escalated").inc(len(seen.known) + len(seen.found))
         for i in seen.known:
             faces[i] = filled(faces[i], head=i in wide)
         faces += [_late(face) for face in seen.found]
-        return self._encode(photo, faces, new, wide)
+        return self._encode(photo, faces, wide)
 
-    def _encode(
-        self, photo: PhotoInWork, faces: Sequence[CodedFace], new: Mapping[int, NewFace], wide: Collection[int] = ()
-    ) -> bytes:
-        pixels = safe_pixels(photo, faces, self._policy.mask, self._codec, new, wide)
+    def _encode(self, photo: PhotoInWork, faces: Sequence[CodedFace], wide: Collection[int] = ()) -> bytes:
+        with one_thread():
+            pixels = safe_pixels(photo, faces, self._policy.mask, wide)
         generated = any(face.action in GENERATED for face in faces)
         if generated and self._visible_mark:
             draw_mark(pixels)
@@ -338,7 +304,7 @@ class RedactPhotos(IsolatedStages):
             DecideFaces(uncoded_policy(policy)),
         ]
         if policy.actions & GENERATED:
-            parts.append(CodeFaces(policy, face_bytes, effort, threads, named_by))
+            parts.append(CodeFaces(policy, face_bytes, effort, threads, named_by, in_photo=True))
         settings = (policy, tuple(detectors), image_format, quality, synthesis_mark, visible_mark)
         super().__init__([*stages_of(parts), _Redact(threads, *settings)], SafePhoto, limits)
         self._key_file = named_by

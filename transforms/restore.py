@@ -7,9 +7,8 @@ from apache_beam.metrics import Metrics
 
 from mien.models.codec import FaceCodec
 from mien.models.errors import ContainerError
-from mien.models.faces import align_face
 from mien.models.images import decode_image, encode_image, synthesis_xmp
-from mien.models.painting import fitted, needed_size, paste_face
+from mien.models.painting import needed_size, paste_face
 from mien.models.runtime import tune_process
 from mien.transforms.elements import CodedFace, CodedPhoto, Photo, Pixels
 from mien.transforms.steps import MAX_PIXELS, VERSION
@@ -36,11 +35,10 @@ def restore_photo(photo: CodedPhoto, codec: FaceCodec, max_pixels: int = MAX_PIX
     return pixels
 
 
-def paste_coded(pixels: Pixels, faces: Sequence[CodedFace], codec: FaceCodec, original: Pixels | None = None) -> None:
+def paste_coded(pixels: Pixels, faces: Sequence[CodedFace], codec: FaceCodec) -> None:
     """Every face that has a payload decoded, at the size that its place needs, and painted into the photo, in place.
 
-    pixels: (H, W, 3) uint8, the faces' places filled. original: the photo with its own faces, where others take
-    their places: those are then fitted to them. Raises PayloadError.
+    pixels: (H, W, 3) uint8, the faces' places filled. Raises PayloadError.
     """
     coded = [face for face in faces if face.payload and face.transform]
     decoded: dict[int, Pixels] = {}
@@ -51,10 +49,7 @@ def paste_coded(pixels: Pixels, faces: Sequence[CodedFace], codec: FaceCodec, or
             decoded.update(zip(part, codec.decode_batch([coded[i].payload for i in part], size=size), strict=True))
     # a large face stands in front of a small one
     for i in sorted(decoded, key=lambda i: _scale(coded[i])):
-        face, transform = decoded[i], coded[i].transform
-        if original is not None:
-            face = fitted(face, align_face(original, transform, len(face)))
-        paste_face(pixels, face, transform, stranger=original is not None)
+        paste_face(pixels, decoded[i], coded[i].transform)
 
 
 def _scale(face: CodedFace) -> float:

@@ -106,6 +106,11 @@ class FaceCodec:
         """The recogniser that the encoder looks with."""
         return self.encoder.recogniser
 
+    @property
+    def encoder(self) -> Encoder:
+        """The network that reads a face's latents."""
+        return self._encoder
+
     def encode(
         self, face: Images, max_bytes: int = 320, objective: Objective = "identity", effort: Effort = "fast"
     ) -> bytes:
@@ -147,7 +152,8 @@ class FaceCodec:
         if max_bytes < HEADER.size + 2:
             raise ValueError(f"a face needs at least {HEADER.size + 2} bytes, not {max_bytes}")
         if objective == "private":
-            return [Coded(self._deidentifier.new_face(face, max_bytes=max_bytes), 1.0) for face in faces]
+            new_face = self._deidentifier.new_face
+            return [Coded(new_face(face, max_bytes=min(max_bytes, BASE_BYTES)), 1.0) for face in faces]
         if sides is not None and len(sides) != len(faces):
             raise ValueError(f"{len(faces)} faces have {len(sides)} sides")
         return [
@@ -321,6 +327,10 @@ class FaceCodec:
         if found.steps != first.steps or found.layers != first.layers:  # the colours took bytes from the latents
             return found, self.decoder.sketch([shown], 128)
         return found, tint(plain, shown.colours[None])
+
+    def likeness(self, face: Tensor, person: Tensor, drawn: Tensor) -> float:
+        """As scores(): how well drawn (1, 3, 128, 128) stands for face (3, 256, 256) of that embedding (1, 192)."""
+        return self._score(face, person, drawn)
 
     def colours(self, face: Tensor, drawn: Tensor) -> Symbols:
         """The four symbols that give the drawn face (1, 3, 128, 128) the saturation and mean of the original's skin."""

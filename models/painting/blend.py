@@ -72,7 +72,11 @@ def fitted(decoded: Pixels, original: Pixels) -> Pixels:
     wanted, wanted_spread = (np.rint(part / ROUNDED) * ROUNDED for part in (wanted, wanted_spread))
     gain = np.clip(wanted_spread / np.maximum(spread, 1), LEAST_GAIN, MOST_GAIN)
     toned = np.clip((ours - mean) * gain + wanted, 0, 255).astype(np.uint8)
-    face = np.asarray(cv2.cvtColor(toned, cv2.COLOR_YCrCb2RGB), np.uint8)
+    return softened(np.asarray(cv2.cvtColor(toned, cv2.COLOR_YCrCb2RGB), np.uint8), original)
+
+
+def softened(face: Pixels, original: Pixels) -> Pixels:
+    """A face, blurred by one of SOFTENINGS so that it shows no more detail than the original; both (S, S, 3) uint8."""
     detail = _detail(original) * DETAIL_SLACK
     for sigma in SOFTENINGS:
         blurred = np.asarray(cv2.GaussianBlur(face, (0, 0), sigma), np.uint8) if sigma else face

@@ -15,7 +15,7 @@ from mien.models.errors import WeightsError
 
 PACKAGED = pathlib.Path(__file__).parent
 CODEC_FILES = ("decoder.safetensors", "layers.safetensors", "encoder.safetensors")
-PERSON_FILE, MAGNIFIER_FILE = "person.safetensors", "magnifier.safetensors"
+PERSON_FILE, POOL_FILE, MAGNIFIER_FILE = "person.safetensors", "pool.safetensors", "magnifier.safetensors"
 UNDERSTANDING_FILE = "understanding.safetensors"  # always the package's: it reads the recogniser, which is not trained
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import apache_beam as beam
 
 from mien.models.codec import FaceCodec
-from mien.models.weights import PERSON_FILE
+from mien.models.weights import PERSON_FILE, POOL_FILE
 from mien.pipelines.runs import Job, Plan, check_record_uris
 from mien.transforms.compress import CompressPhotos
 from mien.transforms.elements import CodedPhoto, PhotosAndFailures
@@ -21,7 +21,7 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
     """Runs the job; the exit status. Raises MienError for a job that cannot start."""
     policy = load_policy(args.policy)
     check_record_uris(args)
-    job = Job(args, beam_words, [PERSON_FILE] if "deidentify" in policy.actions else [])
+    job = Job(args, beam_words, [PERSON_FILE, POOL_FILE] if "deidentify" in policy.actions else [])
     policy = with_galleries(policy)
     hides = not policy.actions <= SHOWN  # then nothing that shows more than the policy may stay
     compress = CompressPhotos(

@@ -9,7 +9,7 @@ from typing import Any
 import apache_beam as beam
 
 from mien.models.codec import FaceCodec
-from mien.models.weights import PERSON_FILE
+from mien.models.weights import PERSON_FILE, POOL_FILE
 from mien.pipelines import JobError
 from mien.pipelines.runs import Job, Plan, check_record_uris, warn_unmarked
 from mien.transforms.elements import PhotosAndFailures, SafePhoto
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         raise JobError("--key-file is empty")
     key_file = _to_be_read_again(args.key_file or "", beam_words)
     key_id = read_key(key_file).id if key_file else None
-    job = Job(args, beam_words, [PERSON_FILE] if "deidentify" in policy.actions else [])
+    job = Job(args, beam_words, [PERSON_FILE, POOL_FILE] if policy.actions & GENERATED else [])
     policy = with_galleries(policy)
     if args.no_synthesis_mark and policy.actions & GENERATED and not args.dry_run:
         warn_unmarked()

@@ -25,7 +25,7 @@ from apache_beam.metrics import Metrics, MetricsFilter
 from apache_beam.options.pipeline_options import DirectOptions
 from apache_beam.runners.runner import PipelineResult
 
-from mien.models.weights import CODEC_FILES, PERSON_FILE, WeightsFolder, use_weights
+from mien.models.weights import CODEC_FILES, POOL_FILE, WeightsFolder, use_weights
 from mien.pipelines import JobError, JobStoppedError
 from mien.pipelines.runs.engine import choose
 from mien.pipelines.runs.index import INDEX, run_of
@@ -258,12 +258,12 @@ class Job:
             raise JobError("--prune deletes, --dry-run changes nothing")
         weights = [self.weights.uri] if self.weights.uri else []
         self.engine.check_seen_by_workers([*self.inputs, self.output, *plan.reads, *weights])
-        if PERSON_FILE in dict(self.weights.digests):
+        if POOL_FILE in dict(self.weights.digests):
             # torch is for the main process alone: workers, who load this module too, leave it to their children
             from mien.models.codec import FaceCodec
-            from mien.models.privacy import person_tensors
+            from mien.models.privacy import check_files
 
-            person_tensors(FaceCodec.load().basis, self.weights)
+            check_files(FaceCodec.load().basis, self.weights)
         for uri in (*self.inputs, self.output):
             if reason := not_for_photos(uri):
                 raise JobError(f"{uri}: {reason}")

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from apache_beam.metrics import Metrics
 
 from mien.models.codec import Coded, FaceCodec
+from mien.models.errors import NotUnderstoodError
 from mien.models.faces import Face, align_face, covered, is_clear, square
 from mien.models.painting import Mask, fill_faces
 from mien.models.privacy import REDACTIONS, Deidentifier, Hidden, MaskKind, masks_of
@@ -30,7 +31,7 @@ HIDDEN = frozenset((*GENERATED, *REDACTIONS))
 # degrees: beyond it, what is coded of a face and what is beside it no longer fit the mask, which is made for faces seen
 # from the front (looked at: faces at 45 to 63 degrees showed their patch, at up to 34 none did)
 MAX_YAW = 40.0
-MAX_NEW_YAW = 30.0  # the same for another person's face, whose cheek and hair are not where the photo's are
+MAX_NEW_YAW = 45.0  # the same for another person's face that is fitted to the photo: as far as the generator reaches
 
 # Of what a detector found (mien.models.faces.mesh.covered): with less the landmarks are those of half a face or
 # of something else, and another face there would leave the rest of this one to be seen. Of 44 faces in six group photos
@@ -51,13 +52,13 @@ def hidden_of(face: Face | CodedFace, action: str, mask: MaskKind) -> Hidden:
     return Hidden(tuple(face.box), tuple(face.transform), how, mask)  # type: ignore[arg-type]  # how is one of them
 
 
-def align_faces(photo: PhotoInWork) -> PhotoInWork:
+def align_faces(photo: PhotoInWork, in_photo: bool = False) -> PhotoInWork:
     """The photo with each face that is to be coded as (512, 512, 3) uint8; None for others and those that cannot be.
 
-    No transform, or turned away by more than MAX_YAW or MAX_NEW_YAW: the face has no crop.
+    No transform, or turned away by more than MAX_YAW: the face has no crop.
 
     A crop shows more than its face. Whatever another decision hides is filled in before it is taken, so that no face
-    gets into a payload that is not that face's own.
+    gets into a payload that is not that face's own. in_photo: as for code_photos().
     """
     shape = photo.pixels.shape[0], photo.pixels.shape[1]
     hidden = [i for i, decision in enumerate(photo.decisions) if decision.action in HIDDEN]
@@ -66,7 +67,7 @@ def align_faces(photo: PhotoInWork) -> PhotoInWork:
     }
     aligned: list[Pixels | None] = []
     for i, (face, decision) in enumerate(zip(photo.faces, photo.decisions, strict=True)):
-        if decision.action not in FALLBACK or refusal(face, decision.action):
+        if decision.action not in FALLBACK or refusal(face, decision.action, in_photo):
             aligned.append(None)
             continue
         others = [mask for j in hidden if j != i for mask in masks[j] if _touches(face.transform, mask[0])]
@@ -81,19 +82,16 @@ def _crop(pixels: Pixels, face: Face) -> Pixels | None:
         return None
 
 
-def refusal(face: Face, action: str) -> str:
+def refusal(face: Face, action: str, in_photo: bool = False) -> str:
     """Why a face cannot be coded as the action asks, told before it is tried; empty where nothing is against it."""
     if action not in FALLBACK:
         return ""
-    if _turned_away(face, action):
+    farthest = MAX_NEW_YAW if in_photo and action in GENERATED else MAX_YAW
+    if face.pose and abs(face.pose[0]) > farthest:
         return "turned away"
     if action in GENERATED and face.landmarks and covered(face.box, face.landmarks) < LEAST_COVERED:
         return "landmarks beside the face"
     return "" if face.transform else "not aligned"
-
-
-def _turned_away(face: Face, action: str) -> bool:
-    return bool(face.pose) and abs(face.pose[0]) > (MAX_NEW_YAW if action == DEIDENTIFY else MAX_YAW)
 
 
 def _touches(transform: Sequence[float], window: tuple[slice, slice]) -> bool:
@@ -113,18 +111,22 @@ def code_photos(
     deidentifier: Deidentifier | None = None,
     avoid: Sequence[npt.NDArray[np.float64]] = (),
     key: Key | None = None,
+    in_photo: bool = False,
 ) -> list[PhotoInWork]:
     """The photos with coded faces, the crops dropped. Faces of one objective are encoded together, whichever the photo.
 
     deidentifier: draws the new faces for `deidentify`; they resemble no other face of the photo and nobody whose
     embedding is in avoid. key: opens the photos' seeds, where people have pseudonyms; a face that the recogniser can
-    tell then gets no new face but its own person's.
+    tell then gets no new face but its own person's. in_photo: the photo itself gets them, and `realistic` ones too:
+    they are drawn with what is around them, and nothing of them is coded.
 
     A face falls back, with the reason behind its rule's name, if it has no crop, if it is covered, turned or none
     (mien.models.faces.understanding), if the codec does not understand it (FaceCodec.MIN_SCORE) or fails on it, if
     under `preserve` what was coded is no longer the same person to a recogniser, or if no new face was found that is
     unlike it: to `keep` under `preserve`, as its pixels may stay, else to `fill`.
     """
+    if in_photo and deidentifier is not None:
+        return [_with_new_faces(photo, codec, deidentifier, avoid, key) for photo in photos]
     clear = {
         (p, f)
         for p, photo in enumerate(photos)
@@ -166,6 +168,51 @@ def code_photos(
     ]
 
 
+def _with_new_faces(
+    photo: PhotoInWork,
+    codec: FaceCodec,
+    deidentifier: Deidentifier,
+    avoid: Sequence[npt.NDArray[np.float64]],
+    key: Key | None,
+) -> PhotoInWork:
+    """The photo with the new faces that are to be joined into it; no person of the pool is in it twice."""
+    new: list[Pixels | None] = []
+    coded, taken = [], set()
+    seeds = seeds_by_face(photo.uri, photo.faces, photo.seeds, key) if key else {}
+    for f, (face, decision, aligned) in enumerate(zip(photo.faces, photo.decisions, photo.aligned, strict=True)):
+        found, reason = None, ""
+        if decision.action in GENERATED and aligned is not None and not is_clear(aligned, codec.recogniser):
+            reason = NOT_CLEAR
+        elif decision.action == DEIDENTIFY and key and f not in seeds and photo.embeddings[f] is not None:
+            reason = "no new face"  # not the one that this person has in other photos
+        elif decision.action in GENERATED and aligned is not None:
+            side = square(face.transform)[2]
+            try:
+                found = deidentifier.face_in_photo(aligned, side, _others(photo, f, avoid), seeds.get(f), taken)
+            except NotUnderstoodError:
+                reason = "not understood"
+            except Exception:  # PrivacyError, or whatever a strange face makes fail: it is hidden in another way
+                reason = "no new face"
+        elif decision.action in GENERATED:
+            reason = refusal(face, decision.action, in_photo=True) or "not aligned"
+        new.append(None if found is None else found.picture)
+        if found is not None:
+            taken.add(found.person)
+            coded.append(
+                CodedFace(face.box, face.transform, decision.action, decision.rule, codec.model, b"", found.score)
+            )
+        else:
+            action = FALLBACK[decision.action] if reason else decision.action
+            rule = f"{decision.rule} ({reason})" if reason else decision.rule
+            coded.append(CodedFace(face.box, face.transform, action, rule, "", b"", 0.0))
+    return dataclasses.replace(photo, aligned=(), coded=tuple(coded), new=tuple(new))
+
+
+def _others(photo: PhotoInWork, f: int, avoid: Sequence[npt.NDArray[np.float64]]) -> list[npt.NDArray[np.float64]]:
+    """Embeddings of whom a new face may not resemble: everybody else in the photo, and who is in avoid."""
+    return [*(e.astype(np.float64) for i, e in enumerate(photo.embeddings) if i != f and e is not None), *avoid]
+
+
 def _new_face(
     codec: FaceCodec,
     deidentifier: Deidentifier,
@@ -181,12 +228,11 @@ def _new_face(
     face = photo.aligned[f]
     if face is None:
         return _NOTHING
-    others = [e.astype(np.float64) for i, e in enumerate(photo.embeddings) if i != f and e is not None]
     score = _encode(codec, face[None], FACE_BYTES, "identity", "fast", None)[0].score
     if score < FaceCodec.MIN_SCORE:
         return Coded(b"", score)
     try:
-        return Coded(deidentifier.new_face(face, [*others, *avoid], seed), score)
+        return Coded(deidentifier.new_face(face, _others(photo, f, avoid), seed), score)
     except Exception:  # PrivacyError, or whatever a strange face makes fail: it is hidden in another way
         return _NOTHING
 
@@ -236,8 +282,11 @@ def coded_face(
 class _Align(Stage):
     stage = "align"
 
+    def __init__(self, in_photo: bool) -> None:
+        self._in_photo = in_photo
+
     def work(self, element: PhotoInWork) -> Iterable[PhotoInWork]:
-        yield align_faces(element)
+        yield align_faces(element, self._in_photo)
 
 
 class _Code(Stage):
@@ -245,9 +294,18 @@ class _Code(Stage):
 
     stage = "code"
 
-    def __init__(self, policy: Policy, max_bytes: int, effort: Effort, threads: int, key_file: KeyFile | None) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        max_bytes: int,
+        effort: Effort,
+        threads: int,
+        key_file: KeyFile | None,
+        in_photo: bool,
+    ) -> None:
         self._key_file = key_file
-        self._deidentifies = DEIDENTIFY in policy.actions
+        self._deidentifies = bool(policy.actions & GENERATED) if in_photo else DEIDENTIFY in policy.actions
+        self._in_photo = in_photo
         self._galleries = policy.digests
         self._max_bytes = max_bytes
         self._effort = effort
@@ -263,7 +321,7 @@ class _Code(Stage):
         self._avoid = [embedding for one in galleries for embedding in one.embeddings.astype(np.float64)]
 
     def work(self, element: PhotoInWork) -> Iterable[PhotoInWork]:
-        new = self._deidentifier, self._avoid, self._key
+        new = self._deidentifier, self._avoid, self._key, self._in_photo
         coded = code_photos([element], self._codec, self._max_bytes, self._effort, *new)
         for photo in coded:
             for face in photo.coded:
@@ -278,7 +336,7 @@ class CodeFaces(IsolatedStages):
     """PhotoInWork with decisions -> with coded faces.
 
     max_bytes: a face's payload at most; threads: of one worker process; policy: whose decisions these are; key_file:
-    that of the photos' seeds, where people have pseudonyms.
+    that of the photos' seeds, where people have pseudonyms; in_photo: as for code_photos().
     """
 
     def __init__(
@@ -288,6 +346,7 @@ class CodeFaces(IsolatedStages):
         effort: Effort = "auto",
         threads: int = 1,
         key_file: KeyFile | None = None,
+        in_photo: bool = False,
     ) -> None:
-        stages = [_Align(), _Code(policy.pinned(), max_bytes, effort, threads, key_file)]
+        stages = [_Align(in_photo), _Code(policy.pinned(), max_bytes, effort, threads, key_file, in_photo)]
         super().__init__(stages, PhotoInWork, Limits(SECONDS[effort]))

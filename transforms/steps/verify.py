@@ -9,7 +9,7 @@ also fire on a hand or a collar beside a filled place; what they find is filled 
 when that is done keeps a photo back.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,12 +24,13 @@ from mien.models.faces import (
     Recogniser,
     align_face,
     arcface_crop,
+    dlib_recogniser,
     mostly_within,
     same_face,
     same_square,
     square,
 )
-from mien.models.privacy import Hidden, masks_of
+from mien.models.privacy import ALIKE, NEAR, Hidden, masks_of
 from mien.transforms.elements import CodedFace, Pixels
 from mien.transforms.policy import SHOWN
 from mien.transforms.steps.people import MIN_SIDE
@@ -62,6 +63,7 @@ def leaks(
     found: Sequence[Face],
     recogniser: Recogniser,
     locate: Callable[[Pixels, Face], Face],
+    generated: Collection[str] = (),
 ) -> Leaks:
     """What is wrong with a written photo.
 
@@ -69,10 +71,13 @@ def leaks(
     hidden: how much went of those that may not be seen, by their index. found: the detectors' faces in the written one.
     locate: gives a face of a photo its landmarks and transform, as FaceLandmarker.locate does.
 
+    generated: the actions that put another face in a face's place.
+
     A found face is handled where COVERED of its box was painted over, or where it is itself one that may stay: one that
-    lies before a face that may stay, or on its clothes, is another. Generated,
-    pixelated and blurred faces are always compared with their originals (a cosine over SAME_PERSON links them), filled
-    ones, in which no original pixel is left, where a detector finds a face.
+    lies before a face that may stay, or on its clothes, is another. Generated, pixelated and blurred faces are always
+    compared with their originals, filled ones, in which no original pixel is left, where a detector finds a face. A
+    cosine over SAME_PERSON links them; another face may be no more like the original than strangers are, to two
+    recognisers (ALIKE, NEAR).
 
     Only aligned faces with a square of MIN_SIDE photo pixels or more are compared. Measured on four group photos: of
     aligned faces below it 6 of 184 that were filled in, where nothing is left, were linked to what had been there, of
@@ -94,8 +99,12 @@ def leaks(
             unknown.append(seen)
     compared = [i for i in hidden if (faces[i].action != "fill" or i in fired) and _recognisable(faces[i])]
     likeness = compare(original, written, [faces[i] for i in compared], recogniser)
-    known = tuple(i for i, cosine in zip(compared, likeness, strict=True) if cosine > SAME_PERSON)
-    return Leaks(known, tuple(unknown))
+    known = []
+    for i, (cosine, distance) in zip(compared, likeness, strict=True):
+        other = faces[i].action in generated
+        if cosine > (ALIKE if other else SAME_PERSON) or (other and distance < NEAR):
+            known.append(i)
+    return Leaks(tuple(known), tuple(unknown))
 
 
 def painted_places(hidden: Iterable[Hidden], shape: tuple[int, int]) -> list[Box]:
@@ -111,21 +120,23 @@ def painted_places(hidden: Iterable[Hidden], shape: tuple[int, int]) -> list[Box
 def compare(
     original: Pixels, written: Pixels, faces: Sequence[CodedFace], recogniser: Recogniser
 ) -> npt.NDArray[np.float32]:
-    """The recogniser's cosine between each aligned face's place in the original and in the written photo, (N,) float32.
+    """How like each aligned face's place in the written photo is to the original's, (N, 2) float32: the recogniser's
+    cosine, and the distance of dlib's descriptors.
 
     ValueError for a face whose square is far larger than the photo.
     """
     crops = [align_face(pixels, face.transform, _CROP) for face in faces for pixels in (original, written)]
     if not crops:
-        return np.zeros(0, np.float32)
+        return np.zeros((0, 2), np.float32)
     with torch.inference_mode():
         found = []
         for start in range(0, len(crops), 32):
             batch = torch.from_numpy(np.stack(crops[start : start + 32])).permute(0, 3, 1, 2).float() / 127.5 - 1
-            found.append(recogniser(arcface_crop(batch)))
-        embeddings = torch.cat(found)
-        cosines: npt.NDArray[np.float32] = (embeddings[::2] * embeddings[1::2]).sum(1).numpy()
-    return cosines
+            first, second = recogniser(arcface_crop(batch)), dlib_recogniser().embedding(batch)
+            cosines, distances = (first[::2] * first[1::2]).sum(1), (second[::2] - second[1::2]).norm(dim=1)
+            found.append(torch.stack([cosines, distances], 1))
+        likeness: npt.NDArray[np.float32] = torch.cat(found).numpy()
+    return likeness
 
 
 def _recognisable(face: CodedFace) -> bool:

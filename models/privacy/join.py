@@ -1,0 +1,96 @@
+"""A new face, drawn with its surroundings, joined into the photo whose face it replaces.
+
+What was drawn around the face fits the photo already (models/privacy/new_person.py): hair, ears, neck and wall go on.
+Colours are evened out by the differences in the ring where both are seen, and the new face fades into the photo there.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from mien.models.faces import SIZE
+from mien.models.painting import Array, Pixels, matrix, moved, softened, to_cells, warp, window_of
+from mien.models.privacy.new_person import JOIN, face_part, join_part
+
+COARSE = 128  # pixels of the aligned square in which colours are compared
+BROAD, NARROW = 12.0, 4.0  # deviations of the blurs that carry differences of colour, in those pixels
+MOST_BROAD, MOST_NARROW = 24.0, 80.0  # grey levels; larger differences are differences of shape
+
+
+@functools.cache
+def join_outline(count: int = 36) -> npt.NDArray[np.float64]:
+    """(count, 2) aligned pixels: the edge of what join() changes."""
+    angle = np.arange(count) * (2 * np.pi / count)
+    centre, axes = (np.array(part) * SIZE for part in JOIN)
+    found: npt.NDArray[np.float64] = centre - 0.5 + np.stack([np.cos(angle), np.sin(angle)], 1) * axes
+    return found
+
+
+def join(
+    pixels: Pixels, new: Pixels, aligned: Pixels, transform: Sequence[float], others: Sequence[Sequence[float]] = ()
+) -> None:
+    """Paint a new face into the photo, in place.
+
+    pixels: (H, W, 3) uint8. new, aligned: (S, S, 3) and (512, 512, 3) uint8, the new face and the photo's own, both
+    aligned. transform: from aligned pixels to the photo's. others: transforms of faces beside it, which are not painted
+    over. ValueError for an unusable transform.
+    """
+    forward = matrix(transform)
+    scale = math.hypot(forward[0, 0], forward[1, 0])
+    corners = join_outline() @ forward[:, :2].T + forward[:, 2]
+    rows, columns = window_of(corners.min(0), corners.max(0), (pixels.shape[0], pixels.shape[1]))
+    shape = rows.stop - rows.start, columns.stop - columns.start
+    if 0 in shape:
+        return
+    to_window = moved(forward, columns.start, rows.start)
+    face = softened(new, np.asarray(cv2.resize(aligned, (len(new), len(new)), interpolation=cv2.INTER_AREA), np.uint8))
+    offset = warp(_offset(new, aligned), to_cells(to_window, SIZE / COARSE, 0), shape, cv2.INTER_LINEAR)
+    # as paste_face does it: then the cubic blurs nothing, and next to nothing can alias
+    target = math.ceil(1.5 * scale * SIZE)
+    if target < len(face):
+        face = np.asarray(Image.fromarray(face).resize((target, target), Image.Resampling.LANCZOS))
+    painted = warp(face.astype(np.float32), to_cells(to_window, SIZE / len(face), 0), shape, cv2.INTER_CUBIC) + offset
+    alpha = _warped(_part(join_part), to_window, shape)
+    core = _warped(_part(face_part), to_window, shape)
+    for other in others:
+        beside = _warped(_part(face_part), moved(matrix(other), columns.start, rows.start), shape)
+        alpha *= 1 - beside * (1 - core)
+    place = pixels[rows, columns]
+    mixed = place + alpha[:, :, None] * (painted - place)
+    place[:] = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+
+
+def _part(part: object) -> Array:
+    found: Array = part(COARSE)[0, 0].numpy()  # type: ignore[operator]
+    return found
+
+
+def _warped(part: Array, to_window: npt.NDArray[np.float64], shape: tuple[int, int]) -> Array:
+    """A part of the aligned square in the window; 0 outside of the square."""
+    flags = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_CONSTANT}
+    return np.asarray(cv2.warpAffine(part, to_cells(to_window, SIZE / COARSE, 0), shape[1::-1], **flags), np.float32)
+
+
+def _offset(new: Pixels, aligned: Pixels) -> Array:
+    """(COARSE, COARSE, 3) what is added to the new face: broadly everywhere, closely where it fades into the photo."""
+    ours, theirs = (
+        cv2.resize(one, (COARSE, COARSE), interpolation=cv2.INTER_AREA if len(one) > COARSE else cv2.INTER_LINEAR)
+        for one in (new, aligned)
+    )
+    inside, joined = _part(face_part), _part(join_part)
+    known = np.clip((1 - inside) * joined, 1e-3, None)[:, :, None]
+    difference = theirs.astype(np.float32) - ours
+
+    def carried(values: Array, sigma: float) -> Array:
+        both = cv2.GaussianBlur(np.dstack([values * known, known]), (0, 0), sigma)
+        found: Array = both[:, :, :3] / both[:, :, 3:]
+        return found
+
+    broad = carried(np.clip(difference, -MOST_BROAD, MOST_BROAD), BROAD)
+    narrow = carried(np.clip(difference - broad, -MOST_NARROW, MOST_NARROW), NARROW)
+    return np.asarray(broad + narrow * (1 - inside)[:, :, None], np.float32)

@@ -1,0 +1,71 @@
+"""The pool: people who do not exist, drawn and looked at beforehand, from whom new faces take their person."""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load
+
+from mien.models.errors import WeightsError
+from mien.models.weights import PACKAGED, POOL_FILE, WeightsFolder, basis_of
+
+Floats = NDArray[np.float64]
+# One over the largest number of a whole number's unit in the file.
+PLACE_STEP, FIRST_STEP, SECOND_STEP = 2.5 / 127, 0.4 / 127, 0.5 / 127
+
+
+@dataclass(frozen=True)
+class Pool:
+    """places: (N, 64) deviations of the base layer's first latents. first, second: (N, 192) of length 1 and (N, 128),
+    what the two recognisers see. looks: (N, 13), models.appearance. traits: (N, 2), apparent sex and age."""
+
+    places: Floats
+    first: Floats
+    second: Floats
+    looks: Floats
+    traits: Floats
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+def packed(pool: Pool) -> dict[str, NDArray[np.int8] | NDArray[np.float16]]:
+    """The tensors of a pool's file."""
+
+    def whole(values: Floats, step: float) -> NDArray[np.int8]:
+        return np.clip(np.rint(values / step), -127, 127).astype(np.int8)
+
+    return {
+        "places": whole(pool.places, PLACE_STEP),
+        "first": whole(pool.first, FIRST_STEP),
+        "second": whole(pool.second, SECOND_STEP),
+        "looks": pool.looks.astype(np.float16),
+        "traits": pool.traits.astype(np.float16),
+    }
+
+
+@functools.cache
+def load_pool(basis: str, folder: WeightsFolder) -> Pool:
+    """The pool of a folder, for the codec of that basis. WeightsError where it cannot be read or does not fit."""
+    where, data = f"{folder.uri or PACKAGED}/{POOL_FILE}", folder.read(POOL_FILE)
+    try:
+        made_for = basis_of(data)
+        tensors = {name: tensor.astype(np.float64) for name, tensor in load(data).items()}
+        first = tensors["first"] * FIRST_STEP
+        found = Pool(
+            tensors["places"] * PLACE_STEP,
+            first / np.linalg.norm(first, axis=1, keepdims=True),
+            tensors["second"] * SECOND_STEP,
+            tensors["looks"],
+            tensors["traits"],
+        )
+        shapes = [part.shape for part in (found.places, found.first, found.second, found.looks, found.traits)]
+        if shapes != [(len(found), width) for width in (64, 192, 128, 13, 2)] or not len(found):
+            raise ValueError(f"its tensors are {shapes}")
+    except (ValueError, KeyError, SafetensorError) as error:
+        raise WeightsError(f"cannot read {where}: {error}") from error
+    if made_for != basis:
+        raise WeightsError(f"{where} was made for another codec than the one that is loaded")
+    return found
