@@ -33,15 +33,16 @@ Floats = NDArray[np.float64]
 
 # What 95 of 100 pairs of different people stay below (cosine of the first recogniser) and above (distance of the
 # second); of the dev folders' people of shared/faces.
-ALIKE, NEAR = 0.2, 0.68
+ALIKE, NEAR = 0.26, 0.68
 # The same for everybody else's faces, by the first recogniser: 998 of 1,000 pairs are below it. Lower, a gallery would
 # leave nobody.
 LOOKALIKE = 0.45
-# How much less a person fits by a unit of sex and of age, of likeness to the original, and of each of the looks.
-TRAITS, UNLIKE, DIFFERENT = np.array([2.0, 1.0]), 3.0, 0.75
+# How much less a person fits by a unit of sex and of age, of glasses and of a beard, of likeness to the
+# original, and of each of the looks.
+TRAITS, WORN, UNLIKE, DIFFERENT = np.array([2.0, 1.0]), np.array([4.0, 2.0]), 3.0, 0.75
 SAME_LOOKS = np.array([0.01, 0.01, 1.0, 0.5, 1.0, 1.0, 0.5, 0.5, 0.3, 0.3, 0.15, 0.15, 0.15])
 NAMED = 2.5  # with a seed: how much harder the steps are drawn to the pool's person
-FITTING = 24  # of the pool's people that fit a head best, among whom chance or the seed chooses
+FITTING = 12  # of the pool's people that fit a head best, among whom chance or the seed chooses
 TRIES = 3
 # Length of the recogniser's embedding before it is made 1: real faces in shared/faces/dev have at least 68; what is
 # blurred or no face any more has less than this.
@@ -67,7 +68,7 @@ class Deidentifier:
         tensors = person_tensors(codec.basis, weights_in_use())
         self._read, self._read_offset = tensors["traits.read"], tensors["traits.read_offset"]
         self._pool: Pool = load_pool(codec.basis, weights_in_use())
-        self._fitter = PersonFitter(codec, tensors)
+        self._fitter = PersonFitter(codec, tensors, self._pool.wearing[:1, : self._pool.places.shape[1]])
 
     def apparent(self, embedding: Floats) -> Floats:
         """Apparent sex and age, (2,): -1 female to 1 male, and 0 child, 1 young, 2 middle-aged, 3 old."""
@@ -140,6 +141,8 @@ class Deidentifier:
         unfit = np.abs(pool.traits - self.apparent(first)) @ TRAITS + UNLIKE * (
             np.maximum(pool.first @ first, 0) + near
         )
+        worn = pool.worn_by(self._fitter.place_of(read), read.first[0].double().numpy())
+        unfit = unfit + np.abs(pool.worn - worn) @ WORN
         if seed is None or len(seed) == SEED:  # a person of one seed is the same whatever the pose
             unfit = unfit + np.abs(pool.looks - self._fitter.looks_of(read)) @ SAME_LOOKS
         fitting = np.argsort(unfit, kind="stable")[:FITTING]

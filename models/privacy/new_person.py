@@ -120,13 +120,14 @@ class Seen(NamedTuple):
 class PersonFitter:
     """Draws a face as another person. Safe to share among threads."""
 
-    def __init__(self, codec: FaceCodec, tensors: Mapping[str, Floats]) -> None:
-        """tensors: of person.safetensors."""
+    def __init__(self, codec: FaceCodec, tensors: Mapping[str, Floats], kept: Floats) -> None:
+        """tensors: of person.safetensors. kept: (N, 64), slopes of what else stays as it is, beside the looks."""
         self._codec = codec
         self._mean, self._deviation = (torch.from_numpy(tensors[f"prior.{n}"]).float() for n in ("mean", "deviation"))
         self._looks_slope, self._looks_offset = tensors["looks.slope"], tensors["looks.offset"]
-        slope = self._looks_slope / np.linalg.norm(self._looks_slope, axis=1, keepdims=True)
-        # onto what leaves pose, expression, gaze and light as they are
+        slope = np.concatenate([self._looks_slope, kept])
+        slope /= np.linalg.norm(slope, axis=1, keepdims=True)
+        # onto what leaves pose, expression, gaze, light and glasses as they are
         still = np.eye(slope.shape[1]) - slope.T @ np.linalg.solve(slope @ slope.T, slope)
         self._still = torch.from_numpy(still).float()
         self._unit = codec.base_deviation.clone()
@@ -153,7 +154,12 @@ class PersonFitter:
 
     def looks_of(self, read: Reading) -> Floats:
         """The looks (models/faces/appearance.py) that are to be expected of a face's base latents, (13,)."""
-        found: Floats = self._looks_slope @ self._place(read.base).double().numpy() + self._looks_offset
+        found: Floats = self._looks_slope @ self.place_of(read) + self._looks_offset
+        return found
+
+    def place_of(self, read: Reading) -> Floats:
+        """(64,) where the face lies, in deviations of the base layer's first latents."""
+        found: Floats = self._place(read.base).double().numpy()
         return found
 
     def _place(self, base: Tensor) -> Tensor:

@@ -13,19 +13,29 @@ from mien.models.weights import PACKAGED, POOL_FILE, WeightsFolder, basis_of
 
 Floats = NDArray[np.float64]
 # One over the largest number of a whole number's unit in the file.
+SCALE = 14.0  # about the length of an embedding whose numbers have deviation 1
 PLACE_STEP, FIRST_STEP, SECOND_STEP = 2.5 / 127, 0.4 / 127, 0.5 / 127
 
 
 @dataclass(frozen=True)
 class Pool:
     """places: (N, 64) deviations of the base layer's first latents. first, second: (N, 192) of length 1 and (N, 128),
-    what the two recognisers see. looks: (N, 13), models.appearance. traits: (N, 2), apparent sex and age."""
+    what the two recognisers see. looks: (N, 13), models.appearance. traits: (N, 2), apparent sex and age.
+    worn: (N, 2), glasses and beard, 1 where there are any, 0 where not. wearing: (2, 257), what reads the same of real
+    faces."""
 
     places: Floats
     first: Floats
     second: Floats
     looks: Floats
     traits: Floats
+    worn: Floats
+    wearing: Floats
+
+    def worn_by(self, place: Floats, first: Floats) -> Floats:
+        """(2,) what somebody wears, by the (64,) place that the encoder gives and the (192,) embedding."""
+        found: Floats = self.wearing[:, :-1] @ np.concatenate([place, SCALE * first]) + self.wearing[:, -1]
+        return np.clip(found, 0, 1)
 
     def __len__(self) -> int:
         return len(self.places)
@@ -43,6 +53,8 @@ def packed(pool: Pool) -> dict[str, NDArray[np.int8] | NDArray[np.float16]]:
         "second": whole(pool.second, SECOND_STEP),
         "looks": pool.looks.astype(np.float16),
         "traits": pool.traits.astype(np.float16),
+        "worn": pool.worn.astype(np.int8),
+        "wearing": pool.wearing.astype(np.float32),
     }
 
 
@@ -60,9 +72,14 @@ def load_pool(basis: str, folder: WeightsFolder) -> Pool:
             tensors["second"] * SECOND_STEP,
             tensors["looks"],
             tensors["traits"],
+            tensors["worn"],
+            tensors["wearing"],
         )
-        shapes = [part.shape for part in (found.places, found.first, found.second, found.looks, found.traits)]
-        if shapes != [(len(found), width) for width in (64, 192, 128, 13, 2)] or not len(found):
+        shapes = [
+            part.shape for part in (found.places, found.first, found.second, found.looks, found.traits, found.worn)
+        ]
+        widths = [(len(found), width) for width in (64, 192, 128, 13, 2, 2)]
+        if shapes != widths or found.wearing.shape != (2, 257) or not len(found):
             raise ValueError(f"its tensors are {shapes}")
     except (ValueError, KeyError, SafetensorError) as error:
         raise WeightsError(f"cannot read {where}: {error}") from error
