@@ -81,6 +81,15 @@ class Deidentifier:
             found: Floats = self._fitter.recognised(_tensor(face)).first[0].double().numpy()
         return found
 
+    @property
+    def people(self) -> Floats:
+        """(N, 64) the pool's people without their looks, in deviations of the base layer's first latents."""
+        return self._pool.places @ self._fitter.still.T
+
+    def person_of(self, face: Pixels) -> Floats:
+        """(64,) what the encoder sees of the person in an aligned face (512, 512, 3) uint8 RGB, in the same units."""
+        return self._fitter.still @ self._fitter.place_of(self._fitter.read(_tensor(face)))
+
     def new_face(
         self, face: Pixels, avoid: Sequence[Floats] = (), seed: bytes | None = None, max_bytes: int = BASE_BYTES
     ) -> bytes:

@@ -129,6 +129,7 @@ class PersonFitter:
         slope /= np.linalg.norm(slope, axis=1, keepdims=True)
         # onto what leaves pose, expression, gaze, light and glasses as they are
         still = np.eye(slope.shape[1]) - slope.T @ np.linalg.solve(slope @ slope.T, slope)
+        self.still: Floats = still
         self._still = torch.from_numpy(still).float()
         self._unit = codec.base_deviation.clone()
 
@@ -179,9 +180,10 @@ class PersonFitter:
         mean, deviation, others = self._mean, self._deviation, torch.eye(drawn) - self._still
         size = next((one for one in (128, 256) if side and side <= one * 1.1), SIZE)
         least = next((steps for largest, steps in STEPS.items() if side and side <= largest), MOST_STEPS // 2)
+        exchanged = EXCHANGED if side else 1.0  # what is to be stored keeps nothing that could be reckoned back
         start = self._place(read.base)
-        start = start + EXCHANGED * (self._still @ (person.place - start))
-        rest = mean[drawn:] + (1 - EXCHANGED) * (read.base - mean)[drawn:]
+        start = start + exchanged * (self._still @ (person.place - start))
+        rest = mean[drawn:] + (1 - exchanged) * (read.base - mean)[drawn:]
         base = torch.cat([mean[:drawn] + deviation[:drawn] * start, rest])
         small = F.interpolate(read.face, size=SMALL, mode="area")
         fine = min(SMALL, max(LEAST_FINE, round(side))) if side else SMALL  # pixels: no more is known of the photo
