@@ -66,6 +66,7 @@ class DlibRecogniser(nn.Module):
             inputs = outputs
         self.blocks = nn.Sequential(*blocks)
         self.last = nn.Linear(inputs, EMBEDDING, bias=False)
+        self.mean: Tensor
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, chips: Tensor) -> Tensor:
@@ -110,4 +111,4 @@ def dlib_recogniser() -> DlibRecogniser:
         found.load_state_dict(state)
     except (SafetensorError, RuntimeError, KeyError) as error:
         raise WeightsError(f"model file {path} does not hold dlib's recogniser: {error}") from error
-    return found.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]  # not in its stubs
+    return found.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stubs

