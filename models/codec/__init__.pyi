@@ -1,9 +1,9 @@
-from .bitstream import LAYERS, PRECISION, SPREAD, decode_section, describe, read_header, write_base
-from .decoder import BASE, COLOURS, GRIDS, STYLE, FaceDecoder, Latents, Symbols, colour_values, read_tables
-from .encoder import Encoder, trunk
+from .bitstream import LAYERS, PRECISION, SPREAD, describe
+from .decoder import BASE, COLOURS, GRIDS, STYLE, FaceDecoder, Latents, colour_symbols, colour_values, read_tables, tint
+from .encoder import INPUT, Encoder, trunk
 from .face_codec import PLANS, SIZE, Coded, Effort, FaceCodec, Objective, load_codec
 from .generator import CHANNELS, LEVELS, SIZES, STYLES, Generator, haar_up
-from .rate_control import BASE_BYTES, rate
+from .rate_control import BASE_BYTES, allocate, rate
 from .refinement import COLOUR_RATE, FALL, LAGRANGE, RATES, STEP_AT_100, Descent, Plan, distance, face_weight
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "COLOUR_RATE",
     "FALL",
     "GRIDS",
+    "INPUT",
     "LAGRANGE",
     "LAYERS",
     "LEVELS",
@@ -36,17 +37,16 @@ __all__ = [
     "Latents",
     "Objective",
     "Plan",
-    "Symbols",
+    "allocate",
+    "colour_symbols",
     "colour_values",
-    "decode_section",
     "describe",
     "distance",
     "face_weight",
     "haar_up",
     "load_codec",
     "rate",
-    "read_header",
     "read_tables",
+    "tint",
     "trunk",
-    "write_base",
 ]

@@ -1,5 +1,6 @@
 from .alignment import (
     SIZE,
+    Transform,
     align_face,
     face_transform,
     matrix,
@@ -8,7 +9,7 @@ from .alignment import (
     square,
     unpack_transform,
 )
-from .appearance import NAMES, Looks, bareness
+from .appearance import NAMES, Looks, bareness, looks
 from .centerface import load_centerface
 from .detection import Box, FaceDetector
 from .dlib_recogniser import DLIB_BLOCKS, dlib_recogniser
@@ -16,7 +17,7 @@ from .expression import Look, LookReader, distortion
 from .face import Face
 from .find import located_faces
 from .landmarks import FaceLandmarker
-from .mesh import FEATURES, OVAL, covered, outline_of
+from .mesh import covered
 from .recogniser import CROP_SIDE, EMBEDDING, SAME_PERSON, Conv, Recogniser, arcface_crop
 from .same_face import mostly_within, same_face, same_places, same_square, shared_of_union
 from .understanding import is_clear
@@ -26,9 +27,7 @@ __all__ = [
     "CROP_SIDE",
     "DLIB_BLOCKS",
     "EMBEDDING",
-    "FEATURES",
     "NAMES",
-    "OVAL",
     "SAME_PERSON",
     "SIZE",
     "Box",
@@ -40,6 +39,7 @@ __all__ = [
     "LookReader",
     "Looks",
     "Recogniser",
+    "Transform",
     "align_face",
     "arcface_crop",
     "bareness",
@@ -50,9 +50,9 @@ __all__ = [
     "is_clear",
     "load_centerface",
     "located_faces",
+    "looks",
     "matrix",
     "mostly_within",
-    "outline_of",
     "pack_transform",
     "same_face",
     "same_places",

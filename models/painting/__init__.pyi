@@ -1,4 +1,4 @@
-from .blend import fitted, needed_size, paste_face
+from .blend import Array, fitted, moved, needed_size, paste_face, softened, to_cells, warp
 from .inpaint import (
     FACE,
     HEAD,
@@ -11,13 +11,15 @@ from .inpaint import (
     fill_faces,
     membrane,
     shrink_known,
+    window_of,
 )
-from .replace import outline_mask, paste_within
+from .replace import outline_mask
 from .stamp import enlarged_transform, inlay_face
 
 __all__ = [
     "FACE",
     "HEAD",
+    "Array",
     "Mask",
     "Pixels",
     "Window",
@@ -29,9 +31,13 @@ __all__ = [
     "fitted",
     "inlay_face",
     "membrane",
+    "moved",
     "needed_size",
     "outline_mask",
     "paste_face",
-    "paste_within",
     "shrink_known",
+    "softened",
+    "to_cells",
+    "warp",
+    "window_of",
 ]

@@ -1,18 +1,31 @@
-from .deidentify import Deidentifier, person_tensors
+from .deidentify import ALIKE, NEAR, Deidentifier, check_files, person_tensors
 from .gallery import Gallery, embed, gallery_digest, gallery_state, load_gallery
+from .join import join, join_outline
+from .new_person import EXCHANGED, join_part
+from .pool import SCALE, Pool, packed
 from .redaction import REDACTIONS, Hidden, MaskKind, masks_of, redact_faces
 
 __all__ = [
+    "ALIKE",
+    "EXCHANGED",
+    "NEAR",
     "REDACTIONS",
+    "SCALE",
     "Deidentifier",
     "Gallery",
     "Hidden",
     "MaskKind",
+    "Pool",
+    "check_files",
     "embed",
     "gallery_digest",
     "gallery_state",
+    "join",
+    "join_outline",
+    "join_part",
     "load_gallery",
     "masks_of",
+    "packed",
     "person_tensors",
     "redact_faces",
 ]

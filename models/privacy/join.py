@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mien.models.faces import SIZE
-from mien.models.painting import Array, Pixels, matrix, moved, softened, to_cells, warp, window_of
+from mien.models.faces import SIZE, matrix
+from mien.models.painting import Array, Pixels, moved, softened, to_cells, warp, window_of
 from mien.models.privacy.new_person import JOIN, face_part, join_part
 
 COARSE = 128  # pixels of the aligned square in which colours are compared
