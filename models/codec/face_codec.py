@@ -6,6 +6,7 @@ pass, gradient steps make them better (models/codec/refinement.py), and models/c
 and quantiser steps. Bits come from static integer tables (models/codec/bitstream.py); models/FORMAT.md has the layout.
 """
 
+import contextlib
 import functools
 import hashlib
 import math
@@ -302,13 +303,12 @@ class FaceCodec:
             task = replace(task, enough=lambda picture: known.margin(picture) >= 1)
         if not (task.enough and task.enough(drawn)):
             start, unit = Latents(latents.layers, chosen.dequantised(self.decoder).colours), self._unit[: len(base)]
-            chosen = refine(self.decoder, self.encoder, unit, start, task, plan)
-            drawn = self.decoder.sketch([chosen.dequantised(self.decoder)], 128)
-        score = self._score(face, person, drawn)
-        same = None
-        if known:  # the picture that is decoded is not quite the one that was refined
-            shown = self.decoder.sketch([chosen.dequantised(self.decoder)], decoded_size(task.side))
-            same = known.margin(shown) >= 0
+            refined = refine(self.decoder, self.encoder, unit, start, task, plan)
+            # as it is decoded, and with the skin's own colours: steps that end early leave it redder or darker
+            with contextlib.suppress(ValueError):  # where it does not fit so few bytes after all, the one pass does
+                chosen, drawn = self._allocate(face, refined, task.ceiling, 0, decoded_size(task.side))
+        score = self._score(face, person, F.interpolate(drawn, size=128, mode="area"))
+        same = known.margin(drawn) >= 0 if known else None
         return Coded(chosen.payload(self.decoder, round(255 * score)), score, same)
 
     @functools.cached_property
@@ -317,15 +317,17 @@ class FaceCodec:
 
         return Deidentifier(self)
 
-    def _allocate(self, face: Tensor, latents: Latents, ceiling: int) -> tuple[Allocation, Tensor]:
-        """What to write of the latents, with the colours put right, and what it shows: (1, 3, 128, 128) in -1..1."""
-        above = enhancements(self.decoder, latents, finest=FAST_FINEST)
+    def _allocate(
+        self, face: Tensor, latents: Latents, ceiling: int, finest: int = FAST_FINEST, size: int = 128
+    ) -> tuple[Allocation, Tensor]:
+        """What to write of the latents, with the colours put right, and what it shows: (1, 3, size, size) in -1..1."""
+        above = enhancements(self.decoder, latents, finest=finest)
         first = allocate(self.decoder, latents, np.zeros(COLOURS, np.int32), ceiling, above=above)
-        plain = self.decoder.sketch([first.dequantised(self.decoder)], 128, tinted=False)
+        plain = self.decoder.sketch([first.dequantised(self.decoder)], size, tinted=False)
         found = allocate(self.decoder, latents, self.colours(face, plain), ceiling, above=above)
         shown = found.dequantised(self.decoder)
         if found.steps != first.steps or found.layers != first.layers:  # the colours took bytes from the latents
-            return found, self.decoder.sketch([shown], 128)
+            return found, self.decoder.sketch([shown], size)
         return found, tint(plain, shown.colours[None])
 
     def likeness(self, face: Tensor, person: Tensor, drawn: Tensor) -> float:
@@ -333,9 +335,9 @@ class FaceCodec:
         return self._score(face, person, drawn)
 
     def colours(self, face: Tensor, drawn: Tensor) -> Symbols:
-        """The four symbols that give the drawn face (1, 3, 128, 128) the saturation and mean of the original's skin."""
-        small = F.interpolate(face[None], size=128, mode="area")
-        skin, ours = (picture[:, :, *FACE] + 1 for picture in (small, drawn))
+        """The four symbols that give the drawn face (1, 3, S, S) the saturation and mean of the original's skin."""
+        small = (F.interpolate(picture, size=128, mode="area") for picture in (face[None], drawn))
+        skin, ours = (picture[:, :, *FACE] + 1 for picture in small)
         chroma = [(t - t.mean(1, keepdim=True)).square().mean().sqrt() for t in (skin, ours)]
         saturation = int(np.clip(np.rint(float(chroma[0] / chroma[1].clamp(min=1e-3) - 1) * SATURATIONS), -8, 8))
         ours = tint(ours - 1, colour_values(np.array([saturation, 0, 0, 0], np.int32))[None]) + 1

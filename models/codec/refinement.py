@@ -16,7 +16,7 @@ from torch import Tensor
 from mien.models.codec.bitstream import SPREAD
 from mien.models.codec.decoder import BASE, GRID_16, GRID_32, STYLE, FaceDecoder, Latents, colour_symbols
 from mien.models.codec.encoder import Encoder
-from mien.models.codec.rate_control import Allocation, allocate, rate
+from mien.models.codec.rate_control import allocate, rate
 from mien.models.faces import arcface_crop, seen
 from mien.models.painting import edge_distance
 
@@ -123,8 +123,8 @@ class Task:
 
 @torch.inference_mode(False)
 @torch.enable_grad()
-def refine(decoder: FaceDecoder, encoder: Encoder, unit: Tensor, start: Latents, task: Task, plan: Plan) -> Allocation:
-    """What to write of a face, refined from the encoder's latents.
+def refine(decoder: FaceDecoder, encoder: Encoder, unit: Tensor, start: Latents, task: Task, plan: Plan) -> Latents:
+    """The latents of a face, refined from the encoder's; not rounded.
 
     unit: (K,) the deviations of the base layer's latents. Free steps know the rate that is expected of the ceiling; the
     others go through the quantiser, straight through, each with the allocation that the ceiling allows. Of those, and
@@ -180,10 +180,7 @@ def refine(decoder: FaceDecoder, encoder: Encoder, unit: Tensor, start: Latents,
         total = found + LAGRANGE * width**2 * rate(decoder, current, steps, rows)
         gradients = torch.autograd.grad(total, [*moved, colours])
         optimiser.step(gradients, 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / plan.steps)))
-    try:
-        return allocate(decoder, best, colour_symbols(best.colours), ceiling)
-    except ValueError:  # by the estimate it did fit
-        return allocate(decoder, start, colour_symbols(start.colours), ceiling)
+    return Latents(tuple(None if layer is None else layer.detach() for layer in best.layers), best.colours.detach())
 
 
 class Descent:

@@ -258,6 +258,8 @@ def _encode(
 def coded_face(
     face: Face, decision: Decision, coded: Coded | None, aligned: bool, clear: bool, model: str
 ) -> CodedFace:
+    """What becomes of a face. coded: None where the codec was not asked; aligned: whether the face has a crop; clear:
+    whether that shows a face."""
     action, rule = decision.action, decision.rule
     coded = coded or _NOTHING
     payload, score = coded.payload, coded.score
