@@ -36,7 +36,7 @@ from mien.models.codec.generator import SIZES
 from mien.models.codec.rate_control import BASE_BYTES, Allocation, allocate, enhancements
 from mien.models.codec.refinement import Plan, Task, features, refine
 from mien.models.errors import WeightsError
-from mien.models.faces import Recogniser, arcface_crop, verification
+from mien.models.faces import Recogniser, Verification, arcface_crop
 from mien.models.runtime import one_thread
 from mien.models.weights import CODEC_FILES, PACKAGED, WeightsFolder, read_weights, weights_in_use
 
@@ -56,9 +56,9 @@ REALISTIC = 0.85  # truncation towards the mean face, as StyleGAN's psi
 # nothing (measured on faces/dev and wild_dev, see the model card).
 FAST_FINEST = 12
 PLANS = {"good": Plan(8), "best": Plan(16, 8, free=12, grids=True)}
-# Effort auto: px of the aligned square in its photo, and the steps that a face of at most that size may take. The face
-# proper is about half as wide.
-AUTO = ((64.0, Plan(2)), (128.0, Plan(4)), (256.0, Plan(8)), (math.inf, Plan(16)))
+# Effort auto: px of the aligned square in its photo, about twice the face's width, and the steps that a face of at most
+# that size may take. A step costs 0.4 s; the smallest faces are not worth one: the background holds them in few bytes.
+AUTO = ((64.0, Plan(0)), (128.0, Plan(2)), (256.0, Plan(8)), (math.inf, Plan(16)))
 FULL = 256.0  # px of the square from which on effort auto uses all bytes that are allowed; below, in proportion
 
 
@@ -298,10 +298,10 @@ class FaceCodec:
         if plan is None:
             score = self._score(face, person, drawn)
             return Coded(chosen.payload(self.decoder, round(255 * score)), score)
-        known = verification(self.recogniser, face[None], task.side) if task.identity else None
+        known = Verification(self.recogniser, face[None], task.side) if task.identity else None
         if known and effort == "auto":
             task = replace(task, enough=lambda picture: known.margin(picture) >= 1)
-        if not (task.enough and task.enough(drawn)):
+        if plan.steps and not (task.enough and task.enough(drawn)):
             start, unit = Latents(latents.layers, chosen.dequantised(self.decoder).colours), self._unit[: len(base)]
             refined = refine(self.decoder, self.encoder, unit, start, task, plan)
             # as it is decoded, and with the skin's own colours: steps that end early leave it redder or darker

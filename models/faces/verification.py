@@ -3,6 +3,7 @@
 The first takes part in the codec's objective and so proves little alone; the second, dlib's, takes no part.
 """
 
+import functools
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -19,28 +20,33 @@ LEAST_VIEW = 48  # px of the aligned square: of fewer no recogniser knows anybod
 
 @dataclass(frozen=True)
 class Verification:
-    """Compares pictures with one face, as large as it is in its photo."""
+    """Compares pictures with one face, (1, 3, S, S) in -1..1, as large as it is in its photo.
+
+    side: px of the aligned square in the photo; None: as many as there are.
+    """
 
     recogniser: Recogniser
-    person: Tensor  # (1, 192) the recogniser's embedding of the face
-    descriptor: Tensor  # (1, 128) dlib's
-    side: float | None  # px of the aligned square in the photo; None: as many as there are
+    face: Tensor
+    side: float | None
+
+    @functools.cached_property
+    def _person(self) -> Tensor:
+        person: Tensor = self.recogniser(arcface_crop(seen(self.face, self.side)))
+        return person
+
+    @functools.cached_property
+    def _descriptor(self) -> Tensor:
+        return dlib_recogniser().embedding(seen(self.face, self.side))
 
     def margin(self, drawn: Tensor) -> float:
         """Of a picture (1, 3, S, S) in -1..1: below 0 a recogniser takes it for somebody else's, from 1 on none has a
         doubt."""
         drawn = seen(drawn, self.side)
-        cosine = float((self.recogniser(arcface_crop(drawn)) * self.person).sum())
+        cosine = float((self.recogniser(arcface_crop(drawn)) * self._person).sum())
         if (first := (cosine - SAME_PERSON) / MARGIN) < 0:
             return first
-        distance = float((dlib_recogniser().embedding(drawn) - self.descriptor).norm())
+        distance = float((dlib_recogniser().embedding(drawn) - self._descriptor).norm())
         return min(first, (DLIB_SAME_PERSON - distance) / DLIB_MARGIN)
-
-
-def verification(recogniser: Recogniser, face: Tensor, side: float | None) -> Verification:
-    """Of a face (1, 3, S, S) in -1..1."""
-    face = seen(face, side)
-    return Verification(recogniser, recogniser(arcface_crop(face)), dlib_recogniser().embedding(face), side)
 
 
 def seen(picture: Tensor, side: float | None) -> Tensor:

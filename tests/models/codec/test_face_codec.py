@@ -219,9 +219,10 @@ def test_auto_counts_its_work(codec: FaceCodec, monkeypatch: pytest.MonkeyPatch)
     drawn = []
     draw = FaceDecoder.draw
     monkeypatch.setattr(FaceDecoder, "draw", lambda *args, **names: drawn.append(1) or draw(*args, **names))
-    (coded,) = codec.code_batch(noise, effort="auto", sides=[60.0])
+    (coded,) = codec.code_batch(noise, effort="auto", sides=[100.0])
     assert coded.same_person is False
-    assert len(drawn) <= 3 + AUTO[0][1].steps + 3  # one pass, the steps and a look at the last, the final check
+    assert AUTO[1][0] > 100
+    assert len(drawn) <= 2 + AUTO[1][1].steps + 1 + 2  # one pass, the steps and a look at the last, what is decoded
 
 
 def test_golden_payloads(codec: FaceCodec) -> None:
