@@ -77,8 +77,8 @@ def _part(part: object) -> Array:
 
 def _warped(part: Array, to_window: npt.NDArray[np.float64], shape: tuple[int, int]) -> Array:
     """A part of the aligned square in the window; 0 outside of the square."""
-    flags = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_CONSTANT}
-    return np.asarray(cv2.warpAffine(part, to_cells(to_window, SIZE / COARSE, 0), shape[1::-1], **flags), np.float32)
+    to_part = to_cells(to_window, SIZE / COARSE, 0)
+    return np.asarray(cv2.warpAffine(part, to_part, shape[1::-1], flags=cv2.INTER_LINEAR), np.float32)
 
 
 def _seamed(new: Pixels, aligned: Pixels) -> Array:
@@ -132,8 +132,7 @@ def _offset(new: Pixels, aligned: Pixels) -> Array:
 
     def carried(values: Array, sigma: float) -> Array:
         both = cv2.GaussianBlur(np.dstack([values * known, known]), (0, 0), sigma)
-        found: Array = both[:, :, :3] / both[:, :, 3:]
-        return found
+        return np.asarray(both[:, :, :3] / both[:, :, 3:], np.float32)
 
     broad = carried(np.clip(difference, -MOST_BROAD, MOST_BROAD), BROAD)
     narrow = carried(np.clip(difference - broad, -MOST_NARROW, MOST_NARROW), NARROW)

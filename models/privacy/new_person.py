@@ -29,8 +29,8 @@ Floats = NDArray[np.float64]
 
 SIZE, SMALL = 512, 128
 JOIN = (0.5, 0.54), (0.36, 0.45)  # centre and half axes of what of the photo changes, in sides of the square
-# Photo pixels of the square up to which so many steps are made at least; twice as many as for the largest at most.
-STEPS, MOST_STEPS = {64: 3, 128: 4}, 12
+# Photo pixels of the square up to which so many steps are made, and above; twice as many where it needs them.
+STEPS, STEPS_ABOVE = {64: 3, 128: 4}, 6
 LEAST_FINE = 24
 EXCHANGED, STYLE_KEPT = 0.5, 0.6  # share of the person's part of the base latents; of the style latents
 TOWARDS, AWAY = 0.8, 1.0  # weights of the drawn person's likeness and of the original's
@@ -179,7 +179,7 @@ class PersonFitter:
         decoder, drawn = self._codec.decoder, len(self._still)
         mean, deviation, others = self._mean, self._deviation, torch.eye(drawn) - self._still
         size = next((one for one in (128, 256) if side and side <= one * 1.1), SIZE)
-        least = next((steps for largest, steps in STEPS.items() if side and side <= largest), MOST_STEPS // 2)
+        least = next((steps for largest, steps in STEPS.items() if side and side <= largest), STEPS_ABOVE)
         exchanged = EXCHANGED if side else 1.0  # what is to be stored keeps nothing that could be reckoned back
         start = self._place(read.base)
         start = start + exchanged * (self._still @ (person.place - start))
@@ -205,7 +205,7 @@ class PersonFitter:
             return Latents((moved[0] * scales[0], moved[1] * scales[1], None, None), tone * refinement.COLOUR_RATE)
 
         missing, step = torch.zeros(()), 0
-        for step in range(MOST_STEPS + 1):
+        for step in range(2 * least + 1):
             latents = current()
             seen = decoder.draw([latents], SMALL)
             if step == 0 and size > SMALL:  # how the small head differs from the large one, taken as constant
@@ -220,7 +220,7 @@ class PersonFitter:
             first, second, _ = self.recognised(shown * mix + small * (1 - mix))
             cosine, distance = (first * read.first).sum(), (second - read.second).norm()
             far = float(cosine.detach()) < FAR_COSINE + 0.05 and float(distance.detach()) > FAR_DISTANCE - 0.03
-            if step == MOST_STEPS or (far and step >= least):
+            if step == 2 * least or (far and step >= least):
                 break
             identity = AWAY * (F.relu(cosine - FAR_COSINE) + 2 * F.relu(FAR_DISTANCE - distance))
             identity = identity + TOWARDS * towards * (

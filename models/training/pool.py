@@ -69,8 +69,8 @@ def draw(codec: FaceCodec, seen: Looks, number: int) -> Table:
     row: Table = {
         "place": place,
         "looks": np.full(len(NAMES), np.nan, np.float32),
-        "bare": np.float32(0),
-        "score": np.float32(0),
+        "bare": np.zeros((), np.float32),
+        "score": np.zeros((), np.float32),
         "first": np.zeros(FIRST, np.float32),
         "second": np.zeros(SECOND, np.float32),
         "face": np.asarray(cv2.resize(face, (KEPT, KEPT), interpolation=cv2.INTER_AREA), np.uint8),
@@ -78,9 +78,9 @@ def draw(codec: FaceCodec, seen: Looks, number: int) -> Table:
     if not found.landmarks:
         return row
     row["looks"] = looks(face, found.landmarks, found.pose).astype(np.float32)
-    row["bare"] = np.float32(bareness(face, found.landmarks))
+    row["bare"] = np.array(bareness(face, found.landmarks), np.float32)
     if row["bare"] > LEAST_BARE and row["looks"][NAMES.index("eyes")] > LEAST_EYES:
-        row["score"] = np.float32(codec.self_score(face))
+        row["score"] = np.array(codec.self_score(face), np.float32)
         row["first"] = codec.recogniser.last(codec.recogniser.features(arcface_crop(large))).flatten().numpy()
         row["second"] = dlib_recogniser().embedding(large)[0].numpy()
     return row
@@ -93,7 +93,8 @@ def draw_all(folder: pathlib.Path, count: int) -> None:
         path = folder / f"{start:06d}.npz"
         if not path.exists():
             rows = [draw(codec, seen, number) for number in range(start, start + DRAWS)]
-            np.savez(path.with_suffix(".part.npz"), **{key: np.stack([row[key] for row in rows]) for key in rows[0]})
+            table = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+            np.savez(path.with_suffix(".part.npz"), allow_pickle=False, **table)
             path.with_suffix(".part.npz").rename(path)
             print(path, flush=True)
 

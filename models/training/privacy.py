@@ -155,9 +155,9 @@ def main() -> None:
         chosen = {"stranger at random": [strangers[i] for i in random.permutation(len(strangers))[: len(safe)]]}
         traits = np.array([deidentifier.apparent(one) for one in see(strangers)["mobilefacenet"].astype(np.float64)])
         tones, matched = np.array([tone(face) for face in strangers]), []
-        for face, embedding in zip(originals, known["mobilefacenet"].astype(np.float64), strict=True):
+        for own, embedding in zip(originals, known["mobilefacenet"].astype(np.float64), strict=True):
             apart = np.abs(traits - deidentifier.apparent(embedding)) @ [2.0, 1.0]
-            matched.append(strangers[int((apart + 2 * np.abs(tones - tone(face)).mean(1)).argmin())])
+            matched.append(strangers[int((apart + 2 * np.abs(tones - tone(own)).mean(1)).argmin())])
         chosen["stranger of the same sex, age and skin"] = matched
         for name, faces in chosen.items():
             shown = [pasted(photos[key], transforms[key], face) for key, face in zip(safe, faces, strict=True)]

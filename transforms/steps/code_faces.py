@@ -177,7 +177,8 @@ def _with_new_faces(
 ) -> PhotoInWork:
     """The photo with the new faces that are to be joined into it; no person of the pool is in it twice."""
     new: list[Pixels | None] = []
-    coded, taken = [], set()
+    coded: list[CodedFace] = []
+    taken: set[int] = set()
     seeds = seeds_by_face(photo.uri, photo.faces, photo.seeds, key) if key else {}
     for f, (face, decision, aligned) in enumerate(zip(photo.faces, photo.decisions, photo.aligned, strict=True)):
         found, reason = None, ""

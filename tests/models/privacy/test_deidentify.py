@@ -18,7 +18,7 @@ from mien.models.privacy.pool import load_pool
 from mien.models.weights.folder import PACKAGED, PERSON_FILE, POOL_FILE, WeightsFolder
 
 DATA = Path(__file__).parents[2] / "data"
-SIDE = 120.0  # photo pixels: few steps
+SIDE = 64.0  # photo pixels: few steps
 
 
 @pytest.fixture(scope="module")
