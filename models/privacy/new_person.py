@@ -172,8 +172,8 @@ class PersonFitter:
     def fit(self, read: Reading, person: Target, side: float | None, towards: float = 1.0) -> Fitted:
         """The face as another person.
 
-        side: photo pixels of the aligned square that the new face is joined into; None where it is to stand alone,
-        drawn by the base layer.
+        side: photo pixels of the aligned square that the new face is joined into. None where it is to stand alone,
+        drawn by the base layer: all of the person is then exchanged, and nothing is fitted but pose, light and colour.
         towards: how much the person's likeness counts.
         """
         decoder, drawn = self._codec.decoder, len(self._still)
@@ -188,7 +188,8 @@ class PersonFitter:
         small = F.interpolate(read.face, size=SMALL, mode="area")
         fine = min(SMALL, max(LEAST_FINE, round(side))) if side else SMALL  # pixels: no more is known of the photo
         ring = self._distance_within(small, AROUND * (1 - face_part(SMALL)) + ring_part(SMALL))
-        low, within = F.interpolate(small, size=16, mode="area"), face_part(16, 0.9)
+        coarse = 16 if side else 8
+        low, within = F.interpolate(small, size=coarse, mode="area"), face_part(coarse, 0.9)
         mix = join_part(SMALL) if side else torch.ones(1, 1, SMALL, SMALL)
         seen_by = 1 - (1 - EYES_SHARE) * eyes_part(SMALL)
         eyes: Callable[[Tensor, Sequence[Tensor]], Tensor] | None = None
@@ -222,15 +223,16 @@ class PersonFitter:
             far = float(cosine.detach()) < FAR_COSINE + 0.05 and float(distance.detach()) > FAR_DISTANCE - 0.03
             if step == 2 * least or (far and step >= least):
                 break
-            identity = AWAY * (F.relu(cosine - FAR_COSINE) + 2 * F.relu(FAR_DISTANCE - distance))
+            identity = AWAY * bool(side) * (F.relu(cosine - FAR_COSINE) + 2 * F.relu(FAR_DISTANCE - distance))
             identity = identity + TOWARDS * towards * (
                 1 - (first * person.first).sum() + (second - person.second).norm()
             )
             features, values = refinement.features(self._codec.encoder, seen), latents.layers[0]
             assert values is not None
             spot, finer = self._place(values), (values[drawn:] - mean[drawn:]) / deviation[drawn:]
-            fit = ring(seen, features) + EYES * eyes(seen, features)
-            fit = fit + LOW * ((F.interpolate(seen, size=16, mode="area") - low).abs() * within).mean() / within.mean()
+            fit = bool(side) * ring(seen, features) + EYES * eyes(seen, features)
+            missed = (F.interpolate(seen, size=coarse, mode="area") - low).abs() * within
+            fit = fit + LOW * missed.mean() / within.mean()
             fit = fit + PRIOR * spot.square().mean() + 0.02 * finer.square().mean()
             fit = fit + LOOKS * (others @ (spot - start)).square().sum()
             who = torch.autograd.grad(identity, moved, retain_graph=True)
