@@ -1,33 +1,38 @@
-from .bitstream import LAYERS, PRECISION, SPREAD, describe
-from .decoder import BASE, COLOURS, GRIDS, STYLE, FaceDecoder, Latents, colour_symbols, colour_values, read_tables, tint
+from .bitstream import PRECISION, SPREAD
+from .decoder import (
+    BASE,
+    COLOURS,
+    GRIDS,
+    LAYERS,
+    STYLE,
+    FaceDecoder,
+    Latents,
+    colour_symbols,
+    colour_values,
+    read_tables,
+    tint,
+)
 from .encoder import INPUT, Encoder, trunk
-from .face_codec import PLANS, SIZE, Coded, Effort, FaceCodec, Objective, load_codec
+from .face_codec import SIZE, Effort, FaceCodec, Objective, load_codec
 from .generator import CHANNELS, LEVELS, SIZES, STYLES, Generator, haar_up
-from .rate_control import BASE_BYTES, allocate, rate
-from .refinement import COLOUR_RATE, FALL, LAGRANGE, RATES, STEP_AT_100, Descent, Plan, distance, face_weight
+from .rate_control import BASE_BYTES, allocate
+from .refinement import Descent, face_weight
 
 __all__ = [
     "BASE",
     "BASE_BYTES",
     "CHANNELS",
     "COLOURS",
-    "COLOUR_RATE",
-    "FALL",
     "GRIDS",
     "INPUT",
-    "LAGRANGE",
     "LAYERS",
     "LEVELS",
-    "PLANS",
     "PRECISION",
-    "RATES",
     "SIZE",
     "SIZES",
     "SPREAD",
-    "STEP_AT_100",
     "STYLE",
     "STYLES",
-    "Coded",
     "Descent",
     "Effort",
     "Encoder",
@@ -36,16 +41,12 @@ __all__ = [
     "Generator",
     "Latents",
     "Objective",
-    "Plan",
     "allocate",
     "colour_symbols",
     "colour_values",
-    "describe",
-    "distance",
     "face_weight",
     "haar_up",
     "load_codec",
-    "rate",
     "read_tables",
     "tint",
     "trunk",

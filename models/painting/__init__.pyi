@@ -1,35 +1,36 @@
-from .blend import Array, fitted, moved, needed_size, paste_face, softened, to_cells, warp
+from .blend import Array, Pixels, fitted, moved, needed_size, paste_face, softened, to_cells, warp
 from .inpaint import (
     FACE,
     HEAD,
     Mask,
-    Pixels,
     Window,
     box_mask,
-    edge_distance,
     face_mask,
     fill_faces,
+    matrix,
     membrane,
     shrink_known,
     window_of,
 )
-from .replace import outline_mask
+from .replace import OVAL, covered, outline_mask
 from .stamp import enlarged_transform, inlay_face
 
 __all__ = [
     "FACE",
     "HEAD",
+    "OVAL",
     "Array",
     "Mask",
     "Pixels",
     "Window",
     "box_mask",
-    "edge_distance",
+    "covered",
     "enlarged_transform",
     "face_mask",
     "fill_faces",
     "fitted",
     "inlay_face",
+    "matrix",
     "membrane",
     "moved",
     "needed_size",

@@ -172,8 +172,8 @@ class PersonFitter:
     def fit(self, read: Reading, person: Target, side: float | None, towards: float = 1.0) -> Fitted:
         """The face as another person.
 
-        side: photo pixels of the aligned square that the new face is joined into. None where it is to stand alone,
-        drawn by the base layer: all of the person is then exchanged, and nothing is fitted but pose, light and colour.
+        side: photo pixels of the aligned square that the new face is joined into. None where it is to stand alone: all
+        of the person is then exchanged in the base layer, and nothing is fitted but pose, light and colour.
         towards: how much the person's likeness counts.
         """
         decoder, drawn = self._codec.decoder, len(self._still)
@@ -224,9 +224,8 @@ class PersonFitter:
             if step == 2 * least or (far and step >= least):
                 break
             identity = AWAY * bool(side) * (F.relu(cosine - FAR_COSINE) + 2 * F.relu(FAR_DISTANCE - distance))
-            identity = identity + TOWARDS * towards * (
-                1 - (first * person.first).sum() + (second - person.second).norm()
-            )
+            apart = 1 - (first * person.first).sum() + (second - person.second).norm()
+            identity = identity + TOWARDS * towards * apart
             features, values = refinement.features(self._codec.encoder, seen), latents.layers[0]
             assert values is not None
             spot, finer = self._place(values), (values[drawn:] - mean[drawn:]) / deviation[drawn:]
@@ -241,9 +240,8 @@ class PersonFitter:
             descent.step(slopes, 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(step / least, 0.7))))
         with torch.no_grad():
             found = current()
-            latents = Latents(
-                tuple(None if one is None else one.detach() for one in found.layers), found.colours.detach()
-            )
+            layers = tuple(None if one is None else one.detach() for one in found.layers)
+            latents = Latents(layers, found.colours.detach())
             large = decoder.draw([latents], size)
             mix = join_part(INPUT) if side else torch.ones(())
             new = F.interpolate(large, size=INPUT, mode="area" if size > INPUT else "bilinear")

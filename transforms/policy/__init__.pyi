@@ -1,19 +1,14 @@
-from .pseudonyms import MAX_KEY, Key, KeyFile, NamePeople, SealedRow, face_row, read_key, sealed_row, seeds_by_face
-from .rules import SHOWN, SHOWS, Conditions, Policy, load_policy
+from .pseudonyms import FaceRow, NamePeople, face_row, read_key, seeds_of
+from .rules import SHOWN, Policy, Rule, load_policy
 
 __all__ = [
-    "MAX_KEY",
     "SHOWN",
-    "SHOWS",
-    "Conditions",
-    "Key",
-    "KeyFile",
+    "FaceRow",
     "NamePeople",
     "Policy",
-    "SealedRow",
+    "Rule",
     "face_row",
     "load_policy",
     "read_key",
-    "sealed_row",
-    "seeds_by_face",
+    "seeds_of",
 ]

@@ -3,7 +3,6 @@ from .isolate import LIMITS, IsolatedStages, Limits, stages_of
 from .stage import (
     NAMESPACE,
     NOT_READ,
-    NOT_THE_SAME,
     Input,
     Stage,
     StageTransform,
@@ -21,7 +20,6 @@ __all__ = [
     "LIMITS",
     "NAMESPACE",
     "NOT_READ",
-    "NOT_THE_SAME",
     "Input",
     "IsolatedStages",
     "Limits",

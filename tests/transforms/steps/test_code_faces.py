@@ -15,8 +15,12 @@ from mien.models.privacy.deidentify import Deidentifier
 from mien.transforms.elements import Decision, PhotoInWork, Pixels
 from mien.transforms.policy.pseudonyms import Key, sealed_seeds
 from mien.transforms.steps.background import code_background
+<<<<<<< HEAD
 from mien.transforms.steps.code_faces import MAX_YAW, align_faces, code_photos, coded_face
 from mien.transforms.steps.people import embeddings_of
+=======
+from mien.transforms.steps.code_faces import MAX_NEW_YAW, MAX_YAW, align_faces, code_photos
+>>>>>>> ffc9e8f (Tests of faces that get no new one (work in progress))
 
 DATA = Path(__file__).parents[2] / "data" / "photos"
 # a face of allhands.jpg in a part of 400 x 400 that is there twice, a place without a face, and one that is not aligned
@@ -130,6 +134,27 @@ def test_a_face_turned_away_falls_back(pixels: Pixels, codec: FaceCodec, yaw: fl
         ("fill", "r (turned away)", False),
         ("preserve", "r", True),
     ]
+
+
+def test_a_face_beyond_the_generators_reach_is_filled_in_the_photo(pixels: Pixels, codec: FaceCodec) -> None:
+    near, far = (dataclasses.replace(FACE, pose=(yaw, 0.0, 0.0)) for yaw in (MAX_NEW_YAW - 1, MAX_NEW_YAW + 1))
+    decisions = (
+        Decision("realistic", "r"),
+        Decision("deidentify", "r"),
+        Decision("realistic", "r"),
+        Decision("keep", "k"),
+    )
+    photo = align_faces(PhotoInWork("u", "n", None, 9, pixels, (near, far, UNALIGNED, TWIN), decisions), in_photo=True)
+    assert [face is not None for face in photo.aligned] == [True, False, False, False]
+    photo = dataclasses.replace(photo, aligned=(np.zeros((512, 512, 3), np.uint8), *photo.aligned[1:]))
+    (coded,) = code_photos([photo], codec, 64, "fast", Deidentifier(codec), in_photo=True)
+    assert [(face.action, face.rule) for face in coded.coded] == [
+        ("fill", "r (not understood)"),
+        ("fill", "r (turned away)"),
+        ("fill", "r (not aligned)"),
+        ("keep", "k"),
+    ]
+    assert coded.new == (None, None, None, None)
 
 
 def test_a_filled_face_goes_with_all_of_its_box(pixels: Pixels, decided: Decided, codec: FaceCodec) -> None:
