@@ -1,5 +1,5 @@
 from .figures import Gallery, face_rows, figures, findings, thresholds
-from .metadata_leaks import file_leaks, trace_leaks, traces
+from .metadata_leaks import Leak, file_leaks, trace_leaks, traces, unfinished
 from .photo import Box, OriginalFace, OutputFace, PhotoAuditor
 from .recognisers import FaceRecogniser, recognisers
 from .reidentification import wilson
@@ -8,6 +8,7 @@ __all__ = [
     "Box",
     "FaceRecogniser",
     "Gallery",
+    "Leak",
     "OriginalFace",
     "OutputFace",
     "PhotoAuditor",
@@ -19,5 +20,6 @@ __all__ = [
     "thresholds",
     "trace_leaks",
     "traces",
+    "unfinished",
     "wilson",
 ]

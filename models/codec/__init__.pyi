@@ -1,4 +1,4 @@
-from .bitstream import PRECISION, SPREAD
+from .bitstream import PRECISION, SPREAD, describe
 from .decoder import (
     BASE,
     COLOURS,
@@ -13,26 +13,33 @@ from .decoder import (
     tint,
 )
 from .encoder import INPUT, Encoder, trunk
-from .face_codec import SIZE, Effort, FaceCodec, Objective, load_codec
+from .face_codec import PLANS, SIZE, Coded, Effort, FaceCodec, Objective, load_codec
 from .generator import CHANNELS, LEVELS, SIZES, STYLES, Generator, haar_up
-from .rate_control import BASE_BYTES, allocate
-from .refinement import Descent, face_weight
+from .rate_control import BASE_BYTES, allocate, rate
+from .refinement import COLOUR_RATE, FALL, LAGRANGE, RATES, STEP_AT_100, Descent, Plan, distance, face_weight
 
 __all__ = [
     "BASE",
     "BASE_BYTES",
     "CHANNELS",
     "COLOURS",
+    "COLOUR_RATE",
+    "FALL",
     "GRIDS",
     "INPUT",
+    "LAGRANGE",
     "LAYERS",
     "LEVELS",
+    "PLANS",
     "PRECISION",
+    "RATES",
     "SIZE",
     "SIZES",
     "SPREAD",
+    "STEP_AT_100",
     "STYLE",
     "STYLES",
+    "Coded",
     "Descent",
     "Effort",
     "Encoder",
@@ -41,12 +48,16 @@ __all__ = [
     "Generator",
     "Latents",
     "Objective",
+    "Plan",
     "allocate",
     "colour_symbols",
     "colour_values",
+    "describe",
+    "distance",
     "face_weight",
     "haar_up",
     "load_codec",
+    "rate",
     "read_tables",
     "tint",
     "trunk",

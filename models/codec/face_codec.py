@@ -107,11 +107,6 @@ class FaceCodec:
         """The recogniser that the encoder looks with."""
         return self.encoder.recogniser
 
-    @property
-    def encoder(self) -> Encoder:
-        """The network that reads a face's latents."""
-        return self._encoder
-
     def encode(
         self, face: Images, max_bytes: int = 320, objective: Objective = "identity", effort: Effort = "fast"
     ) -> bytes:

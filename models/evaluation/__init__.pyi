@@ -1,6 +1,6 @@
 from .descriptors import NETWORK, DlibDescriptor, packaged_models
 from .lpips import Lpips, packaged_heads
-from .magnified import BICUBIC, INPUTS, MIEN, SIZE, Bench, Row, drift, lines, shrunk
+from .magnified import BICUBIC, INPUTS, MIEN, SIZE, Bench, MagnifiedRow, MagnifyBench, Row, drift, lines, shrunk
 from .measure import Missing, peak_memory
 from .metrics import Features, Meter, kid
 from .peers import Peer, enlarge
@@ -19,6 +19,8 @@ __all__ = [
     "Features",
     "Line",
     "Lpips",
+    "MagnifiedRow",
+    "MagnifyBench",
     "Meter",
     "Missing",
     "Need",

@@ -3,6 +3,7 @@ from .alignment import (
     Transform,
     align_face,
     face_transform,
+    matrix,
     pack_transform,
     snap_transform,
     square,
@@ -11,23 +12,23 @@ from .alignment import (
 from .appearance import NAMES, Looks, bareness, looks
 from .centerface import load_centerface
 from .detection import Box, FaceDetector
-from .dlib_recogniser import BLOCKS, EMBEDDING, dlib_recogniser
+from .dlib_recogniser import DLIB_BLOCKS, EMBEDDING, dlib_recogniser
 from .expression import Look, LookReader, distortion
 from .face import Face
 from .find import located_faces
 from .landmarks import FaceLandmarker
+from .mesh import covered
 from .recogniser import CROP_SIDE, SAME_PERSON, Conv, Recogniser, arcface_crop
-from .tiles import PART_AREA, SAME_PART, SAME_UNION
+from .same_face import mostly_within, same_face, same_places, same_square, shared_of_union
+from .understanding import is_clear
+from .verification import Verification, seen
 
 __all__ = [
-    "BLOCKS",
     "CROP_SIDE",
+    "DLIB_BLOCKS",
     "EMBEDDING",
     "NAMES",
-    "PART_AREA",
-    "SAME_PART",
     "SAME_PERSON",
-    "SAME_UNION",
     "SIZE",
     "Box",
     "Conv",
@@ -39,16 +40,26 @@ __all__ = [
     "Looks",
     "Recogniser",
     "Transform",
+    "Verification",
     "align_face",
     "arcface_crop",
     "bareness",
+    "covered",
     "distortion",
     "dlib_recogniser",
     "face_transform",
+    "is_clear",
     "load_centerface",
     "located_faces",
     "looks",
+    "matrix",
+    "mostly_within",
     "pack_transform",
+    "same_face",
+    "same_places",
+    "same_square",
+    "seen",
+    "shared_of_union",
     "snap_transform",
     "square",
     "unpack_transform",

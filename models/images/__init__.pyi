@@ -1,18 +1,45 @@
-from .container import AVIF_UUID, JPEG_NAME, WEBP_FOURCC, StoredFace, StoredPhoto, embed, extract
+from .container import StoredFace, StoredPhoto, describe, embed, extract, has_chunk, is_own, strip
 from .files import decode_image, encode_image
+from .headers import read_header
 from .metadata import draw_mark, kept_exif, synthesis_xmp
+from .segments import (
+    AFTER,
+    COMMENT,
+    CUT,
+    EOI,
+    GAP,
+    PNG_SIGNATURE,
+    SOS,
+    iso_boxes,
+    jpeg_segments,
+    png_chunks,
+    riff_chunks,
+)
 
 __all__ = [
-    "AVIF_UUID",
-    "JPEG_NAME",
-    "WEBP_FOURCC",
+    "AFTER",
+    "COMMENT",
+    "CUT",
+    "EOI",
+    "GAP",
+    "PNG_SIGNATURE",
+    "SOS",
     "StoredFace",
     "StoredPhoto",
     "decode_image",
+    "describe",
     "draw_mark",
     "embed",
     "encode_image",
     "extract",
+    "has_chunk",
+    "is_own",
+    "iso_boxes",
+    "jpeg_segments",
     "kept_exif",
+    "png_chunks",
+    "read_header",
+    "riff_chunks",
+    "strip",
     "synthesis_xmp",
 ]

@@ -5,32 +5,30 @@ from .inpaint import (
     Mask,
     Window,
     box_mask,
+    edge_distance,
     face_mask,
     fill_faces,
-    matrix,
     membrane,
     shrink_known,
     window_of,
 )
-from .replace import OVAL, covered, outline_mask
+from .replace import outline_mask
 from .stamp import enlarged_transform, inlay_face
 
 __all__ = [
     "FACE",
     "HEAD",
-    "OVAL",
     "Array",
     "Mask",
     "Pixels",
     "Window",
     "box_mask",
-    "covered",
+    "edge_distance",
     "enlarged_transform",
     "face_mask",
     "fill_faces",
     "fitted",
     "inlay_face",
-    "matrix",
     "membrane",
     "moved",
     "needed_size",

@@ -1,5 +1,5 @@
 from .deidentify import ALIKE, NEAR, Deidentifier, check_files, person_tensors
-from .gallery import Gallery, embed, gallery_digest, load_gallery
+from .gallery import Gallery, embed, gallery_digest, gallery_state, load_gallery
 from .join import join, join_outline
 from .new_person import EXCHANGED, join_part
 from .pool import SCALE, Pool, packed
@@ -19,6 +19,7 @@ __all__ = [
     "check_files",
     "embed",
     "gallery_digest",
+    "gallery_state",
     "join",
     "join_outline",
     "join_part",

@@ -1,14 +1,19 @@
-from .pseudonyms import FaceRow, NamePeople, face_row, read_key, seeds_of
-from .rules import SHOWN, Policy, Rule, load_policy
+from .pseudonyms import MAX_KEY, Key, KeyFile, NamePeople, SealedRow, face_row, read_key, sealed_row, seeds_by_face
+from .rules import SHOWN, SHOWS, Conditions, Policy, load_policy
 
 __all__ = [
+    "MAX_KEY",
     "SHOWN",
-    "FaceRow",
+    "SHOWS",
+    "Conditions",
+    "Key",
+    "KeyFile",
     "NamePeople",
     "Policy",
-    "Rule",
+    "SealedRow",
     "face_row",
     "load_policy",
     "read_key",
-    "seeds_of",
+    "sealed_row",
+    "seeds_by_face",
 ]

@@ -1,6 +1,7 @@
-from .write_files import WriteBlobs, WritePhotos, blob_of
+from .write_files import WriteBlobs, WritePhotos
 from .write_magnified import WriteMagnified
 from .write_parquet import WriteParquet
+from .write_parts import remove_photos
 from .write_webdataset import WriteWebDataset
 
 __all__ = [
@@ -9,5 +10,5 @@ __all__ = [
     "WriteParquet",
     "WritePhotos",
     "WriteWebDataset",
-    "blob_of",
+    "remove_photos",
 ]

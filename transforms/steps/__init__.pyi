@@ -3,7 +3,7 @@ from .code_faces import FACE_BYTES, FALLBACK, GENERATED, MAX_YAW, SECONDS, CodeF
 from .decide import DecideFaces, same_decisions
 from .decode import MAX_PIXELS, DecodePhotos
 from .detect import DETECTORS, DetectFaces
-from .people import FaceRows, GiveSeeds, gallery
+from .people import FaceRows, GiveSeeds, with_galleries
 from .verify import SURE, Leaks, leaks, painted_places
 
 __all__ = [
@@ -27,10 +27,10 @@ __all__ = [
     "FaceRows",
     "GiveSeeds",
     "Leaks",
-    "gallery",
     "hidden_of",
     "leaks",
     "painted_places",
     "refusal",
     "same_decisions",
+    "with_galleries",
 ]

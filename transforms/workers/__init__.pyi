@@ -3,6 +3,7 @@ from .isolate import LIMITS, IsolatedStages, Limits, stages_of
 from .stage import (
     NAMESPACE,
     NOT_READ,
+    NOT_THE_SAME,
     Input,
     Stage,
     StageTransform,
@@ -20,6 +21,7 @@ __all__ = [
     "LIMITS",
     "NAMESPACE",
     "NOT_READ",
+    "NOT_THE_SAME",
     "Input",
     "IsolatedStages",
     "Limits",

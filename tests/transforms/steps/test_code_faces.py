@@ -15,12 +15,8 @@ from mien.models.privacy.deidentify import Deidentifier
 from mien.transforms.elements import Decision, PhotoInWork, Pixels
 from mien.transforms.policy.pseudonyms import Key, sealed_seeds
 from mien.transforms.steps.background import code_background
-<<<<<<< HEAD
-from mien.transforms.steps.code_faces import MAX_YAW, align_faces, code_photos, coded_face
+from mien.transforms.steps.code_faces import MAX_NEW_YAW, MAX_YAW, align_faces, code_photos, coded_face
 from mien.transforms.steps.people import embeddings_of
-=======
-from mien.transforms.steps.code_faces import MAX_NEW_YAW, MAX_YAW, align_faces, code_photos
->>>>>>> ffc9e8f (Tests of faces that get no new one (work in progress))
 
 DATA = Path(__file__).parents[2] / "data" / "photos"
 # a face of allhands.jpg in a part of 400 x 400 that is there twice, a place without a face, and one that is not aligned
