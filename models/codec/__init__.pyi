@@ -1,17 +1,5 @@
-from .bitstream import PRECISION, SPREAD, describe
-from .decoder import (
-    BASE,
-    COLOURS,
-    GRIDS,
-    LAYERS,
-    STYLE,
-    FaceDecoder,
-    Latents,
-    colour_symbols,
-    colour_values,
-    read_tables,
-    tint,
-)
+from .bitstream import LAYERS, PRECISION, SPREAD, describe
+from .decoder import BASE, COLOURS, GRIDS, STYLE, FaceDecoder, Latents, colour_symbols, colour_values, read_tables, tint
 from .encoder import INPUT, Encoder, trunk
 from .face_codec import PLANS, SIZE, Coded, Effort, FaceCodec, Objective, load_codec
 from .generator import CHANNELS, LEVELS, SIZES, STYLES, Generator, haar_up

@@ -1,7 +1,7 @@
 from .descriptors import NETWORK, DlibDescriptor, packaged_models
 from .lpips import Lpips, packaged_heads
-from .magnified import BICUBIC, INPUTS, MIEN, SIZE, Bench, MagnifiedRow, MagnifyBench, Row, drift, lines, shrunk
-from .measure import Missing, peak_memory
+from .magnified import BICUBIC, INPUTS, SIZE, MagnifiedRow, MagnifyBench, drift, lines, shrunk
+from .measure import MIEN, Bench, Missing, Row, peak_memory
 from .metrics import Features, Meter, kid
 from .peers import Peer, enlarge
 from .summary import LOWER_IS_BETTER, QUALITIES, Line, Need, line_of, needs, reached

@@ -12,13 +12,13 @@ from .alignment import (
 from .appearance import NAMES, Looks, bareness, looks
 from .centerface import load_centerface
 from .detection import Box, FaceDetector
-from .dlib_recogniser import DLIB_BLOCKS, EMBEDDING, dlib_recogniser
+from .dlib_recogniser import DLIB_BLOCKS, dlib_recogniser
 from .expression import Look, LookReader, distortion
 from .face import Face
 from .find import located_faces
 from .landmarks import FaceLandmarker
 from .mesh import covered
-from .recogniser import CROP_SIDE, SAME_PERSON, Conv, Recogniser, arcface_crop
+from .recogniser import CROP_SIDE, EMBEDDING, SAME_PERSON, Conv, Recogniser, arcface_crop
 from .same_face import mostly_within, same_face, same_places, same_square, shared_of_union
 from .understanding import is_clear
 from .verification import Verification, seen

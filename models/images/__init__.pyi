@@ -1,4 +1,5 @@
-from .container import StoredFace, StoredPhoto, describe, embed, extract, has_chunk, is_own, strip
+from .chunk import StoredFace, StoredPhoto
+from .container import describe, embed, extract, has_chunk, is_own, strip
 from .files import decode_image, encode_image
 from .headers import read_header
 from .metadata import draw_mark, kept_exif, synthesis_xmp

@@ -1,8 +1,9 @@
-from .blend import Array, Pixels, fitted, moved, needed_size, paste_face, softened, to_cells, warp
+from .blend import Array, fitted, moved, needed_size, paste_face, softened, to_cells, warp
 from .inpaint import (
     FACE,
     HEAD,
     Mask,
+    Pixels,
     Window,
     box_mask,
     edge_distance,

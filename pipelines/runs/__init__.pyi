@@ -1,5 +1,4 @@
-from .index import FAILED_FILES, failure_row_of, index_row_of, rows_of
-from .resume import INDEX
+from .index import FAILED_FILES, INDEX, failure_row_of, index_row_of, rows_of
 from .run import Job, Plan, check_record_uris, warn_unmarked
 
 __all__ = [
