@@ -1,4 +1,4 @@
-from .codec.face_codec import FaceCodec
+from .face_codec import FaceCodec
 from .magnify.magnifier import FaceMagnifier
 
 __all__ = [

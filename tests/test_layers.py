@@ -19,6 +19,7 @@ LAYERS = [
     "models.evaluation",
     "models.audit",
     "models.training",
+    "models.face_codec",
     "models.benchmark_detection",
     "models",
     "transforms.page",

@@ -1,7 +1,7 @@
 from .bitstream import LAYERS, PRECISION, SPREAD, describe
 from .decoder import BASE, COLOURS, GRIDS, STYLE, FaceDecoder, Latents, colour_symbols, colour_values, read_tables, tint
 from .encoder import INPUT, Encoder, trunk
-from .face_codec import PLANS, SIZE, Coded, Effort, FaceCodec, Objective, load_codec
+from .face_codec import PLANS, SIZE, Coded, Effort, FaceCodec, Images, Objective, load_codec
 from .generator import CHANNELS, LEVELS, SIZES, STYLES, Generator, haar_up
 from .rate_control import BASE_BYTES, allocate, rate
 from .refinement import COLOUR_RATE, FALL, LAGRANGE, RATES, STEP_AT_100, Descent, Plan, distance, face_weight
@@ -34,6 +34,7 @@ __all__ = [
     "FaceCodec",
     "FaceDecoder",
     "Generator",
+    "Images",
     "Latents",
     "Objective",
     "Plan",

@@ -9,10 +9,11 @@ and quantiser steps. Bits come from static integer tables (models/codec/bitstrea
 import contextlib
 import functools
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, Self, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -39,9 +40,6 @@ from mien.models.errors import WeightsError
 from mien.models.faces import Recogniser, Verification, arcface_crop
 from mien.models.runtime import one_thread
 from mien.models.weights import CODEC_FILES, PACKAGED, WeightsFolder, read_weights, weights_in_use
-
-if TYPE_CHECKING:
-    from mien.models.privacy import Deidentifier
 
 Objective = Literal["identity", "realistic", "private"]
 Effort = Literal["auto", "fast", "good", "best"]
@@ -83,6 +81,7 @@ class FaceCodec:
     """
 
     MIN_SCORE = 0.46  # below it a face was not understood; see the model card for what was measured
+    objectives: tuple[Objective, ...] = ("identity", "realistic")  # mien.models.FaceCodec has private too
 
     def __init__(self, decoder: bytes, layers: bytes, encoder: bytes) -> None:
         self.decoder = FaceDecoder(decoder, layers)
@@ -94,13 +93,13 @@ class FaceCodec:
         self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
 
     @classmethod
-    def load(cls, uri: str | None = None) -> "FaceCodec":
+    def load(cls, uri: str | None = None) -> Self:
         """The codec with the weights of a folder at a path or fsspec URI, by default those in use: the package's,
         unless mien.models.weights.folder.use_weights was told of others. Loaded once a process.
 
         WeightsError where they cannot be read.
         """
-        return load_codec(WeightsFolder(uri) if uri else weights_in_use())
+        return load_codec(WeightsFolder(uri) if uri else weights_in_use(), cls)
 
     @property
     def recogniser(self) -> Recogniser:
@@ -112,9 +111,8 @@ class FaceCodec:
     ) -> bytes:
         """One face (512, 512, 3) uint8 RGB to at most max_bytes bytes. ValueError for another shape, dtype or argument.
 
-        identity: the same person, as well as the bytes allow; realistic: a more typical face, the person may change;
-        private: a person who does not exist, in the same pose and light, drawn anew at each call, in at most 64 bytes
-        (PrivacyError where none was found, see models.deidentify). effort: fast is one pass of the encoder, good and
+        identity: the same person, as well as the bytes allow; realistic: a more typical face, the person may change.
+        effort: fast is one pass of the encoder, good and
         best refine it by gradient steps, auto by as many as it takes until recognisers take it for the same person.
         """
         return self.encode_batch(_one(face), max_bytes, objective, effort)[0]
@@ -138,24 +136,22 @@ class FaceCodec:
 
         sides: px that each aligned square takes in its photo, of which only the face is pasted back (models.composite):
         then only that counts, as large as it is seen. With effort "auto" small faces get fewer steps and bytes.
-
-        With objective "private" the score is 1, as the new face was checked, and PrivacyError is raised where no draw
-        was unlike the original.
         """
-        _check_faces(faces)
-        if objective not in get_args(Objective) or effort not in get_args(Effort):
-            raise ValueError(f"no objective {objective!r} or no effort {effort!r}")
-        if max_bytes < HEADER.size + 2:
-            raise ValueError(f"a face needs at least {HEADER.size + 2} bytes, not {max_bytes}")
-        if objective == "private":
-            new_face = self._deidentifier.new_face
-            return [Coded(new_face(face, max_bytes=min(max_bytes, BASE_BYTES)), 1.0) for face in faces]
+        self.check(faces, max_bytes, objective, effort)
         if sides is not None and len(sides) != len(faces):
             raise ValueError(f"{len(faces)} faces have {len(sides)} sides")
         return [
             self._code(Task(face, max_bytes, objective == "identity", side), effort)
-            for face, side in zip(_tensors(faces, INPUT), sides or [None] * len(faces), strict=True)
+            for face, side in zip(_tensors(faces, INPUT), sides or itertools.repeat(None, len(faces)), strict=True)
         ]
+
+    def check(self, faces: Images, max_bytes: int, objective: Objective, effort: Effort) -> None:
+        """ValueError for what code_batch() does not take."""
+        _check_faces(faces)
+        if objective not in self.objectives or effort not in get_args(Effort):
+            raise ValueError(f"no objective {objective!r} or no effort {effort!r}")
+        if max_bytes < HEADER.size + 2:
+            raise ValueError(f"a face needs at least {HEADER.size + 2} bytes, not {max_bytes}")
 
     def decode(self, payload: bytes, size: int = SIZE) -> Images:
         """A payload to the aligned face (size, size, 3) uint8 RGB; size 128, 256 or 512, the smaller the faster.
@@ -306,12 +302,6 @@ class FaceCodec:
         same = known.margin(drawn) >= 0 if known else None
         return Coded(chosen.payload(self.decoder, round(255 * score)), score, same)
 
-    @functools.cached_property
-    def _deidentifier(self) -> "Deidentifier":
-        from mien.models.privacy import Deidentifier  # brings MediaPipe, which machines for training do not have
-
-        return Deidentifier(self)
-
     def _allocate(
         self, face: Tensor, latents: Latents, ceiling: int, finest: int = FAST_FINEST, size: int = 128
     ) -> tuple[Allocation, Tensor]:
@@ -379,13 +369,16 @@ def _to_uint8(faces: Tensor) -> Images:
     return (faces * 127.5 + 127.5).round().byte().permute(0, 2, 3, 1).numpy()
 
 
+Codec = TypeVar("Codec", bound=FaceCodec)
+
+
 @functools.lru_cache(maxsize=2)
 @torch.inference_mode(False)  # what is made in that mode knows no gradients, and refinement needs them
-def load_codec(folder: WeightsFolder) -> FaceCodec:
-    """The codec with a folder's weights, as FaceCodec.load."""
+def load_codec(folder: WeightsFolder, kind: type[Codec]) -> Codec:
+    """The codec with a folder's weights, as FaceCodec.load. kind: FaceCodec, or a class that goes on from it."""
     files = [folder.read(name) for name in CODEC_FILES]
     try:
-        return FaceCodec(*files)
+        return kind(*files)
     except Exception as error:
         where = folder.uri or PACKAGED
         raise WeightsError(f"{where} does not hold the weights of this version's codec: {error}") from error

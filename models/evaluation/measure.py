@@ -140,7 +140,7 @@ class Bench:
 _CODE = """
 import sys
 import numpy as np
-from mien.models.codec import FaceCodec
+from mien.models import FaceCodec
 face, weights, ceiling, effort, objective = sys.argv[1:]
 codec = FaceCodec.load(weights or None)
 codec.decode(codec.encode(np.load(face), max_bytes=int(ceiling), effort=effort, objective=objective))

@@ -234,7 +234,7 @@ def _pixels(face: Tensor) -> NDArray[np.float32]:
 @functools.lru_cache(maxsize=2)
 @torch.inference_mode(False)
 def _load(folder: WeightsFolder) -> FaceMagnifier:
-    codec, data = load_codec(folder), folder.read(MAGNIFIER_FILE)
+    codec, data = load_codec(folder, FaceCodec), folder.read(MAGNIFIER_FILE)
     where = f"{folder.uri or PACKAGED}/{MAGNIFIER_FILE}"
     try:
         magnifier = FaceMagnifier(codec, data)

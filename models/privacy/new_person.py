@@ -148,7 +148,7 @@ class PersonFitter:
             found, person = (one.clone() for one in codec.look(face[0]))
             base, style = found[: len(self._mean)], found[len(self._mean) :]
             plain = codec.decoder.sketch([Latents((base, style, None, None), NO_COLOURS)], SMALL)
-            colours = codec.colours(face[0], plain)
+            colours = colour_values(codec.colours(face[0], plain))
             score = codec.likeness(face[0], person, tint(plain, colours[None]))
             first, second, _ = self.recognised(face)
         return Reading(face, base, style, colours, first, second, score)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mien.models.codec import FaceCodec
+from mien.models import FaceCodec
 from mien.models.errors import ImageError
 from mien.models.faces import SIZE, FaceDetector, FaceLandmarker, align_face, face_transform, is_clear
 from mien.models.images import decode_image, encode_image

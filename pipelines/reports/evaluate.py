@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mien.models.codec import FaceCodec
+from mien.models import FaceCodec
 from mien.models.evaluation import MIEN, Bench, Meter, Missing, Row, needs, peak_memory, peers, reached
 from mien.models.runtime import cores, tune_process
 from mien.pipelines import JobError
