@@ -29,7 +29,7 @@ MAX_LINE = 4_000_000  # bytes
 _FILES_A_ROW = 200  # so that the names of all that was restored from a table make no line that is too long
 _RUN = r"-\d{8}T[\d.]+-[\da-f]{4}"
 _OWN = re.compile(rf"(index|failures){_RUN}\.jsonl|run({_RUN})?\.json|dry-run(-\d+)?\.(jsonl?|html)|{MANIFEST}")
-_MEASURES = tuple(part.name for part in dataclasses.fields(HandledFace))[4:]
+_MEASURES = tuple(part.name for part in dataclasses.fields(HandledFace) if part.type == (float | None))
 # what a run holds of each row
 _USED = ("uri", "size", "modified", "output", "sha256", "fingerprint", "base", "faces", "files", "count", "more")
 
@@ -138,6 +138,8 @@ def _is_output_file(file: object) -> bool:
 
 def _is_face(face: object) -> bool:
     if not isinstance(face, dict) or not all(isinstance(face.get(name), str) for name in ("action", "rule", "decided")):
+        return False
+    if not isinstance(face.get("doubted", False), bool):
         return False
     box = face.get("box")
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):

@@ -145,7 +145,7 @@ def test_a_face_beyond_the_generators_reach_is_filled_in_the_photo(pixels: Pixel
     photo = dataclasses.replace(photo, aligned=(np.zeros((512, 512, 3), np.uint8), *photo.aligned[1:]))
     (coded,) = code_photos([photo], codec, 64, "fast", Deidentifier(codec), in_photo=True)
     assert [(face.action, face.rule) for face in coded.coded] == [
-        ("fill", "r (not understood)"),
+        ("fill", "r (covered, turned or no face)"),
         ("fill", "r (turned away)"),
         ("fill", "r (not aligned)"),
         ("keep", "k"),
