@@ -42,6 +42,7 @@ LOOKALIKE = 0.45
 TRAITS, WORN, UNLIKE, DIFFERENT = np.array([2.0, 1.0]), np.array([4.0, 2.0]), 3.0, 0.75
 SAME_LOOKS = np.array([0.01, 0.01, 1.0, 0.5, 1.0, 1.0, 0.5, 0.5, 0.3, 0.3, 0.15, 0.15, 0.15])
 NAMED = 2.5  # with a seed: how much harder the steps are drawn to the pool's person
+MOST_UNFIT = 2.0  # more than who fits best: a person without glasses does not take the place of one with glasses
 FITTING = 12  # of the pool's people that fit a head best, among whom chance or the seed chooses
 TRIES = 3
 # Length of the recogniser's embedding before it is made 1: real faces in shared/faces/dev have at least 68; what is
@@ -155,17 +156,17 @@ class Deidentifier:
         unfit = unfit + np.abs(pool.worn - worn) @ WORN
         if seed is None or len(seed) == SEED:  # a person of one seed is the same whatever the pose
             unfit = unfit + np.abs(pool.looks - self._fitter.looks_of(read)) @ SAME_LOOKS
+        free = np.array([i not in taken for i in range(len(pool))])
+        for other in avoid:
+            free &= pool.first @ other < LOOKALIKE
+        unfit = np.where(free, unfit, np.inf)
         fitting = np.argsort(unfit, kind="stable")[:FITTING]
+        fitting = fitting[unfit[fitting] <= min(unfit[fitting[0]] + MOST_UNFIT, 1e9)]
         secret = secrets.token_bytes(SEED) if seed is None else seed[:SEED]
         random = np.random.Generator(
             np.random.PCG64(int.from_bytes(hashlib.sha256(b"mien pool" + secret).digest(), "big"))
         )
-        alone = [
-            int(i)
-            for i in random.permutation(fitting)
-            if i not in taken and all(pool.first[i] @ other < ALIKE for other in avoid)
-        ]
-        return alone[:TRIES]
+        return [int(i) for i in random.permutation(fitting)[:TRIES]]
 
     @torch.inference_mode(False)
     def _fitted(self, read: Reading, person: int, seed: bytes | None, side: float | None) -> Fitted:

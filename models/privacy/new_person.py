@@ -33,12 +33,12 @@ JOIN = (0.5, 0.54), (0.36, 0.45)  # centre and half axes of what of the photo ch
 STEPS, STEPS_ABOVE = {64: 3, 128: 4}, 6
 LEAST_FINE = 24
 EXCHANGED, STYLE_KEPT = 0.5, 0.6  # share of the person's part of the base latents; of the style latents
-TOWARDS, AWAY = 0.8, 1.0  # weights of the drawn person's likeness and of the original's
+TOWARDS, AWAY = 0.6, 1.0  # weights of the drawn person's likeness and of the original's
 STYLE_SHARE = 0.3  # of the identity gradient that the style latents get: 1 blackens eyes, 0 leaves the person
 EYES_SHARE = 0.25  # of the identity gradient that the eyes get: recognisers are fooled there first
 AROUND, PRIOR, LOOKS, LOW, EYES = 0.3, 0.1, 0.08, 1.0, 0.4
 RATES = (0.08, 0.01)  # of Adam: base in deviations, style in the latents' own units
-FAR_COSINE, FAR_DISTANCE = 0.0, 0.85  # from here on the original drives no further: means of strangers
+FAR_COSINE, FAR_DISTANCE = 0.08, 0.8  # from here on the original drives no further: about what strangers have
 
 
 def ellipse(size: int, centre: tuple[float, float], axes: tuple[float, float], low: float, high: float) -> Tensor:
