@@ -28,9 +28,10 @@ class CompressPhotos(IsolatedStages):
     (CodedPhoto) and .failures (Failure): each photo comes out of one of them.
 
     policy: a built-in policy's name, a file's path or URI, or a Policy; PolicyError for one that cannot be used.
-    face_bytes: a face at most; effort, background, quality: as in the command line; detectors: whose finds are joined;
-    threads: of one worker process, so one on a runner that starts a process for each core; limits: of a photo (by
-    default of time as the effort asks).
+    face_bytes: a face at most; effort, background, quality: as in the command line (effort auto: what is coded under
+    `preserve` is the same person to two recognisers, or the face stays in the background); detectors: whose finds are
+    joined; threads: of one worker process, so one on a runner that starts a process for each core; limits: of a photo
+    (by default of time as the effort asks).
     """
 
     def __init__(

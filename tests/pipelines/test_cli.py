@@ -67,6 +67,15 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "mien 0.1.0\n"
 
 
+def test_compress_goes_on_until_people_are_known() -> None:
+    compress = parser().parse_args(["compress", "x.jpg", "--output", "o"])
+    assert (compress.effort, parser().parse_args(["face", "encode", "x.jpg", "--output", "o"]).effort) == (
+        "auto",
+        "auto",
+    )
+    assert parser().parse_args(["redact", "x.jpg", "--output", "o"]).effort == "fast"
+
+
 @pytest.mark.parametrize(
     "words",
     [
