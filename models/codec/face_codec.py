@@ -9,7 +9,6 @@ and quantiser steps. Bits come from static integer tables (models/codec/bitstrea
 import contextlib
 import functools
 import hashlib
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -138,11 +137,12 @@ class FaceCodec:
         then only that counts, as large as it is seen. With effort "auto" small faces get fewer steps and bytes.
         """
         self.check(faces, max_bytes, objective, effort)
-        if sides is not None and len(sides) != len(faces):
-            raise ValueError(f"{len(faces)} faces have {len(sides)} sides")
+        known: Sequence[float | None] = [None] * len(faces) if sides is None else sides
+        if len(known) != len(faces):
+            raise ValueError(f"{len(faces)} faces have {len(known)} sides")
         return [
             self._code(Task(face, max_bytes, objective == "identity", side), effort)
-            for face, side in zip(_tensors(faces, INPUT), sides or itertools.repeat(None, len(faces)), strict=True)
+            for face, side in zip(_tensors(faces, INPUT), known, strict=True)
         ]
 
     def check(self, faces: Images, max_bytes: int, objective: Objective, effort: Effort) -> None:

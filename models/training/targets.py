@@ -132,7 +132,7 @@ def main() -> None:
             names.append("mirrored " * mirrored + f"{file.parent.name}/{file.name}")
         values = {key: torch.stack([one[key] for one in found]).numpy() for key in found[0]}
         partial = path.with_suffix(".partial.npz")
-        np.savez(partial, name=np.array(names), **values)
+        np.savez(partial, name=np.array(names), **values)  # type: ignore[arg-type]  # not in numpy's stubs
         partial.rename(path)
         log.info(
             "%d faces, loss %.4f to %.4f", first + len(names), values["loss"][:, 0].mean(), values["loss"][:, -1].mean()
