@@ -93,7 +93,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         top = pathlib.Path(folder)
         for name in ("photos", "samples"):
-            run("compress", DATA / name, "--format", "blobs", "--output", top / name)
+            run("compress", DATA / name, "--format", "blobs", "--effort", "fast", "--output", top / name)
             print_figures(name, top / name)
         coded = top / "photos" / "team.jpg.avif"
         run("restore", coded, "--output", top)
