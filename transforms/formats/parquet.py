@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +15,7 @@ from mien.transforms.stores import create, name_under
 
 PARQUET = ".parquet"
 ROW_GROUP_BYTES = 64_000_000
+MAX_GROUP_BYTES = 2_000_000_000  # unpacked, of a row group that is read: parts of it are held at once
 _FACE = pa.struct(
     [
         ("x", pa.float32()),
@@ -145,13 +146,25 @@ class TableWriter:
         self._rows, self._held = [], 0
 
 
+def open_table(source: BinaryIO | str) -> pq.ParquetFile:
+    """A table to read. ValueError or OSError (pyarrow's errors) for what is none; ValueError for one with a row group
+    of over MAX_GROUP_BYTES unpacked, as its footer says."""
+    table = pq.ParquetFile(source)
+    for number in range(table.metadata.num_row_groups):
+        if (size := table.metadata.row_group(number).total_byte_size) > MAX_GROUP_BYTES:
+            raise ValueError(
+                f"a row group of {size} bytes, over the limit of {MAX_GROUP_BYTES}; write the table with smaller ones"
+            )
+    return table
+
+
 def without_rows(part: str, uris: Collection[str], copy: str) -> tuple[int, set[str]]:
     """Writes a copy of a part without the rows of the uris; how many rows it has, and which uris the part had.
 
     No copy where no row would be left, or where the part has none of the uris.
     """
     with FileSystems.open(part, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
-        parquet = pq.ParquetFile(stream)
+        parquet = open_table(stream)
         held = parquet.read(columns=["uri"]).column("uri").to_pylist()
         kept = [uri not in uris for uri in held]
         if any(kept) and not all(kept):
@@ -165,7 +178,7 @@ def members_of_table(part: str, digests: bool) -> Iterator[tuple[str, str]]:
     Raises OSError or ValueError (pyarrow's errors) for what is damaged.
     """
     with FileSystems.open(part, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
-        table = pq.ParquetFile(stream)
+        table = open_table(stream)
         columns = ["uri", "background", "faces"] if digests else ["uri"]
         for batch in table.iter_batches(8 if digests else 4096, columns=columns):
             for row in batch.to_pylist():

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
-import pyarrow.parquet as pq
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
@@ -23,6 +22,7 @@ from mien.transforms.formats import (
     Sample,
     count_samples,
     is_shard,
+    open_table,
     photo_of,
     samples,
 )
@@ -65,7 +65,7 @@ def photos_of_table(origin: ListedFile) -> Iterator[CodedPhoto | Exception]:
     Raises OSError or ValueError (pyarrow's errors) for a file that is no such table.
     """
     with FileSystems.open(origin.uri, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
-        table = pq.ParquetFile(stream)
+        table = open_table(stream)
         if missing := [name for name in SCHEMA.names if name not in table.schema_arrow.names]:
             raise ValueError(f"no table of mien's: it has no column {', '.join(missing)}")
         root = (table.metadata.metadata or {}).get(ROOT_KEY, b"").decode(errors="replace")
