@@ -117,7 +117,7 @@ def _table(path: Path) -> dict[str, Any]:
         }
         if set(SCHEMA.names) <= set(table.schema_arrow.names):
             found["photos"] = list(_rows(table))
-    except (OSError, ValueError, TypeError) as error:  # pyarrow's errors are these
+    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
         raise JobError(f"{path}: not a Parquet table that can be read: {error}") from error
     return found
 

@@ -22,7 +22,7 @@ from mien.pipelines.runs.index import failure_row_of, index_row_of, index_rows
 from mien.pipelines.runs.resume import latest, names_of
 from mien.transforms.elements import Failure, ListedFile, OutputFile, Written
 from mien.transforms.formats.manifest import Manifest
-from mien.transforms.formats.parquet import OPTIONS, SCHEMA, row_of
+from mien.transforms.formats.parquet import OPTIONS, SCHEMA, members_of_table, row_of, without_rows
 from mien.transforms.formats.tar_members import list_members
 from mien.transforms.formats.webdataset import samples
 from mien.transforms.policy.rules import BUILT_IN, parse_policy
@@ -202,3 +202,22 @@ def test_damage_is_a_typed_error(
         except errors:
             refused += 1
     assert 0 < refused <= count
+
+
+def test_what_pyarrow_does_not_know_is_damage(tmp_path: Path) -> None:
+    """A table that the fuzzing found: its footer names integers of fewer than 8 bits. And tables of another's."""
+    path = str(GOLDEN.parent / "damaged.parquet")
+    reads: list[Callable[[str], object]] = [
+        lambda path: list(photos_of_table(ListedFile(path, "t.parquet", 9, 1.0))),
+        lambda path: list(members_of_table(path, True)),
+        lambda path: list(members_of_table(path, False)),
+        lambda path: without_rows(path, ["x"], str(tmp_path / "copy")),
+    ]
+    for read in reads:
+        with pytest.raises(ValueError, match="a damaged table: Integers"):
+            read(path)
+    theirs = str(tmp_path / "t.parquet")
+    for rows in ({"name": ["x"]}, {"uri": [None]}, {"uri": [5]}):
+        pq.write_table(pa.table(rows), theirs)
+        with pytest.raises(ValueError, match="a row"):
+            list(members_of_table(theirs, False))

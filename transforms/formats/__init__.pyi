@@ -26,6 +26,7 @@ from .parquet import (
     open_table,
     photo_of,
     row_digest,
+    rows_of_table,
     without_rows,
 )
 from .tar_members import SHARD, MemberReader, Together, is_shard, kind_of, list_members
@@ -84,6 +85,7 @@ __all__ = [
     "renew",
     "roll_back",
     "row_digest",
+    "rows_of_table",
     "sample_of",
     "samples",
     "suffix_of",

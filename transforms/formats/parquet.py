@@ -1,7 +1,8 @@
 """The table of coded photos: its schema, a row's way there and back, and a file of rows as it grows or loses some."""
 
+import contextlib
 import hashlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -146,10 +147,20 @@ class TableWriter:
         self._rows, self._held = [], 0
 
 
+@contextlib.contextmanager
+def _arrow_errors() -> Iterator[None]:
+    """ValueError for what pyarrow raises of a damaged table: a KeyError, a NotImplementedError, a MemoryError ..."""
+    try:
+        yield
+    except pa.ArrowException as error:
+        raise ValueError(f"a damaged table: {error}") from error
+
+
 def open_table(source: BinaryIO | str) -> pq.ParquetFile:
-    """A table to read. ValueError or OSError (pyarrow's errors) for what is none; ValueError for one with a row group
-    of over MAX_GROUP_BYTES unpacked, as its footer says."""
-    table = pq.ParquetFile(source)
+    """A table to read. ValueError or OSError for what is none; ValueError for one with a row group of over
+    MAX_GROUP_BYTES unpacked, as its footer says."""
+    with _arrow_errors():
+        table = pq.ParquetFile(source)
     for number in range(table.metadata.num_row_groups):
         if (size := table.metadata.row_group(number).total_byte_size) > MAX_GROUP_BYTES:
             raise ValueError(
@@ -158,6 +169,20 @@ def open_table(source: BinaryIO | str) -> pq.ParquetFile:
     return table
 
 
+def rows_of_table(table: pq.ParquetFile, at_once: int, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The rows, so many in memory at a time. ValueError or OSError where the table is damaged."""
+    with _arrow_errors():
+        batches = table.iter_batches(at_once, columns=list(columns))
+    while True:
+        with _arrow_errors():
+            batch = next(batches, None)
+            rows = batch.to_pylist() if batch else []
+        if batch is None:
+            return
+        yield from rows
+
+
+@_arrow_errors()
 def without_rows(part: str, uris: Collection[str], copy: str) -> tuple[int, set[str]]:
     """Writes a copy of a part without the rows of the uris; how many rows it has, and which uris the part had.
 
@@ -175,15 +200,20 @@ def without_rows(part: str, uris: Collection[str], copy: str) -> tuple[int, set[
 def members_of_table(part: str, digests: bool) -> Iterator[tuple[str, str]]:
     """(uri, row_digest) of each row of a part, a few rows in memory at a time; without digests the uris alone are read.
 
-    Raises OSError or ValueError (pyarrow's errors) for what is damaged.
+    Raises OSError or ValueError for what is damaged.
     """
     with FileSystems.open(part, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
         table = open_table(stream)
         columns = ["uri", "background", "faces"] if digests else ["uri"]
-        for batch in table.iter_batches(8 if digests else 4096, columns=columns):
-            for row in batch.to_pylist():
+        for row in rows_of_table(table, 8 if digests else 4096, columns):
+            try:
                 payloads = [face["payload"] for face in row["faces"]] if digests else []
-                yield row["uri"], _digest(row["background"], payloads) if digests else ""
+                uri, digest = row["uri"], _digest(row["background"], payloads) if digests else ""
+            except (KeyError, TypeError) as error:
+                raise ValueError("a column of a row is missing or null") from error
+            if not isinstance(uri, str):
+                raise ValueError("a row without a uri")
+            yield uri, digest
 
 
 def _copy_rows(parquet: pq.ParquetFile, kept: list[bool], path: str) -> None:
