@@ -29,7 +29,14 @@ SIZE = 512
 FOLDERS = ("train", "wild_train", "candid_train")
 PENALTY, CLEAR_COUNTS, STEPS = 30.0, 2.0, 25
 PIECES = 12  # of a photo
-CLOTHS = ((150, 190, 215), (235, 235, 238), (30, 30, 32), (240, 180, 195), (120, 170, 130), (60, 80, 140))
+CLOTHS: tuple[tuple[int, int, int], ...] = (
+    (150, 190, 215),
+    (235, 235, 238),
+    (30, 30, 32),
+    (240, 180, 195),
+    (120, 170, 130),
+    (60, 80, 140),
+)
 CLOTHS += ((150, 40, 45), (200, 190, 170), (100, 100, 105), (245, 240, 225), (20, 60, 60), (190, 150, 110))
 EYES = ((33, 133, 159, 145), (263, 362, 386, 374))  # MediaPipe's points: corners, upper and lower lid
 log = logging.getLogger(__name__)
@@ -113,13 +120,13 @@ def hand(face: Pixels, points: Floats, random: Random) -> Floats:
     along = np.array([np.cos(angle), np.sin(angle)])
     down = np.array([-along[1], along[0]]) * (1 if along[0] > 0 else -1)
     start = points[[13, 14]].mean(0) - down * thick * random.uniform(1.2, 1.9)
-    covered = face.astype(np.float64)
+    covered: Floats = face.astype(np.float64)
     for finger in range(4):
         tip = start + down * thick * finger - along * width * random.uniform(0.9, 1.3)
         root = start + down * thick * finger + along * width * random.uniform(3.8, 4.3)
         mask = np.zeros((SIZE, SIZE), np.uint8)
         ends = [[int(v) for v in np.rint(end * 4)] for end in (tip, root)]
-        cv2.line(mask, *ends, 255, int(thick * 1.1), cv2.LINE_AA, 2)
+        cv2.line(mask, ends[0], ends[1], 255, int(thick * 1.1), cv2.LINE_AA, 2)
         inside = cv2.distanceTransform((mask > 127).astype(np.uint8), cv2.DIST_L2, 5)
         round_ = 0.78 + 0.22 * np.clip(inside / (thick * 0.35), 0, 1)[..., None]
         covered = cover(covered, mask, np.clip(skin, 15, 250) * round_ + random.normal(0, 3, (SIZE, SIZE, 1)))
@@ -127,7 +134,7 @@ def hand(face: Pixels, points: Floats, random: Random) -> Floats:
 
 
 def sunglasses(face: Pixels, points: Floats, random: Random) -> Floats:
-    shown = face.astype(np.float64)
+    shown: Floats = face.astype(np.float64)
     dark = np.broadcast_to(random.choice([10.0, 25.0, 45.0]) + random.normal(0, 4, 3), shown.shape)
     turn, power = np.linspace(0, 2 * np.pi, 40), 2 / random.uniform(2, 4)
     for eye in EYES:
