@@ -221,3 +221,14 @@ def test_what_pyarrow_does_not_know_is_damage(tmp_path: Path) -> None:
         pq.write_table(pa.table(rows), theirs)
         with pytest.raises(ValueError, match="a row"):
             list(members_of_table(theirs, False))
+
+
+@pytest.mark.parametrize("column", ["faces", "background", "width", "uri"])
+def test_a_column_of_another_type_is_an_error_of_each_row(tmp_path: Path, column: str) -> None:
+    path = str(tmp_path / "t.parquet")
+    whole = pq.read_table(io.BytesIO(table()))
+    for other in ([["x"]] * len(whole), [None] * len(whole)):
+        pq.write_table(whole.set_column(whole.schema.get_field_index(column), column, pa.array(other)), path)
+        found = list(photos_of_table(ListedFile(path, "t.parquet", 9, 1.0)))
+        assert len(found) == len(whole)
+        assert all(isinstance(one, ValueError) for one in found)

@@ -44,6 +44,9 @@ SCHEMA = pa.schema(
         ("version", pa.string()),
     ]
 )
+# a value's type in Python, by the id of its column's
+_PYTHON: dict[int, Any] = {pa.lib.Type_INT32: int, pa.lib.Type_INT64: int, pa.lib.Type_FLOAT: (float, int)}
+_PYTHON |= {pa.lib.Type_STRING: str, pa.lib.Type_BINARY: bytes, pa.lib.Type_LIST: list}
 # Beside the columns: the folder that the uris have in common, below which `mien restore` rebuilds the tree.
 ROOT_KEY = b"mien.root"
 OPTIONS: dict[str, Any] = {
@@ -82,17 +85,23 @@ def _digest(background: bytes, payloads: Iterable[bytes]) -> str:
 
 def photo_of(row: dict[str, Any], root: str, origin: ListedFile) -> CodedPhoto:
     """A row as a photo. Raises ValueError for one that no photo can be made of; its uri may say anything."""
-    if any(row.get(name) is None for name in SCHEMA.names):
-        raise ValueError("a column of the row is missing or null")
+    _check_types(row, SCHEMA)
     fields = {name: row[name] for name in SCHEMA.names if name != "faces"}
     return CodedPhoto(
         **fields, faces=tuple(_face_of(face) for face in row["faces"]), name=name_under(root, row["uri"]), origin=origin
     )
 
 
+def _check_types(row: object, fields: Iterable[pa.Field]) -> None:
+    """ValueError for what is no row, lacks one of the fields, or has one of another type, which another wrote."""
+    for field in fields:
+        value = row.get(field.name) if isinstance(row, dict) else None
+        if not isinstance(value, _PYTHON[field.type.id]):
+            raise ValueError(f"a row or face whose {field.name} is missing or null, or no {field.type}")
+
+
 def _face_of(face: dict[str, Any]) -> CodedFace:
-    if face is None or any(face.get(field.name) is None for field in _FACE):
-        raise ValueError("a field of a face is missing or null")
+    _check_types(face, _FACE)
     # float32 is finer than a transform's steps, so this is the very transform that a blob holds
     transform = tuple(snap_transform(face["transform"])) if face["transform"] else ()
     x, y, w, h = (float(face[side]) for side in "xywh")
