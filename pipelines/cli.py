@@ -28,7 +28,7 @@ _FIELDS = ("date", "copyright", "artist")
 _IMAGE_FORMATS = ("png", "jpeg", "webp", "avif")
 _EPILOG = (
     "Exit status: 0 all done; 2 bad command line, policy or missing weights; 3 something was withheld or failed, or the"
-    " job was stopped; 130 stopped by Ctrl-C."
+    " job was stopped; 130 stopped by Ctrl-C; 141 who read the output has ended."
 )
 _STOPPED = 128 + signal.SIGINT  # as shells say it
 

@@ -48,7 +48,7 @@ from mien.transforms.steps import (
     leaks,
     painted_places,
 )
-from mien.transforms.stores import SUFFIXES
+from mien.transforms.stores import SUFFIXES, output_name
 from mien.transforms.workers import NAMESPACE, Input, IsolatedStages, Limits, Stage, stages_of
 
 QUALITY = 90
@@ -157,7 +157,7 @@ class Redactor:
                 data = self._escalate(photo, faces, seen, wide)
         for face in faces:
             Metrics.counter(NAMESPACE, f"action_{face.action}").inc()
-        name = photo.name + SUFFIXES[self._format]
+        name = output_name(photo.name) + SUFFIXES[self._format]
         return SafePhoto(photo.uri, name, data, _handled(photo, faces), self._policy.id, VERSION, photo.origin)
 
     def _leaks(

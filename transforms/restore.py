@@ -12,7 +12,7 @@ from mien.models.painting import needed_size, paste_face
 from mien.models.runtime import tune_process
 from mien.transforms.elements import CodedFace, CodedPhoto, Photo, Pixels
 from mien.transforms.steps import MAX_PIXELS, VERSION
-from mien.transforms.stores import SUFFIXES, name_under
+from mien.transforms.stores import SUFFIXES, name_under, output_name
 from mien.transforms.workers import LIMITS, NAMESPACE, IsolatedStages, Limits, Stage
 
 ImageFormat = Literal["png", "jpeg", "webp", "avif"]
@@ -76,7 +76,7 @@ class _Restore(Stage):
         image = encode_image(restore_photo(element, self._codec), self._format, self._quality, xmp=xmp)
         Metrics.counter(NAMESPACE, "faces").inc(decoded)
         name = element.name or name_under("", element.uri)
-        yield Photo(element.uri, image, name + SUFFIXES[self._format], element.origin)
+        yield Photo(element.uri, image, output_name(name) + SUFFIXES[self._format], element.origin)
 
 
 class RestorePhotos(IsolatedStages):

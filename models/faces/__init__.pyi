@@ -17,10 +17,10 @@ from .expression import Look, LookReader, distortion
 from .face import Face
 from .find import located_faces
 from .landmarks import FaceLandmarker
-from .mesh import covered
+from .mesh import OVAL, covered
 from .recogniser import CROP_SIDE, EMBEDDING, SAME_PERSON, Conv, Recogniser, arcface_crop
 from .same_face import mostly_within, same_face, same_places, same_square, shared_of_union
-from .understanding import is_clear
+from .understanding import bands, check_reading, is_clear, recogniser_id
 from .verification import Verification, seen
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "DLIB_BLOCKS",
     "EMBEDDING",
     "NAMES",
+    "OVAL",
     "SAME_PERSON",
     "SIZE",
     "Box",
@@ -43,7 +44,9 @@ __all__ = [
     "Verification",
     "align_face",
     "arcface_crop",
+    "bands",
     "bareness",
+    "check_reading",
     "covered",
     "distortion",
     "dlib_recogniser",
@@ -55,6 +58,7 @@ __all__ = [
     "matrix",
     "mostly_within",
     "pack_transform",
+    "recogniser_id",
     "same_face",
     "same_places",
     "same_square",

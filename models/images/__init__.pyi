@@ -1,6 +1,6 @@
 from .chunk import StoredFace, StoredPhoto
 from .container import describe, embed, extract, has_chunk, is_own, strip
-from .files import decode_image, encode_image
+from .files import decode_image, encode_image, image_size
 from .headers import read_header
 from .metadata import draw_mark, kept_exif, synthesis_xmp
 from .segments import (
@@ -34,6 +34,7 @@ __all__ = [
     "encode_image",
     "extract",
     "has_chunk",
+    "image_size",
     "is_own",
     "iso_boxes",
     "jpeg_segments",

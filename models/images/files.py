@@ -152,6 +152,18 @@ def _check_size(name: str, width: int, height: int, max_pixels: int) -> None:
         raise ImageTooLargeError(f"{name}: {width} x {height} pixels, over the limit of {max_pixels:,}")
 
 
+def image_size(data: bytes) -> tuple[int, int]:
+    """Width and height of an image file that encode_image wrote, however many pixels it has; none is decoded.
+
+    ImageError for what is no photo; whatever the file's decoder raises on a damaged one.
+    """
+    header = read_header(data)
+    if header.size:
+        return header.size
+    width, height = _OPENERS[header.format](io.BytesIO(header.data)).size
+    return width, height
+
+
 def exif_of(data: bytes) -> bytes:
     """The EXIF block of an image file, empty where it has none.
 

@@ -13,6 +13,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from mien.models.errors import ImageError
 from mien.models.images.files import Pixels, exif_of
 
 KEPT = ("date", "copyright", "artist")
@@ -124,7 +125,10 @@ def draw_mark(pixels: Pixels) -> None:
 
 
 def has_mark(data: bytes) -> bool:
-    """Whether an image file's XMP says that its picture was made with a trained model."""
-    with Image.open(io.BytesIO(data)) as image:
-        xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
+    """Whether an image file's XMP says that its picture was made with a trained model. ImageError for what is none."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:  # reads the header, and no pixel
+            xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
+    except Exception as error:  # Pillow's plugins raise anything
+        raise ImageError(f"no image file that can be read: {error}") from error
     return COMPOSITE.encode() in (xmp.encode() if isinstance(xmp, str) else xmp)

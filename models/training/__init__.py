@@ -1,4 +1,4 @@
-"""How the face models are trained; never imports Beam, and MediaPipe only in 9 and 10: it runs on a bare GPU machine.
+"""How the face models are trained; never imports Beam, and MediaPipe only in 10 and 13: it runs on a bare GPU machine.
 
 In order, each a `python -m mien.models.training.NAME --help`:
 
@@ -15,6 +15,7 @@ In order, each a `python -m mien.models.training.NAME --help`:
 11. privacy: re-identification of faces after that
 12. magnify: the network that guesses latents from small faces
 13. targets: training faces refined once, for an encoder and steps that learn from it
+14. understanding: the reading that tells a face from what is none, covered or turned
 
 FACES in their commands is a folder of aligned real faces as JPEG files of 512 px: train, train256 (of 256 px) and
 wild_train are learned from, dev and wild_dev held back; a person is on one side only. models/weights/README.md says

@@ -6,6 +6,7 @@ from typing import Any
 import apache_beam as beam
 
 from mien.models.codec import FaceCodec
+from mien.models.faces import check_reading
 from mien.models.weights import PERSON_FILE, POOL_FILE
 from mien.pipelines.runs import Job, Plan, check_record_uris
 from mien.transforms.compress import CompressPhotos
@@ -56,13 +57,15 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
 
 def _settings(args: argparse.Namespace, policy: Policy) -> dict[str, Any]:
     """All that decides what a photo's output is. No name of a person is in it."""
+    codec = FaceCodec.load()
+    check_reading(codec.recogniser)
     return {
         "format": args.format,
         "record_uris": args.record_uris,
         "policy": policy.id,
         "policy_hash": policy.hash,
         "galleries": list(policy.digests.values()),
-        "model": FaceCodec.load().model,
+        "model": codec.model,
         "face_bytes": args.face_bytes,
         "effort": args.effort,
         "background": args.background,

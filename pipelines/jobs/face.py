@@ -14,11 +14,11 @@ import numpy.typing as npt
 
 from mien.models import FaceCodec
 from mien.models.errors import ImageError
-from mien.models.faces import SIZE, FaceDetector, FaceLandmarker, align_face, face_transform, is_clear
+from mien.models.faces import SIZE, FaceDetector, FaceLandmarker, align_face, check_reading, face_transform, is_clear
 from mien.models.images import decode_image, encode_image
 from mien.models.runtime import cores, tune_process
 from mien.pipelines import JobError
-from mien.transforms.stores import common_root, name_under, printable
+from mien.transforms.stores import common_root, name_under, output_name, printable
 
 _MAX_BYTES = 200_000_000
 
@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     tune_process(cores())
     codec = FaceCodec.load()
     if args.run == "encode":
+        check_reading(codec.recogniser)
         with contextlib.closing(FaceFinder()) as finder:
 
             def work(data: bytes) -> bytes:
@@ -77,7 +78,8 @@ def _each(args: argparse.Namespace, suffix: str, work: Callable[[bytes], bytes])
         raise JobError(f"{output}: cannot be written: {error.strerror}") from error
     failures: list[dict[str, str]] = []
     for path in dict.fromkeys(inputs):
-        name = name_under(root, str(path)).removesuffix(".mien" if suffix == ".png" else "") + suffix
+        name = name_under(root, str(path)).removesuffix(".mien" if suffix == ".png" else "")
+        name = output_name(name) + suffix
         try:
             result = work(_read(path))
             _write(output / name, result, args.overwrite)

@@ -18,7 +18,7 @@ from mien.models.errors import ContainerError, ImageError, PayloadError
 from mien.models.images import describe as describe_container
 from mien.models.images import extract, strip
 from mien.pipelines import JobError
-from mien.transforms.formats import ROOT_KEY, SCHEMA, is_part, parts_of, samples
+from mien.transforms.formats import ROOT_KEY, SCHEMA, is_part, open_table, parts_of, samples
 from mien.transforms.sources import IMAGE_SUFFIXES, MAX_BYTES
 from mien.transforms.stores import printable
 
@@ -96,7 +96,7 @@ def _photo(data: bytes) -> dict[str, Any]:
 
 def _table(path: Path) -> dict[str, Any]:
     try:
-        table = pq.ParquetFile(path)
+        table = open_table(str(path))
         meta = table.metadata
         columns: dict[str, dict[str, int]] = {}
         for group in range(meta.num_row_groups):
@@ -117,7 +117,7 @@ def _table(path: Path) -> dict[str, Any]:
         }
         if set(SCHEMA.names) <= set(table.schema_arrow.names):
             found["photos"] = list(_rows(table))
-    except (OSError, ValueError, TypeError) as error:  # pyarrow's errors are these
+    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
         raise JobError(f"{path}: not a Parquet table that can be read: {error}") from error
     return found
 

@@ -9,6 +9,7 @@ from typing import Any
 import apache_beam as beam
 
 from mien.models.codec import FaceCodec
+from mien.models.faces import check_reading
 from mien.models.weights import PERSON_FILE, POOL_FILE
 from mien.pipelines import JobError
 from mien.pipelines.runs import Job, Plan, check_record_uris, warn_unmarked
@@ -104,6 +105,8 @@ def _to_be_read_again(key_file: str, beam_words: list[str]) -> str:
 
 def _settings(args: argparse.Namespace, policy: Policy, key_id: str | None) -> dict[str, Any]:
     """All that decides what a photo's output is. No secret and no name of a person is in it."""
+    codec = FaceCodec.load()
+    check_reading(codec.recogniser)
     return {
         "format": args.format,
         "record_uris": args.record_uris,
@@ -113,7 +116,7 @@ def _settings(args: argparse.Namespace, policy: Policy, key_id: str | None) -> d
         "hides": not policy.actions <= SHOWN,
         "mask": policy.mask,
         "key_id": key_id,
-        "model": FaceCodec.load().model,
+        "model": codec.model,
         "image_format": args.image_format,
         "quality": args.quality,
         "keep": list(args.keep),

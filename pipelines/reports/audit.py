@@ -59,7 +59,7 @@ from mien.transforms.sources import (
     photos_of_table,
     read_file,
 )
-from mien.transforms.stores import is_local, join, normal_uri, printable, write_whole
+from mien.transforms.stores import is_local, join, normal_uri, output_name, printable, write_whole
 
 OK, FOUND = 0, 3
 _PACKAGES = ("mien", "torch", "mediapipe", "dlib-bin", "numpy", "opencv-contrib-python")
@@ -129,6 +129,7 @@ class Originals:
         self.by_name = {file.name: file for file in files}
         self.seen: set[str] = set()
         self._by_uri = {file.uri: file.name for file in files}
+        self._by_output = {output_name(name): name for name in self.by_name}
         self._by_stem: dict[str, list[str]] = {}
         for name in self.by_name:
             self._by_stem.setdefault(posixpath.splitext(name)[0], []).append(name)
@@ -145,6 +146,8 @@ class Originals:
         for stem in stems:
             if stem in self.by_name:
                 return self._take(stem)
+            if stem in self._by_output:
+                return self._take(self._by_output[stem])
         for stem in stems[1:]:
             if len(found := self._by_stem.get(stem, [])) == 1:
                 return self._take(found[0])

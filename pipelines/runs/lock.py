@@ -102,8 +102,7 @@ class Lock:
 
     def _take_object(self) -> None:
         before = _holder(self._path)
-        beat = before.get("beat", 0)
-        if before and (not isinstance(beat, int | float) or time.time() - beat < _STALE):
+        if before and not _is_stale(before.get("beat", 0)):
             raise self._refusal(before, f"; if it is no more, delete {self._path} or wait {_STALE / 60:.0f} minutes")
         self.killed, self.left = bool(before), before
         write_whole(self._path, self._text())
@@ -128,6 +127,14 @@ class Lock:
     def _refusal(self, holder: dict[str, Any], hint: str = "") -> JobError:
         who = ", ".join(f"{key} {holder[key]}" for key in ("run", "host", "pid") if key in holder)
         return JobError(f"{self._output}: another job works on it ({who or 'it has just begun'}){hint}")
+
+
+def _is_stale(beat: object) -> bool:
+    """Whether a lock that was renewed then (Unix seconds) counts no more; one that does not say so counts."""
+    try:
+        return isinstance(beat, int | float) and time.time() - beat >= _STALE
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
 
 
 def _holder(path: str) -> dict[str, Any]:

@@ -170,3 +170,21 @@ def test_hostile_tables_cannot_write_elsewhere(tmp_path: Path) -> None:
     assert record(output)["counts"]["out"] == len(list(output.rglob("*.png"))) == len(uris)
     stages = [json.loads(line)["stage"] for line in (output / record(output)["failures"]).read_text().splitlines()]
     assert sorted(stages) == ["read"] * 5 + ["restore"] * 3
+
+
+HARD = Path(__file__).parents[2].parent / "shared" / "hard"
+
+
+@pytest.mark.skipif(not HARD.is_dir(), reason="shared/hard is not here")
+def test_bytes_behind_a_coded_photo_and_a_packed_shard_go_the_whole_way(tmp_path: Path) -> None:
+    coded = HARD / "18-coded-with-bytes-behind.avif"
+    assert mien("restore", coded, "--output", tmp_path / "pictures") == 0
+    (picture,) = (tmp_path / "pictures").glob("*.png")
+    assert record(tmp_path / "pictures")["counts"]["out"] == 1
+    with Image.open(picture) as restored, Image.open(coded) as background:
+        assert restored.size == background.size
+        difference = np.abs(np.asarray(restored.convert("RGB"), int) - np.asarray(background.convert("RGB"), int))
+    assert difference.max() > 30  # its faces are there
+    assert mien("redact", HARD / "19-gzipped.tar", "--output", tmp_path / "safe") == 3
+    assert "it is compressed (gzip)" in failures(tmp_path / "safe")["19-gzipped.tar"]["message"]
+    assert not list((tmp_path / "safe").glob("*.jp*g"))

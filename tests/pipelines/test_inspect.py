@@ -9,8 +9,12 @@ import pytest
 
 from mien.models.images.container import StoredFace, StoredPhoto, embed
 from mien.models.images.files import encode_image
+from mien.pipelines import JobError
 from mien.pipelines.cli import main
 from mien.pipelines.jobs.inspect_file import inspect
+from mien.transforms.elements import ListedFile
+from mien.transforms.formats import parquet
+from mien.transforms.sources.read_coded import photos_of_table
 
 Compressed = Callable[[str], Path]
 
@@ -66,6 +70,17 @@ def test_other_files(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 ESCAPES = "\x1b]0;title\x07\x1b[2J\u202e"
+
+
+def test_a_table_with_a_row_group_that_is_too_large_is_not_read(
+    compressed: Compressed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (table,) = compressed("parquet").glob("*.parquet")
+    monkeypatch.setattr(parquet, "MAX_GROUP_BYTES", 1000)
+    with pytest.raises(JobError, match=r"a row group of \d+ bytes, over the limit of 1000"):
+        inspect(table)
+    with pytest.raises(ValueError, match="over the limit of 1000"):
+        list(photos_of_table(ListedFile(str(table), table.name, 9, 1.0)))
 
 
 def test_names_with_escape_codes_do_not_reach_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

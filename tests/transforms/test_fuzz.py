@@ -7,6 +7,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -16,11 +18,16 @@ from mien.models.errors import ContainerError, ImageError, PayloadError, PolicyE
 from mien.models.images.chunk import pack_photo, unpack_photo
 from mien.models.images.container import describe, embed, extract, strip
 from mien.models.images.headers import orientation, read_header
-from mien.transforms.elements import Failure, ListedFile
+from mien.pipelines.runs.index import failure_row_of, index_row_of, index_rows
+from mien.pipelines.runs.resume import latest, names_of
+from mien.transforms.elements import Failure, ListedFile, OutputFile, Written
 from mien.transforms.formats.manifest import Manifest
+from mien.transforms.formats.parquet import OPTIONS, SCHEMA, members_of_table, row_of, without_rows
 from mien.transforms.formats.tar_members import list_members
 from mien.transforms.formats.webdataset import samples
 from mien.transforms.policy.rules import BUILT_IN, parse_policy
+from mien.transforms.sources.read_coded import photo_of_blob, photos_of_table
+from mien.transforms.stores import is_safe_name
 
 GOLDEN = Path(__file__).parent.parent / "data" / "golden"
 CONTAINERS = [path.read_bytes() for path in sorted(GOLDEN.glob("container*"))]
@@ -126,6 +133,38 @@ def read_manifest(data: bytes, folder: Path) -> None:
     assert not any("/" in name for name in Manifest.from_json(data).parts)
 
 
+def read_index(data: bytes, folder: Path) -> None:
+    """Every name that comes out of a row stays below the output."""
+    row = index_row_of(data)
+    assert all(is_safe_name(name) and not name.startswith(".mien-") for name in names_of(row))
+    assert latest([{**row, "run": "1"}])
+
+
+def read_failure(data: bytes, folder: Path) -> None:
+    assert failure_row_of(data)["uri"]
+
+
+def read_table(data: bytes, folder: Path) -> None:
+    path = folder / "t.parquet"
+    path.write_bytes(data)
+    for photo in photos_of_table(ListedFile(str(path), "t.parquet", len(data), 1.0)):
+        assert isinstance(photo, Exception) or len(photo.faces) <= len(data)
+
+
+def table() -> bytes:
+    file = ListedFile("/in/a.jpg.jpg", "a.jpg.jpg", 9, 1.0)
+    rows = [row_of(photo_of_blob(data, file)) for data in CONTAINERS]
+    out = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), out, **OPTIONS)
+    return out.getvalue()
+
+
+def row() -> bytes:
+    file = OutputFile("a.jpg.avif", 3, 2.5, "ab")
+    written = Written("/in/a.jpg", "a.jpg.avif", ListedFile("/in/a.jpg", "a.jpg", 9, 1.0), "ab", files=(file,))
+    return index_rows([written], ListedFile("/in/a.jpg", "a.jpg", 9, 1.0), "0123", "b")[0].encode()
+
+
 def read_policy(data: bytes, folder: Path) -> None:
     assert parse_policy(data.decode("utf-8", "replace"), "p").otherwise
 
@@ -139,12 +178,19 @@ def read_policy(data: bytes, folder: Path) -> None:
         (500, read_picture, ImageError, list(pictures())),
         (600, read_shard, tarfile.TarError, list(shards())),
         (3000, read_manifest, ValueError, [Manifest("1", ("photos-1-0123456789ab.tar",)).to_json()]),
+        (1500, read_index, ValueError, [row()]),
+        (1500, read_failure, ValueError, [b'{"uri": "/in/a.jpg", "stage": "read", "error": "E", "message": "m"}']),
+        (300, read_table, (OSError, ValueError), [table()]),
         (200, read_policy, PolicyError, [text.encode() for text in BUILT_IN.values()]),
     ],
-    ids=["payload", "chunk", "container", "picture", "shard", "manifest", "policy"],
+    ids=["payload", "chunk", "container", "picture", "shard", "manifest", "index", "failures", "table", "policy"],
 )
 def test_damage_is_a_typed_error(
-    count: int, read: Callable[[bytes, Path], None], errors: type[Exception], golden: list[bytes], tmp_path: Path
+    count: int,
+    read: Callable[[bytes, Path], None],
+    errors: type[Exception] | tuple[type[Exception], ...],
+    golden: list[bytes],
+    tmp_path: Path,
 ) -> None:
     random_ = random.Random(read.__name__)
     refused = 0
@@ -156,3 +202,33 @@ def test_damage_is_a_typed_error(
         except errors:
             refused += 1
     assert 0 < refused <= count
+
+
+def test_what_pyarrow_does_not_know_is_damage(tmp_path: Path) -> None:
+    """A table that the fuzzing found: its footer names integers of fewer than 8 bits. And tables of another's."""
+    path = str(GOLDEN.parent / "damaged.parquet")
+    reads: list[Callable[[str], object]] = [
+        lambda path: list(photos_of_table(ListedFile(path, "t.parquet", 9, 1.0))),
+        lambda path: list(members_of_table(path, True)),
+        lambda path: list(members_of_table(path, False)),
+        lambda path: without_rows(path, ["x"], str(tmp_path / "copy")),
+    ]
+    for read in reads:
+        with pytest.raises(ValueError, match="a damaged table: Integers"):
+            read(path)
+    theirs = str(tmp_path / "t.parquet")
+    for rows in ({"name": ["x"]}, {"uri": [None]}, {"uri": [5]}):
+        pq.write_table(pa.table(rows), theirs)
+        with pytest.raises(ValueError, match="a row"):
+            list(members_of_table(theirs, False))
+
+
+@pytest.mark.parametrize("column", ["faces", "background", "width", "uri"])
+def test_a_column_of_another_type_is_an_error_of_each_row(tmp_path: Path, column: str) -> None:
+    path = str(tmp_path / "t.parquet")
+    whole = pq.read_table(io.BytesIO(table()))
+    for other in ([["x"]] * len(whole), [None] * len(whole)):
+        pq.write_table(whole.set_column(whole.schema.get_field_index(column), column, pa.array(other)), path)
+        found = list(photos_of_table(ListedFile(path, "t.parquet", 9, 1.0)))
+        assert len(found) == len(whole)
+        assert all(isinstance(one, ValueError) for one in found)

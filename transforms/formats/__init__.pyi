@@ -23,8 +23,10 @@ from .parquet import (
     SCHEMA,
     TableWriter,
     members_of_table,
+    open_table,
     photo_of,
     row_digest,
+    rows_of_table,
     without_rows,
 )
 from .tar_members import SHARD, MemberReader, Together, is_shard, kind_of, list_members
@@ -74,6 +76,7 @@ __all__ = [
     "live_until",
     "members_of_shard",
     "members_of_table",
+    "open_table",
     "parts_in",
     "parts_of",
     "pending",
@@ -82,6 +85,7 @@ __all__ = [
     "renew",
     "roll_back",
     "row_digest",
+    "rows_of_table",
     "sample_of",
     "samples",
     "suffix_of",

@@ -3,7 +3,7 @@
 from mien.models.errors import ContainerError
 from mien.models.images import StoredFace, StoredPhoto, embed, extract
 from mien.transforms.elements import CodedPhoto
-from mien.transforms.stores import SUFFIXES, name_under, read_bytes, safe_name
+from mien.transforms.stores import SUFFIXES, name_under, output_name, read_bytes
 
 
 def blob_of(photo: CodedPhoto) -> bytes:
@@ -17,7 +17,7 @@ def blob_of(photo: CodedPhoto) -> bytes:
 
 def blob_name(photo: CodedPhoto) -> str:
     """Where it goes below the output folder: a/x.jpg -> a/x.jpg.avif, so that a/x.png has another place."""
-    return safe_name(photo.name or name_under("", photo.uri)) + SUFFIXES[photo.background_codec]
+    return output_name(photo.name or name_under("", photo.uri)) + SUFFIXES[photo.background_codec]
 
 
 def is_blob(path: str) -> bool:

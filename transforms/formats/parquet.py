@@ -1,8 +1,9 @@
 """The table of coded photos: its schema, a row's way there and back, and a file of rows as it grows or loses some."""
 
+import contextlib
 import hashlib
-from collections.abc import Collection, Iterable, Iterator
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +16,7 @@ from mien.transforms.stores import create, name_under
 
 PARQUET = ".parquet"
 ROW_GROUP_BYTES = 64_000_000
+MAX_GROUP_BYTES = 2_000_000_000  # unpacked, of a row group that is read: parts of it are held at once
 _FACE = pa.struct(
     [
         ("x", pa.float32()),
@@ -42,6 +44,9 @@ SCHEMA = pa.schema(
         ("version", pa.string()),
     ]
 )
+# a value's type in Python, by the id of its column's
+_PYTHON: dict[int, Any] = {pa.lib.Type_INT32: int, pa.lib.Type_INT64: int, pa.lib.Type_FLOAT: (float, int)}
+_PYTHON |= {pa.lib.Type_STRING: str, pa.lib.Type_BINARY: bytes, pa.lib.Type_LIST: list}
 # Beside the columns: the folder that the uris have in common, below which `mien restore` rebuilds the tree.
 ROOT_KEY = b"mien.root"
 OPTIONS: dict[str, Any] = {
@@ -80,17 +85,23 @@ def _digest(background: bytes, payloads: Iterable[bytes]) -> str:
 
 def photo_of(row: dict[str, Any], root: str, origin: ListedFile) -> CodedPhoto:
     """A row as a photo. Raises ValueError for one that no photo can be made of; its uri may say anything."""
-    if any(row.get(name) is None for name in SCHEMA.names):
-        raise ValueError("a column of the row is missing or null")
+    _check_types(row, SCHEMA)
     fields = {name: row[name] for name in SCHEMA.names if name != "faces"}
     return CodedPhoto(
         **fields, faces=tuple(_face_of(face) for face in row["faces"]), name=name_under(root, row["uri"]), origin=origin
     )
 
 
+def _check_types(row: object, fields: Iterable[pa.Field]) -> None:
+    """ValueError for what is no row, lacks one of the fields, or has one of another type, which another wrote."""
+    for field in fields:
+        value = row.get(field.name) if isinstance(row, dict) else None
+        if not isinstance(value, _PYTHON[field.type.id]):
+            raise ValueError(f"a row or face whose {field.name} is missing or null, or no {field.type}")
+
+
 def _face_of(face: dict[str, Any]) -> CodedFace:
-    if face is None or any(face.get(field.name) is None for field in _FACE):
-        raise ValueError("a field of a face is missing or null")
+    _check_types(face, _FACE)
     # float32 is finer than a transform's steps, so this is the very transform that a blob holds
     transform = tuple(snap_transform(face["transform"])) if face["transform"] else ()
     x, y, w, h = (float(face[side]) for side in "xywh")
@@ -145,13 +156,49 @@ class TableWriter:
         self._rows, self._held = [], 0
 
 
+@contextlib.contextmanager
+def _arrow_errors() -> Iterator[None]:
+    """ValueError for what pyarrow raises of a damaged table: a KeyError, a NotImplementedError, a MemoryError ..."""
+    try:
+        yield
+    except pa.ArrowException as error:
+        raise ValueError(f"a damaged table: {error}") from error
+
+
+def open_table(source: BinaryIO | str) -> pq.ParquetFile:
+    """A table to read. ValueError or OSError for what is none; ValueError for one with a row group of over
+    MAX_GROUP_BYTES unpacked, as its footer says."""
+    with _arrow_errors():
+        table = pq.ParquetFile(source)
+    for number in range(table.metadata.num_row_groups):
+        if (size := table.metadata.row_group(number).total_byte_size) > MAX_GROUP_BYTES:
+            raise ValueError(
+                f"a row group of {size} bytes, over the limit of {MAX_GROUP_BYTES}; write the table with smaller ones"
+            )
+    return table
+
+
+def rows_of_table(table: pq.ParquetFile, at_once: int, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The rows, so many in memory at a time. ValueError or OSError where the table is damaged."""
+    with _arrow_errors():
+        batches = table.iter_batches(at_once, columns=list(columns))
+    while True:
+        with _arrow_errors():
+            batch = next(batches, None)
+            rows = batch.to_pylist() if batch else []
+        if batch is None:
+            return
+        yield from rows
+
+
+@_arrow_errors()
 def without_rows(part: str, uris: Collection[str], copy: str) -> tuple[int, set[str]]:
     """Writes a copy of a part without the rows of the uris; how many rows it has, and which uris the part had.
 
     No copy where no row would be left, or where the part has none of the uris.
     """
     with FileSystems.open(part, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
-        parquet = pq.ParquetFile(stream)
+        parquet = open_table(stream)
         held = parquet.read(columns=["uri"]).column("uri").to_pylist()
         kept = [uri not in uris for uri in held]
         if any(kept) and not all(kept):
@@ -162,15 +209,20 @@ def without_rows(part: str, uris: Collection[str], copy: str) -> tuple[int, set[
 def members_of_table(part: str, digests: bool) -> Iterator[tuple[str, str]]:
     """(uri, row_digest) of each row of a part, a few rows in memory at a time; without digests the uris alone are read.
 
-    Raises OSError or ValueError (pyarrow's errors) for what is damaged.
+    Raises OSError or ValueError for what is damaged.
     """
     with FileSystems.open(part, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
-        table = pq.ParquetFile(stream)
+        table = open_table(stream)
         columns = ["uri", "background", "faces"] if digests else ["uri"]
-        for batch in table.iter_batches(8 if digests else 4096, columns=columns):
-            for row in batch.to_pylist():
+        for row in rows_of_table(table, 8 if digests else 4096, columns):
+            try:
                 payloads = [face["payload"] for face in row["faces"]] if digests else []
-                yield row["uri"], _digest(row["background"], payloads) if digests else ""
+                uri, digest = row["uri"], _digest(row["background"], payloads) if digests else ""
+            except (KeyError, TypeError) as error:
+                raise ValueError("a column of a row is missing or null") from error
+            if not isinstance(uri, str):
+                raise ValueError("a row without a uri")
+            yield uri, digest
 
 
 def _copy_rows(parquet: pq.ParquetFile, kept: list[bool], path: str) -> None:

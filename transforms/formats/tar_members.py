@@ -4,6 +4,7 @@ Nothing is ever unpacked, so a member's name is a name and no place. A shard is 
 of its photos is a file of its own to all that follows: to resuming, to failures, and to the workers that share it.
 """
 
+import contextlib
 import os
 import posixpath
 import re
@@ -94,19 +95,13 @@ def members(stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
         if start.startswith(sign):
             raise ImageError(f"it is compressed ({packer}): its photos can be read once it is unpacked")
     headers: Any = _Headers(stream)
-    tar: Any = tarfile.TarFile(fileobj=headers, encoding="utf-8")
+    with _damage_at(0):  # the first header is read here
+        tar: Any = tarfile.TarFile(fileobj=headers, encoding="utf-8")
     end = 0
     while True:
         headers.left = _HEADER_BYTES
-        try:
+        with _damage_at(end):
             member = tar.next()
-        except (
-            ArithmeticError,
-            LookupError,
-            RecursionError,
-            ValueError,
-        ) as error:  # tarfile's, of a damaged one
-            raise tarfile.ReadError(f"damaged: a header that cannot be read at byte {end}") from error
         tar.members.clear()
         if member is None:
             break
@@ -121,6 +116,15 @@ def members(stream: BinaryIO) -> Iterator[tarfile.TarInfo]:
         raise tarfile.ReadError(f"damaged: no member and no end mark at byte {tar.offset}")
     if len(mark) < _BLOCK:
         raise tarfile.ReadError(f"cut off: no end mark at byte {tar.offset}")
+
+
+@contextlib.contextmanager
+def _damage_at(byte: int) -> Iterator[None]:
+    """tarfile.ReadError for what else tarfile raises of a damaged header."""
+    try:
+        yield
+    except (ArithmeticError, LookupError, RecursionError, ValueError) as error:
+        raise tarfile.ReadError(f"damaged: a header that cannot be read at byte {byte}") from error
 
 
 def _check_range(member: tarfile.TarInfo, start: int, end: int) -> None:

@@ -17,9 +17,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, BinaryIO
 
-from PIL import Image
-
 from mien.models.errors import ImageError
+from mien.models.images import image_size
 from mien.transforms.elements import CodedPhoto, SafePhoto
 from mien.transforms.formats.blobs import blob_of
 from mien.transforms.formats.tar_members import is_plain, members, open_shard
@@ -59,8 +58,7 @@ def sample_of(photo: CodedPhoto | SafePhoto, record_uri: bool = False) -> Sample
     if isinstance(photo, SafePhoto):
         name, suffix = posixpath.splitext(photo.name)
         data = photo.data
-        with Image.open(io.BytesIO(data)) as image:
-            width, height = image.size
+        width, height = image_size(data)
         faces = [{**_common(face), "decided": face.decided} for face in photo.faces]
     else:
         name, suffix = photo.name or name_under("", photo.uri), SUFFIXES[photo.background_codec]

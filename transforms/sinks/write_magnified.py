@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from mien.transforms.elements import MagnifiedFace, MagnifiedPhoto, PhotosAndFailures, Written
 from mien.transforms.sinks.write_files import write_output
-from mien.transforms.stores import SUFFIXES, name_under, normal_uri, safe_name
+from mien.transforms.stores import SUFFIXES, name_under, normal_uri, output_name
 from mien.transforms.workers import Input, Stage, StageTransform, as_outputs, join_failures, through
 
 REPORT, PAYLOAD = ".jsonl", ".mien"
@@ -18,7 +18,7 @@ def files_of(photo: MagnifiedPhoto) -> dict[str, bytes]:
     For a/x.jpg: a/x.jpg.png, further samples a/x.jpg-2.png, the report a/x.jpg.jsonl, and payloads a/x.jpg.mien, or
     a/x.jpg-face2.mien of a photo with several faces.
     """
-    name = safe_name(photo.name or name_under("", photo.uri))
+    name = output_name(photo.name or name_under("", photo.uri))
     suffix = SUFFIXES[photo.image_format]
     several = any(face.face > 1 for face in photo.faces)
     found = {f"{name}{_number(i)}{suffix}": data for i, data in enumerate(photo.pictures, 1)}

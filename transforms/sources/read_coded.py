@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
-import pyarrow.parquet as pq
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
@@ -23,7 +22,9 @@ from mien.transforms.formats import (
     Sample,
     count_samples,
     is_shard,
+    open_table,
     photo_of,
+    rows_of_table,
     samples,
 )
 from mien.transforms.sources.read import MAX_BYTES, ListFiles, read_file
@@ -62,20 +63,19 @@ def photos_of_file(file: ListedFile) -> Iterator[CodedPhoto | Exception]:
 def photos_of_table(origin: ListedFile) -> Iterator[CodedPhoto | Exception]:
     """The rows of a Parquet file, a few in memory at a time; the exception in place of a row that is none of ours.
 
-    Raises OSError or ValueError (pyarrow's errors) for a file that is no such table.
+    Raises OSError or ValueError for a file that is no such table, or is damaged.
     """
     with FileSystems.open(origin.uri, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
-        table = pq.ParquetFile(stream)
+        table = open_table(stream)
         if missing := [name for name in SCHEMA.names if name not in table.schema_arrow.names]:
             raise ValueError(f"no table of mien's: it has no column {', '.join(missing)}")
         root = (table.metadata.metadata or {}).get(ROOT_KEY, b"").decode(errors="replace")
         origin = ListedFile(origin.uri, origin.name, origin.size, origin.modified, table.metadata.num_rows, origin.ours)
-        for batch in table.iter_batches(_ROWS_AT_ONCE, columns=SCHEMA.names):
-            for row in batch.to_pylist():
-                try:
-                    yield photo_of(row, root, origin)
-                except (ValueError, TypeError, OverflowError) as error:
-                    yield error
+        for row in rows_of_table(table, _ROWS_AT_ONCE, SCHEMA.names):
+            try:
+                yield photo_of(row, root, origin)
+            except (ValueError, TypeError, OverflowError) as error:
+                yield error
 
 
 def photo_of_sample(sample: Sample, shard: ListedFile) -> CodedPhoto:

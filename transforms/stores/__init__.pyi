@@ -24,6 +24,7 @@ from .names import (
     name_under,
     normal_uri,
     not_for_photos,
+    output_name,
     printable,
     safe_name,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "name_under",
     "normal_uri",
     "not_for_photos",
+    "output_name",
     "parse_json",
     "patience",
     "printable",

@@ -1,7 +1,9 @@
 """Where a photo's output goes: its path relative to the inputs' common root, kept whole, under the output folder. And
 how names are shown, which others made up."""
 
+import hashlib
 import os
+import posixpath
 import re
 from collections.abc import Iterable
 from urllib.parse import unquote
@@ -11,6 +13,8 @@ _VANISHING = {"": "%", ".": "%2E", "..": "%2E%2E"}
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/+")
 _FILE = re.compile(r"file:(?://(?:localhost)?(?=/)|(?=/(?!/)))", re.IGNORECASE)  # another host is another machine
 LONGEST = 255  # bytes of a name, in the file systems that are met
+ROOM = 24  # bytes of these for what an output has behind its photo's name: .avif, -2.png, -12-face3.mien
+_KEPT_SUFFIX = 16  # bytes of a suffix, at most, that a shortened name keeps
 
 
 def is_local(uri: str) -> bool:
@@ -74,6 +78,24 @@ def safe_name(name: str) -> str:
     """
     parts = [part.replace("\0", "%00") for part in name.lstrip("/").split("/")]
     return "/".join(_VANISHING.get(part, part) for part in parts)
+
+
+def output_name(name: str) -> str:
+    """The safe name that a photo's outputs begin with: its own, or, where a suffix behind it would make it longer than
+    file systems allow, one that is cut, with a hash of the whole in front of its suffix. So are folders that are too
+    long, which only stores and shards have."""
+    *folders, file = safe_name(name).split("/")
+    return "/".join([*(_shortened(folder, LONGEST) for folder in folders), _shortened(file, LONGEST - ROOM)])
+
+
+def _shortened(part: str, most: int) -> str:
+    data = part.encode(errors="surrogatepass")
+    if len(data) <= most:
+        return part
+    suffix = posixpath.splitext(part)[1]
+    kept = suffix if len(suffix.encode(errors="surrogatepass")) <= _KEPT_SUFFIX else ""
+    end = f"~{hashlib.sha256(data).hexdigest()[:16]}{kept}"
+    return data[: most - len(end.encode(errors="surrogatepass"))].decode(errors="ignore") + end
 
 
 def is_safe_name(name: object) -> bool:

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from mien.models.codec.face_codec import FaceCodec
-from mien.models.faces.understanding import Pixels, doubt, is_clear
+from mien.models.errors import WeightsError
+from mien.models.faces.recogniser import Recogniser
+from mien.models.faces.understanding import Pixels, check_reading, doubt, is_clear
 from mien.models.images.files import decode_image
 
 DATA = Path(__file__).parents[2] / "data"
@@ -47,6 +49,15 @@ def test_what_is_no_face_is_not_clear(codec: FaceCodec) -> None:
         assert not is_clear(picture, codec.recogniser)
     with pytest.raises(ValueError, match=r"\(S, S, 3\)"):
         doubt(noise[:100], codec.recogniser)
+
+
+def test_the_reading_is_of_one_recogniser(codec: FaceCodec) -> None:
+    check_reading(codec.recogniser)
+    other = Recogniser().eval()
+    with pytest.raises(WeightsError, match="fitted to another recogniser"):
+        is_clear(decode_image(FACES[0].read_bytes()), other)
+    other.load_state_dict(codec.recogniser.state_dict())
+    check_reading(other)
 
 
 def test_real_faces_are_clear_and_covered_ones_are_not(codec: FaceCodec) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mien.models.errors import ImageError
 from mien.models.images.files import decode_image, encode_image
 from mien.models.images.metadata import KEPT, MAX_TEXT, draw_mark, has_mark, kept_exif, synthesis_xmp
 
@@ -78,3 +79,10 @@ def test_the_visible_mark_is_in_the_corner():
         draw_mark(pixels)
         assert (pixels[: shape[0] // 2, : shape[1] // 2] == 90).all()
         assert (pixels[-1, -1] != 90).any()
+
+
+def test_the_mark_of_what_is_no_picture() -> None:
+    picture = encode_image(np.zeros((8, 8, 3), np.uint8), "avif")
+    for data in (b"", b"no picture", picture[:60], picture.replace(b"ispe", b"isqe")):
+        with pytest.raises(ImageError, match="no image file that can be read"):
+            has_mark(data)

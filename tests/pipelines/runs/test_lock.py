@@ -1,4 +1,5 @@
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -92,6 +93,10 @@ def test_without_the_kernels_locks_age_decides(tmp_path: Path, monkeypatch: pyte
     path.write_text(json.dumps({"run": "killed", "beat": time.time() - 601}))
     with Lock(str(tmp_path), "third") as lock:
         assert lock.killed
+    for strange in (10**400, math.nan, math.inf, "soon", None):
+        path.write_text(json.dumps({"run": "strange", "beat": strange}))
+        with pytest.raises(JobError, match="run strange"), Lock(str(tmp_path), "refused"):
+            pass
     path.write_text("{")
     with Lock(str(tmp_path), "fourth"):
         assert json.loads(path.read_text())["run"] == "fourth"

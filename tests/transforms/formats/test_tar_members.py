@@ -12,6 +12,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from mien.models.errors import ImageError, ImageTooLargeError
 from mien.transforms.elements import Failure, ListedFile
 from mien.transforms.formats.tar_members import list_members
+from mien.transforms.formats.webdataset import samples
 from mien.transforms.sources.read import IMAGE_SUFFIXES, ReadPhotos, read_file
 
 RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
@@ -168,6 +169,22 @@ def test_a_shard_that_was_replaced_after_it_was_listed(tmp_path: Path) -> None:
     os.utime(tmp_path / "s.tar", (1, 1))
     with pytest.raises(ImageError, match="changed after it was listed"):
         read_file(photos[0])
+
+
+def test_a_first_header_that_tarfile_cannot_read_is_damage(tmp_path: Path) -> None:
+    """A sparse member of version 1.0 whose map begins with a number that is none."""
+    info = tarfile.TarInfo("s.jpg")
+    info.size = 512
+    info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "s.jpg"}
+    header, path = info.tobuf(tarfile.PAX_FORMAT), tmp_path / "s.tar"
+    path.write_bytes(header + b"\0\0\0\x001\n0\n10\n".ljust(512, b"\0") + bytes(1024))
+    photos, failures = found(listed(path))
+    assert not photos
+    assert [(failure.error, failure.message) for failure in failures] == [
+        ("ReadError", "damaged: a header that cannot be read at byte 0")
+    ]
+    with pytest.raises(tarfile.ReadError, match="damaged"):
+        list(samples(str(path), IMAGE_SUFFIXES, 1000))
 
 
 def test_a_shard_is_not_held_in_memory(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import apache_beam as beam
 import numpy as np
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
+from PIL import Image
 
 from mien.models.faces.alignment import snap_transform
 from mien.models.images.files import encode_image
@@ -164,3 +165,12 @@ def test_json_nested_too_deep_costs_one_sample(tmp_path: Path) -> None:
     assert isinstance(whole, Sample)
     with pytest.raises(ValueError, match="no manifest of tables"):
         Manifest.from_json(b"[" * 200_000)
+
+
+def test_a_safe_photo_may_have_more_pixels_than_pillow_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with --max-pixels of more than Pillow's own bound, here 2 x 10."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    for codec in ("jpeg", "png", "webp", "avif"):
+        data = encode_image(np.full((48, 64, 3), 120, np.uint8), codec)
+        about = sample_of(dataclasses.replace(safe("a.jpg"), name=f"a.jpg.{codec}", data=data)).about
+        assert (about["width"], about["height"]) == (64, 48)

@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mien.transforms.stores.names import common_root, is_local, name_under, normal_uri, printable, safe_name
+from mien.transforms.stores.names import (
+    LONGEST,
+    common_root,
+    is_local,
+    name_under,
+    normal_uri,
+    output_name,
+    printable,
+    safe_name,
+)
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=40) | st.text("./a\0%", max_size=12))
@@ -34,6 +43,25 @@ def test_a_safe_name_stays_below_any_folder(name: str) -> None:
 )
 def test_safe_names(name: str, safe: str) -> None:
     assert safe_name(name) == safe
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), max_size=300), min_size=1, max_size=3).map("/".join))
+def test_an_output_s_name_leaves_room_for_a_suffix(name: str) -> None:
+    made = output_name(name)
+    assert safe_name(made) == made == output_name(made)
+    assert made.count("/") == safe_name(name).count("/")
+    assert all(len(part.encode()) <= LONGEST for part in f"{made}-12-face34.mien".split("/"))
+
+
+def test_names_that_are_too_long_are_cut_and_told_apart() -> None:
+    assert output_name("a/x.jpg") == "a/x.jpg"
+    assert output_name("a/" + "x" * 227 + ".jpg") == "a/" + "x" * 227 + ".jpg"  # 231 bytes
+    one, other = (output_name("a/" + "é" * 120 + f"{number}.jpeg") for number in (1, 2))
+    assert one.startswith("a/" + "é" * 100)
+    assert one != other
+    assert one.endswith(".jpeg")
+    assert output_name("d" * 300 + "/x.jpg").endswith("/x.jpg")
+    assert output_name("d" * 255 + "/x.jpg") == "d" * 255 + "/x.jpg"  # a folder that disks can have
 
 
 @pytest.mark.parametrize(
