@@ -134,7 +134,19 @@ def test_the_wheel_works_from_another_folder(tmp_path: Path) -> None:
     where = run("-c", "import mien.models.codec as c; print(c.__file__)", cwd=away, PYTHONPATH=str(site))
     assert where.stdout.startswith(str(site))
     sample = ROOT / "tests/data/samples/1.jpg"
-    coded = run("-m", "mien.pipelines", "face", "encode", sample, "--output", "out", "--effort", "fast", cwd=away, PYTHONPATH=str(site))
+    coded = run(
+        "-m",
+        "mien.pipelines",
+        "face",
+        "encode",
+        sample,
+        "--output",
+        "out",
+        "--effort",
+        "fast",
+        cwd=away,
+        PYTHONPATH=str(site),
+    )
     assert coded.returncode == 0, coded.stderr
     assert 0 < (away / "out" / "1.jpg.mien").stat().st_size <= 64
     helped = run("-m", "mien.pipelines", "--help", cwd=away, PYTHONPATH=str(site))

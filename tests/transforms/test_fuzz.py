@@ -27,7 +27,7 @@ from mien.transforms.formats.tar_members import list_members
 from mien.transforms.formats.webdataset import samples
 from mien.transforms.policy.rules import BUILT_IN, parse_policy
 from mien.transforms.sources.read_coded import photo_of_blob, photos_of_table
-from mien.transforms.stores import is_safe_name
+from mien.transforms.stores.names import is_safe_name
 
 GOLDEN = Path(__file__).parent.parent / "data" / "golden"
 CONTAINERS = [path.read_bytes() for path in sorted(GOLDEN.glob("container*"))]

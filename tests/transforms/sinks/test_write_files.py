@@ -12,7 +12,8 @@ from mien.transforms.formats.manifest import Manifest
 from mien.transforms.sinks.write_files import _WriteBlob, _WritePhoto, write_new
 from mien.transforms.sinks.write_magnified import _WriteMagnified
 from mien.transforms.sources.read_coded import photo_of_blob
-from mien.transforms.stores import delete_inside, output_name
+from mien.transforms.stores.files import delete_inside
+from mien.transforms.stores.names import output_name
 
 LONG = "a/" + "é" * 124 + ".jpeg"  # 253 bytes beside the folder
 
