@@ -98,7 +98,8 @@ class FaceCodec:
 
         WeightsError where they cannot be read.
         """
-        return load_codec(WeightsFolder(uri) if uri else weights_in_use(), cls)
+        folder = WeightsFolder(uri) if uri else weights_in_use()
+        return load_codec(folder, cls)  # type: ignore[arg-type]  # mypy takes no type[Self] for hashable
 
     @property
     def recogniser(self) -> Recogniser:
