@@ -39,7 +39,7 @@ ALIKE, NEAR = 0.26, 0.68
 LOOKALIKE = 0.45
 # How much less a person fits by a unit of sex and of age, of glasses and of a beard, of likeness to the
 # original, and of each of the looks.
-TRAITS, WORN, UNLIKE, DIFFERENT = np.array([2.0, 1.0]), np.array([4.0, 2.0]), 3.0, 0.75
+TRAITS, WORN, UNLIKE, DIFFERENT = np.array([2.0, 1.0]), np.array([6.0, 2.0]), 3.0, 0.75
 SAME_LOOKS = np.array([0.01, 0.01, 1.0, 0.5, 1.0, 1.0, 0.5, 0.5, 0.3, 0.3, 0.15, 0.15, 0.15])
 NAMED = 2.5  # with a seed: how much harder the steps are drawn to the pool's person
 MOST_UNFIT = 2.0  # more than who fits best: a person without glasses does not take the place of one with glasses

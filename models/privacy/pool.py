@@ -13,6 +13,7 @@ from mien.models.weights import PACKAGED, POOL_FILE, WeightsFolder, basis_of
 
 Floats = NDArray[np.float64]
 # One over the largest number of a whole number's unit in the file.
+UNWORN, WORN = 0.2, 0.6  # readings that are taken for nothing, and for certain: the labelled with glasses have 0.6
 SCALE = 14.0  # about the length of an embedding whose numbers have deviation 1
 PLACE_STEP, FIRST_STEP, SECOND_STEP = 2.5 / 127, 0.4 / 127, 0.5 / 127
 
@@ -35,7 +36,7 @@ class Pool:
     def worn_by(self, place: Floats, first: Floats) -> Floats:
         """(2,) what somebody wears, by the (64,) place that the encoder gives and the (192,) embedding."""
         found: Floats = self.wearing[:, :-1] @ np.concatenate([place, SCALE * first]) + self.wearing[:, -1]
-        return np.clip(found, 0, 1)
+        return np.clip((found - UNWORN) / (WORN - UNWORN), 0, 1)
 
     def __len__(self) -> int:
         return len(self.places)
