@@ -198,6 +198,11 @@ class Redactor:
         return encode_image(pixels, self._format, self._quality, photo.exif, xmp)
 
 
+def seconds_of(policy: Policy, effort: Effort) -> float:
+    """A photo at most: the work of new faces is counted, and a busy machine may take its time for it."""
+    return SECONDS["good" if effort == "fast" and policy.actions & GENERATED else effort]
+
+
 def uncoded_policy(policy: Policy) -> Policy:
     """The policy with keep for preserve: in a safe photo a face that may be recognised stays as it is."""
     rules = tuple(rule.model_copy(update={"do": "keep"}) if rule.do == "preserve" else rule for rule in policy.rules)
@@ -295,7 +300,7 @@ class RedactPhotos(IsolatedStages):
         limits: Limits | None = None,
     ) -> None:
         policy = (load_policy(policy) if isinstance(policy, str) else policy).pinned()
-        limits = limits or Limits(SECONDS[effort])
+        limits = limits or Limits(seconds_of(policy, effort))
         named_by = KeyFile.of(key_file) if key_file and "deidentify" in policy.actions else None
         landmarks_from = 0.0 if policy.actions & GENERATED or policy.asks_for_pose else ALIGNED_FROM
         parts: list[IsolatedStages] = [

@@ -17,10 +17,10 @@ from mien.transforms.elements import PhotosAndFailures, SafePhoto
 from mien.transforms.formats import Together
 from mien.transforms.policy import MAX_KEY, SHOWN, KeyFile, Policy, load_policy, read_key
 from mien.transforms.preview import PreviewPhotos, WritePreview
-from mien.transforms.redact import RedactPhotos, uncoded_policy
+from mien.transforms.redact import RedactPhotos, seconds_of, uncoded_policy
 from mien.transforms.sinks import WritePhotos, WriteWebDataset
 from mien.transforms.sources import PHOTO_SUFFIXES, ReadFiles
-from mien.transforms.steps import GENERATED, SECONDS, VERSION, FaceRows, same_decisions, with_galleries
+from mien.transforms.steps import GENERATED, VERSION, FaceRows, same_decisions, with_galleries
 from mien.transforms.stores import is_local, normal_uri, read_start
 from mien.transforms.workers import StageTransform
 
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
     if args.no_synthesis_mark and policy.actions & GENERATED and not args.dry_run:
         warn_unmarked()
     settings = _settings(args, policy, key_id)
-    limits = job.limits(SECONDS[args.effort])
+    limits = job.limits(seconds_of(policy, args.effort))
     reads = (*policy.galleries, *([key_file] if key_file else []))
     if args.dry_run:
         preview = PreviewPhotos(policy, args.detector, args.max_pixels, job.threads, limits)
