@@ -163,10 +163,9 @@ class Deidentifier:
         fitting = np.argsort(unfit, kind="stable")[:FITTING]
         fitting = fitting[unfit[fitting] <= min(unfit[fitting[0]] + MOST_UNFIT, 1e9)]
         secret = secrets.token_bytes(SEED) if seed is None else seed[:SEED]
-        random = np.random.Generator(
-            np.random.PCG64(int.from_bytes(hashlib.sha256(b"mien pool" + secret).digest(), "big"))
-        )
-        return [int(i) for i in random.permutation(fitting)[:TRIES]]
+        # each has a number of its own, so that who else fits in another photo seldom changes who is taken
+        numbers = {int(i): hashlib.sha256(b"mien pool %d " % i + secret).digest() for i in fitting}
+        return sorted(numbers, key=lambda i: numbers[i])[:TRIES]
 
     @torch.inference_mode(False)
     def _fitted(self, read: Reading, person: int, seed: bytes | None, side: float | None) -> Fitted:

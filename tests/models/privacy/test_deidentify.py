@@ -89,7 +89,7 @@ def test_who_is_chosen(deidentifier, face, seed, new) -> None:
     assert new.person not in deidentifier._people(read, [somebody], seed, ())
     keys = [hashlib.sha256(bytes([i])).digest() + seed[SEED:] for i in range(40)]
     firsts = [deidentifier._people(read, (), key, ())[0] for key in keys]
-    assert len(set(firsts)) > 6
+    assert len(set(firsts)) > 3
     with pytest.raises(ValueError, match="32 bytes"):
         deidentifier._people(read, (), b"short", ())
 
