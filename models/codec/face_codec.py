@@ -52,7 +52,7 @@ REALISTIC = 0.85  # truncation towards the mean face, as StyleGAN's psi
 # Step of the style layer under effort fast: the encoder does not know it any better, and finer steps cost bytes for
 # nothing (measured on faces/dev and wild_dev, see the model card).
 FAST_FINEST = 12
-PLANS = {"good": Plan(8), "best": Plan(16, 8, free=12, grids=True)}
+PLANS = {"good": Plan(8), "best": Plan(0, 48, free=24, grids=True)}
 # Effort auto: px of the aligned square in its photo, about twice the face's width, and the steps that a face of at most
 # that size may take. A step costs 0.4 s; the smallest faces are not worth one: the background holds them in few bytes.
 AUTO = ((64.0, Plan(0)), (128.0, Plan(2)), (256.0, Plan(8)), (math.inf, Plan(16)))
