@@ -187,13 +187,12 @@ def test_realistic_is_closer_to_the_mean_face(codec: FaceCodec, faces: np.ndarra
 
 @pytest.mark.slow
 def test_private_is_another_person_in_the_same_pose(codec: FaceCodec, faces: np.ndarray) -> None:
-    drawn = [codec.code_batch(faces[:2], objective="private") for _ in range(2)]
-    for coded in drawn:
-        decoded = codec.decode_batch([c.payload for c in coded], size=256)
-        for original, new, c in zip(faces, decoded, coded, strict=False):
-            assert similarity(codec, original, new) < 0.4
-            assert len(c.payload) <= BASE_BYTES
-    assert drawn[0][0].payload != drawn[1][0].payload
+    coded = codec.code_batch(faces[:2], objective="private")
+    decoded = codec.decode_batch([c.payload for c in coded], size=256)
+    for original, new, c in zip(faces, decoded, coded, strict=False):
+        assert similarity(codec, original, new) < 0.4
+        assert len(c.payload) <= BASE_BYTES
+    assert coded[0].payload != coded[1].payload
 
 
 @pytest.mark.slow
