@@ -46,7 +46,7 @@ from mien.transforms.workers import (
     through,
 )
 
-LINES, SHEET = "dry-run.jsonl", "dry-run"
+LINES, SHEET, PHOTOS = "dry-run.jsonl", "dry-run", "dry-run-photos.jsonl"
 THUMBNAIL = 480  # pixels of the longer side
 PHOTOS_A_SHEET = 100
 COLOURS = {
@@ -100,6 +100,13 @@ def lines_of(photo: SafePhoto) -> str:
         row |= {"doubted": True} if face.doubted else {}
         rows.append(json.dumps(row | {"measures": measures}))
     return "".join(f"{row}\n" for row in rows)
+
+
+def row_of(photo: SafePhoto) -> str:
+    """A JSON line for the photo, as a run's index has it: uri, size, modified and faces, of which it may have none."""
+    size, modified = (photo.origin.size, photo.origin.modified) if photo.origin else (0, 0.0)
+    faces = [dataclasses.asdict(face) for face in photo.faces]
+    return f"{json.dumps({'uri': photo.uri, 'size': size, 'modified': modified, 'faces': faces})}\n"
 
 
 def sheet(photos: Sequence[SafePhoto], number: int) -> str:
@@ -160,9 +167,10 @@ class _WriteSheets(beam.DoFn):
         _delete_sheets(self._output)
         held: list[SafePhoto] = []
         number = 1
-        with create(join(self._output, LINES)) as stream:
+        with create(join(self._output, LINES)) as stream, create(join(self._output, PHOTOS)) as rows:
             for photo in group[1]:
                 stream.write(lines_of(photo).encode())
+                rows.write(row_of(photo).encode())
                 held.append(photo)
                 if len(held) == PHOTOS_A_SHEET:
                     self._write(held, number)
@@ -190,11 +198,12 @@ def _delete_all(count: int, output: str) -> None:
     if count == 0:
         _delete_sheets(output)
         delete(join(output, LINES))
+        delete(join(output, PHOTOS))
 
 
 class WritePreview(StageTransform):
-    """What PreviewPhotos gives -> dry-run.jsonl and dry-run-*.html in the output folder, instead of those of before; of
-    no photo there is neither."""
+    """What PreviewPhotos gives -> dry-run.jsonl, dry-run-photos.jsonl and dry-run-*.html in the output folder, instead
+    of those of before; of no photo there is none."""
 
     def __init__(self, output: str) -> None:
         super().__init__()

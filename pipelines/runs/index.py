@@ -28,7 +28,10 @@ INDEX, FAILED_FILES = "index-", "failures-"
 MAX_LINE = 4_000_000  # bytes
 _FILES_A_ROW = 200  # so that the names of all that was restored from a table make no line that is too long
 _RUN = r"-\d{8}T[\d.]+-[\da-f]{4}"
-_OWN = re.compile(rf"(index|failures){_RUN}\.jsonl|run({_RUN})?\.json|dry-run(-\d+)?\.(jsonl?|html)|{MANIFEST}")
+_OWN = re.compile(
+    rf"(index|failures){_RUN}\.jsonl|corrections({_RUN})?\.jsonl|run({_RUN})?\.json"
+    rf"|dry-run(-\d+|-photos)?\.(jsonl?|html)|{MANIFEST}"
+)
 _MEASURES = tuple(part.name for part in dataclasses.fields(HandledFace) if part.type == (float | None))
 # what a run holds of each row
 _USED = ("uri", "size", "modified", "output", "sha256", "fingerprint", "base", "faces", "files", "count", "more")
