@@ -1,4 +1,4 @@
-from .index import FAILED_FILES, INDEX, failure_row_of, index_row_of, rows_of
+from .index import FAILED_FILES, INDEX, dry_row_of, failure_row_of, index_row_of, rows_of
 from .run import Job, Plan, check_record_uris, warn_unmarked
 
 __all__ = [
@@ -7,6 +7,7 @@ __all__ = [
     "Job",
     "Plan",
     "check_record_uris",
+    "dry_row_of",
     "failure_row_of",
     "index_row_of",
     "rows_of",

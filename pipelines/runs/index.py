@@ -90,6 +90,17 @@ def index_row_of(line: bytes) -> Row:
     return row
 
 
+def dry_row_of(line: bytes) -> Row:
+    """A line about a photo of a dry run. ValueError for one in which a field is missing or is not what it should be."""
+    row = _object(line)
+    faces = row.get("faces")
+    if not _is_count(row.get("size")) or not _is_number(row.get("modified")):
+        raise ValueError("no size or time that can be")
+    if not isinstance(faces, list) or not all(map(_is_face, faces)):
+        raise ValueError("a face is none")
+    return row
+
+
 def failure_row_of(line: bytes) -> Row:
     """A line of a failures file. ValueError for one in which a field is missing or is not what it should be."""
     row = _object(line)
