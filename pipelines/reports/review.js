@@ -253,11 +253,13 @@ function side(photo, found) {
     const row = make("tr"), action = make("td", "", "text");
     action.append(make("span", "", `dot ${item.action}`), item.action === "removed" ? "taken away" : item.action);
     const score = item.face && item.face.score !== null ? item.face.score.toFixed(2) : "";
-    row.append(make("td", n + 1), action, make("td", why(item), "text"), make("td", score));
+    row.append(make("td", n + 1), action, make("td", why(item), "text"), make("td", score, score && score < 0.6 ? "bad" : ""));
     row.setAttribute("aria-selected", n === chosen);
     row.addEventListener("click", () => { chosen = n; draw(); });
     return row;
   }));
+  const row = at("faces").tBodies[0].rows[chosen];
+  if (row) row.scrollIntoView({ block: "nearest" });
   for (const button of at("actions").children) button.disabled = chosen < 0;
   at("remove").disabled = chosen < 0;
   at("release").disabled = !photo.releasable;
@@ -279,7 +281,7 @@ function list() {
     const corrected = of(i).some((one) => one.do !== "confirm");
     if (has(i, "confirm")) button.append(make("span", "✓", "mark"));
     else if (corrected) button.append(make("span", "✎", "mark changed"));
-    const about = photos[i].doubts.length ? photos[i].doubts.join(", ") : `${photos[i].faces.length} faces`;
+    const about = photos[i].doubts.length ? photos[i].doubts.join(", ") : photos[i].faces.length === 1 ? "1 face" : `${photos[i].faces.length} faces`;
     button.append(make("b", name), make("small", about));
     button.addEventListener("click", () => { current = i; chosen = -1; show(); });
     return button;
@@ -394,7 +396,7 @@ function larger(by) {
 }
 
 const keys = {
-  ArrowDown: () => step(1), j: () => step(1), ArrowUp: () => step(-1), k: () => step(-1),
+  ArrowDown: () => step(1), ArrowUp: () => step(-1),
   ArrowRight: () => face(1), ArrowLeft: () => face(-1), a: penDown, x: remove, Delete: remove,
   w: withhold, r: release, c: confirm, u: undo, z: clear, s: save,
   f: () => { at("open").checked = !at("open").checked; draw(); },

@@ -10,6 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from mien.models.privacy import REDACTIONS
 from mien.pipelines import JobError
 from mien.pipelines.reports.report_runs import WITHHELD
 from mien.pipelines.reports.review_photos import Looked, Pictures, Reviewed, original, read_reviewed
@@ -17,7 +18,7 @@ from mien.pipelines.reports.review_server import ConflictError, ReviewServer
 from mien.transforms.page import data_uri, render
 from mien.transforms.policy import SHOWS, PhotoCorrections, parse_corrections
 from mien.transforms.preview import COLOURS
-from mien.transforms.steps import ADDED, GENERATED, VERSION
+from mien.transforms.steps import GENERATED, VERSION
 from mien.transforms.stores import exists, join, normal_uri, printable, read_bytes, write_whole
 
 FILE = "corrections.jsonl"  # in the run's folder
@@ -103,8 +104,7 @@ class Review:
             "corrections": lines,
             "digest": digest,
             "served": served,
-            "actions": sorted(set(SHOWS) - GENERATED - {"preserve"} | generated, key=lambda action: SHOWS[action]),
-            "added": ADDED,
+            "actions": [action for action in SHOWS if action in (*REDACTIONS, "keep", *generated)],
         }
         return render(
             "review.html",
