@@ -1,9 +1,10 @@
 """The index and failures files of an output, line by line: what is written, and what of them is believed.
 
 A row of the index says which file, of which size and time, was done with which settings, which files were made of it
-and, of a safe photo, what was done with each face. Each run adds the file index-RUN.jsonl; of several rows about one
-file the latest run's counts. Whoever may write in the output may write such a row: a name in it is only ever used if
-it stays below the output, and a row that is not as it should be is counted and passed over.
+and, of a safe photo, what was done with each face and what a reviewer corrected. Each run adds the file
+index-RUN.jsonl; of several rows about one file the latest run's counts. Whoever may write in the output may write such
+a row: a name in it is only ever used if it stays below the output, and a row that is not as it should be is counted and
+passed over.
 """
 
 import dataclasses
@@ -50,6 +51,8 @@ def index_rows(written: Sequence[Written], file: ListedFile, fingerprint: str, b
     row["fingerprint"] = fingerprint if len(written) >= file.photos else ""
     if base:
         row |= {"base": base, "faces": [dataclasses.asdict(face) for face in first.faces]}
+    if file.corrections:
+        row["corrections"] = json.loads(file.corrections)["lines"]
     row |= {"count": len(made), "files": made[:_FILES_A_ROW], **figures(written)}
     more = [
         {**about, "fingerprint": "", "more": True, "files": made[i : i + _FILES_A_ROW]}

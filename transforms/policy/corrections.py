@@ -24,6 +24,7 @@ KINDS: tuple[str, ...] = get_args(Kind)
 OF_A_FACE = ("add", "remove", "action")
 MAX_CORRECTIONS = 50_000_000  # bytes of a file
 _MAX_LINE, _MAX_SIDE, _MAX_NAME, _MAX_TIME = 10_000, 1 << 20, 200, 40
+_MAX_PHOTO = 2000  # corrections: an index row has them all
 _REQUIRED = {"uri", "size", "modified", "do"}
 _KEYS = _REQUIRED | {"frame", "box", "action", "who", "when"}
 
@@ -245,6 +246,8 @@ def _box(fields: Mapping[str, Any], frame: tuple[int, int], drawn: bool) -> Box:
 
 def _contradiction(some: Sequence[Correction]) -> str:
     """Why these corrections of one photo cannot all be meant; empty where they can."""
+    if len(some) > _MAX_PHOTO:
+        return f"over {_MAX_PHOTO} corrections of one photo"
     if len({(one.size, one.modified) for one in some}) > 1:
         return "the corrections are of two states of the photo"
     if len({one.frame for one in some if one.frame}) > 1:
