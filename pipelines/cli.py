@@ -143,6 +143,7 @@ def _face_options(parser: argparse.ArgumentParser, effort: str) -> None:
 def _finding(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--detector",
+        dest="detectors",
         type=_detectors,
         default=_DETECTORS,
         metavar="NAME[,NAME]",
@@ -162,7 +163,10 @@ def _record_uris(parser: argparse.ArgumentParser) -> None:
 
 def _marks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--no-synthesis-mark", action="store_true", help="do not say in the files that faces are generated"
+        "--no-synthesis-mark",
+        dest="synthesis_mark",
+        action="store_false",
+        help="do not say in the files that faces are generated",
     )
 
 

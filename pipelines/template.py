@@ -54,7 +54,7 @@ def words(parameters: Sequence[str]) -> list[str]:
     command = values.pop("command", "")
     if command not in commands():
         raise ValueError(f"the parameter command is {command!r}, and must be one of {', '.join(commands())}")
-    actions = {action.dest: action for action in _actions(commands()[command])}
+    actions = {_parameter_of(action): action for action in _actions(commands()[command])}
     line = [command]
     for name, value in values.items():
         action = actions.get(name)
@@ -110,24 +110,30 @@ def _long(action: argparse.Action) -> str:
     return next(name for name in action.option_strings if name.startswith("--"))
 
 
+def _parameter_of(action: argparse.Action) -> str:
+    """The name of an option's parameter."""
+    return _long(action).removeprefix("--").replace("-", "_") if action.option_strings else action.dest
+
+
 def _of_action(action: argparse.Action) -> dict[str, Any]:
-    text = _sentence(action.help or action.dest.replace("_", " "))
+    name = _parameter_of(action)
+    text = _sentence(action.help or name.replace("_", " "))
     optional = not action.required and bool(action.option_strings)
     if not action.option_strings:
-        return _parameter(action.dest, f"{text}; several are joined by commas", [_URIS])
+        return _parameter(name, f"{text}; several are joined by commas", [_URIS])
     if action.dest == "output":
-        return _parameter(action.dest, text, [_URI])
+        return _parameter(name, text, [_URI])
     if action.nargs == 0:
-        return _parameter(action.dest, text, ["^(true|false)$"], "BOOLEAN", optional, "false")
+        return _parameter(name, text, ["^(true|false)$"], "BOOLEAN", optional, "false")
     default = None if action.default is None or isinstance(action.default, tuple) else str(action.default)
     if action.choices is not None:
         choices = [str(choice) for choice in action.choices]
-        return _parameter(action.dest, text, [f"^({'|'.join(choices)})$"], "ENUM", optional, default, choices)
+        return _parameter(name, text, [f"^({'|'.join(choices)})$"], "ENUM", optional, default, choices)
     if getattr(action.type, "__name__", "") == "number":
-        return _parameter(action.dest, text, ["^[0-9]+$"], "NUMBER", optional, default)
+        return _parameter(name, text, ["^[0-9]+$"], "NUMBER", optional, default)
     if action.type is float:
-        return _parameter(action.dest, text, [r"^[0-9]*\.?[0-9]+$"], "NUMBER", optional, default)
-    return _parameter(action.dest, text, ["^.+$"], "TEXT", optional, default)
+        return _parameter(name, text, [r"^[0-9]*\.?[0-9]+$"], "NUMBER", optional, default)
+    return _parameter(name, text, ["^.+$"], "TEXT", optional, default)
 
 
 def _parameter(

@@ -15,9 +15,9 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
@@ -46,6 +46,7 @@ from mien.transforms.elements import (
     Written,
 )
 from mien.transforms.formats import HIDDEN, LEASE_SECONDS, KeepLease, commit, hidden_folder, is_shard, renew
+from mien.transforms.settings import Settings
 from mien.transforms.sources import (
     EXCLUDED,
     PASSED,
@@ -71,6 +72,7 @@ from mien.transforms.stores import (
 )
 from mien.transforms.workers import LIMITS, NAMESPACE, Limits
 
+S = TypeVar("S", bound=Settings)
 OK, BAD_COMMAND, SOME_FAILED = 0, 2, 3
 _PACKAGES = ("mien", "apache-beam", "torch", "mediapipe", "numpy", "pillow", "opencv-contrib-python")
 
@@ -79,17 +81,18 @@ _PACKAGES = ("mien", "apache-beam", "torch", "mediapipe", "numpy", "pillow", "op
 class Plan:
     """What one job does.
 
-    suffixes: of the files that it takes from folders. settings: all that decides what a photo's output is. work: the
-    pipeline from the ListedFile that are left, and all of them, to the Written, failures included. decided: the names
-    of settings that only decide on faces; same: whether faces of an index row are decided on as before (see
-    resume.Wanted). withdraw: whether an output of a photo that is now withheld is deleted. parts: whether it writes
-    tables or shards, many photos in a file. dry: nothing is made that a later run could take for done. reads: what
-    workers read beside the photos, as paths and URIs.
+    suffixes: of the files that it takes from folders. settings, model, weights: all that decides what a photo's output
+    is; weights: the digests of those that are not the package's. work: the pipeline from the ListedFile that are left,
+    and all of them, to the Written, failures included. decided: the names of recorded settings that only decide on
+    faces; same: whether faces of an index row are decided on as before (see resume.Wanted). withdraw: whether an output
+    of a photo that is now withheld is deleted. parts: whether it writes tables or shards, many photos in a file. dry:
+    nothing is made that a later run could take for done. reads: what workers read beside the photos, as paths and URIs.
     """
 
     command: str
     suffixes: frozenset[str]
-    settings: dict[str, Any]
+    settings: Settings
+    model: str
     work: Callable[[PhotosAndFailures, beam.PCollection], PhotosAndFailures]
     decided: tuple[str, ...] = ()
     same: Callable[[list[dict[str, Any]]], bool] | None = None
@@ -97,6 +100,13 @@ class Plan:
     parts: bool = False
     dry: bool = False
     reads: tuple[str, ...] = ()
+    weights: Mapping[str, str] = field(default_factory=dict)
+
+    @functools.cached_property
+    def recorded(self) -> dict[str, Any]:
+        """All that decides what a photo's output is, as run.json and the fingerprint have it."""
+        weights = {"weights": dict(self.weights)} if self.weights else {}
+        return self.settings.recorded() | {"model": self.model, "version": _version("mien")} | weights
 
     @property
     def tables(self) -> bool:
@@ -111,8 +121,8 @@ class Plan:
     @property
     def wanted(self) -> Wanted:
         """How an output must have been made to be done."""
-        base = {name: value for name, value in self.settings.items() if name not in self.decided}
-        return Wanted(fingerprint(self.settings), fingerprint(base) if self.decided else "", self.same)
+        base = {name: value for name, value in self.recorded.items() if name not in self.decided}
+        return Wanted(fingerprint(self.recorded), fingerprint(base) if self.decided else "", self.same)
 
 
 class Job:
@@ -153,12 +163,13 @@ class Job:
         self._recovered: list[str] = []
         self.record: dict[str, Any] = {}  # what run.json says, once the job is through
 
-    def limits(self, seconds: float = LIMITS.seconds) -> Limits:
-        """What a photo may take; seconds: if nothing is said about it."""
+    def fitted(self, settings: S) -> S:
+        """The settings with the threads of a worker of this run, and what a photo may take in it."""
         mode = self.engine.options.view_as(DirectOptions).direct_running_mode
         threads = (self.engine.workers or 1) if mode == "multi_threading" else 1
-        self._photo_limit = self._seconds or seconds
-        return Limits(self._photo_limit, self._megabytes, threads)
+        limits = Limits(self._seconds or settings.seconds, self._megabytes, threads)
+        self._photo_limit = limits.seconds
+        return dataclasses.replace(settings, threads=self.threads, limits=limits)
 
     @property
     def _lease(self) -> float:
@@ -172,17 +183,18 @@ class Job:
 
     def tell_done(
         self,
-        photos: beam.PCollection,
+        made: PhotosAndFailures,
         element: type[CodedPhoto] | type[Photo] | type[SafePhoto] | type[MagnifiedPhoto],
-    ) -> beam.PCollection:
+    ) -> PhotosAndFailures:
         """Counts the photos in the progress display as they come through this place."""
-        return photos | "TellDone" >> beam.ParDo(Tell(self._address, DONE)).with_output_types(element)
+        photos = made.photos | "TellDone" >> beam.ParDo(Tell(self._address, DONE)).with_output_types(element)
+        return PhotosAndFailures(photos=photos, failures=made.failures)
 
     def run(self, plan: Plan) -> int:
         """Runs the plan; the exit status. Raises JobError for what keeps it from starting or stops it."""
         FileSystems.set_options(self.engine.options)
         if self.weights.uri:
-            plan = dataclasses.replace(plan, settings=plan.settings | {"weights": dict(self.weights.digests)})
+            plan = dataclasses.replace(plan, weights=dict(self.weights.digests))
         self._check(plan)
         with contextlib.ExitStack() as stack:
             try:
@@ -273,7 +285,7 @@ class Job:
             raise JobError(f"{self.output}: names that begin with {HIDDEN} are mien's own, and are deleted")
         root = common_root(folder_of(uri, plan.suffixes) for uri in self.inputs)
         many = [uri for uri in self.inputs if is_many(uri, plan.suffixes)]
-        if many and self.output == root and plan.settings.get("format") != "parquet":
+        if many and self.output == root and plan.recorded.get("format") != "parquet":
             raise JobError(f"{self.output}: the results would lie among the photos of {many[0]}")
         for uri in self.inputs:
             try:
@@ -333,19 +345,13 @@ class Job:
             "run": self.run_id,
             "command": plan.command,
             "started": started,
-            "settings": plan.settings,
-            "fingerprint": fingerprint(plan.settings),
+            "settings": plan.recorded,
+            "fingerprint": fingerprint(plan.recorded),
             "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
             "only_failed": self.only_failed,
             "recovered": self._recovered,
             "engine": {"runner": self.engine.runner, "workers": self.engine.workers},
         }
-
-
-def check_record_uris(args: argparse.Namespace) -> None:
-    """JobError for --record-uris where no shard is written: tables always have the URI, other files never do."""
-    if args.record_uris and args.format != "webdataset":
-        raise JobError("--record-uris is of --format webdataset")
 
 
 def warn_unmarked() -> None:
