@@ -54,7 +54,7 @@ def words(parameters: Sequence[str]) -> list[str]:
     command = values.pop("command", "")
     if command not in commands():
         raise ValueError(f"the parameter command is {command!r}, and must be one of {', '.join(commands())}")
-    actions = {_parameter_of(action): action for action in _actions(commands()[command])}
+    actions = {parameter_of(action): action for action in _actions(commands()[command])}
     line = [command]
     for name, value in values.items():
         action = actions.get(name)
@@ -110,13 +110,13 @@ def _long(action: argparse.Action) -> str:
     return next(name for name in action.option_strings if name.startswith("--"))
 
 
-def _parameter_of(action: argparse.Action) -> str:
+def parameter_of(action: argparse.Action) -> str:
     """The name of an option's parameter."""
     return _long(action).removeprefix("--").replace("-", "_") if action.option_strings else action.dest
 
 
 def _of_action(action: argparse.Action) -> dict[str, Any]:
-    name = _parameter_of(action)
+    name = parameter_of(action)
     text = _sentence(action.help or name.replace("_", " "))
     optional = not action.required and bool(action.option_strings)
     if not action.option_strings:

@@ -101,7 +101,7 @@ def test_dataflow_understands_the_template(command: str) -> None:
         # a parameter that the launcher hands on is one of the command's or of Beam's
         assert f"--{parameter['name']}" in beam_actions() or parameter["name"] in {
             "command",
-            *(action.dest for action in template.commands()[command]._actions),
+            *map(template.parameter_of, template.commands()[command]._actions),
         }
 
 
