@@ -42,6 +42,7 @@ LAYERS = [
     "pipelines",
     "pipelines.beam_options",
     "pipelines.settings",
+    "pipelines.parser",
     "pipelines.cli",
     "pipelines.template",
     "pipelines.__main__",

@@ -32,7 +32,7 @@ class SettingsError(MienError, ValueError):
 
 @dataclass(frozen=True)
 class Number:
-    """A number from low to high."""
+    """A whole number from low to high."""
 
     low: int
     high: int
@@ -40,14 +40,17 @@ class Number:
     def parse(self, text: str) -> Any:
         """The value of an option's text; ValueError."""
         try:
-            return self.check(int(text))
+            value = int(text)
         except ValueError:
-            raise ValueError(f"{text} is not a number between {self.low} and {self.high}") from None
+            raise ValueError(f"{text!r} is not a whole number") from None
+        return self.check(value)
 
     def check(self, value: Any) -> Any:
         """The value; ValueError for one that is not of this kind."""
-        if isinstance(value, bool) or not isinstance(value, int) or not self.low <= value <= self.high:
-            raise ValueError(f"{value!r} is not a number between {self.low} and {self.high}")
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"{value!r} is not a whole number")
+        if not self.low <= value <= self.high:
+            raise ValueError(f"{value} is not between {self.low} and {self.high}")
         return value
 
 
@@ -56,7 +59,10 @@ class Share:
 
     def parse(self, text: str) -> Any:
         """As Number.parse."""
-        return self.check(float(text))
+        try:
+            return self.check(float(text))
+        except ValueError:
+            raise ValueError(f"{text} is not between 0 and 1") from None
 
     def check(self, value: Any) -> Any:
         """As Number.check."""

@@ -11,9 +11,10 @@ import pytest
 
 from mien.pipelines import JobError
 from mien.pipelines.beam_options import beam_actions, split
-from mien.pipelines.cli import _options as options
-from mien.pipelines.cli import main, parser
+from mien.pipelines.cli import main
 from mien.pipelines.jobs.redact import _to_be_read_again
+from mien.pipelines.parser.commands import parser
+from mien.pipelines.parser.options import option_names
 from mien.transforms.policy.pseudonyms import read_key
 from mien.transforms.policy.rules import load_policy
 
@@ -108,7 +109,7 @@ def test_a_bad_command_line_is_exit_2(words: list[str], capsys: pytest.CaptureFi
 
 
 def test_beams_options_are_told_from_words_and_from_mistakes() -> None:
-    own = options(parser())
+    own = option_names(parser())
     words = [
         "compress",
         "--runner",

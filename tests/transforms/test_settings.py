@@ -98,8 +98,8 @@ def test_no_secret_and_no_name_is_recorded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "values", "message"),
     [
-        (CompressSettings, {"quality": 0}, "quality: 0 is not a number between 1 and 100"),
-        (CompressSettings, {"quality": True}, "quality: True is not a number"),
+        (CompressSettings, {"quality": 0}, "quality: 0 is not between 1 and 100"),
+        (CompressSettings, {"quality": True}, "quality: True is not a whole number"),
         (CompressSettings, {"effort": "more"}, "effort: 'more' is not one of auto, fast, good, best"),
         (CompressSettings, {"detectors": ()}, "detectors: no detector"),
         (CompressSettings, {"detectors": "eyes"}, "detectors: unknown detector 'eyes'"),
