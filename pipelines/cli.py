@@ -113,9 +113,6 @@ def _run(args: argparse.Namespace, beam_words: list[str]) -> int:
     handler.setFormatter(_Formatter("%(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO if args.verbose else logging.CRITICAL, handlers=[handler])
     logging.getLogger("apache_beam.runners.portability.local_job_service").addFilter(_from_worker)
-    if not args.verbose:  # MediaPipe's and TensorFlow Lite's native logs, in the workers too
-        os.environ.setdefault("GLOG_minloglevel", "3")
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         if beam_words and not args.beam:
             raise MienError(f"unknown option {beam_words[0]}")

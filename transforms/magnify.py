@@ -77,7 +77,8 @@ def magnify_faces(
 def _left(number: int, face: Face, side: int, reason: str, how: MagnifySettings) -> list[MagnifiedFace]:
     """The reports of a face that is enlarged as the rest of the photo is."""
     return [
-        MagnifiedFace(i, number, face.box, side, how.factor, False, False, (reason,)) for i in range(1, how.samples + 1)
+        MagnifiedFace(i, number, face.box, side, how.factor, magnified=False, flagged=False, reasons=(reason,))
+        for i in range(1, how.samples + 1)
     ]
 
 
@@ -127,15 +128,15 @@ def _reports(
             face.box,
             side,
             factor,
-            True,
-            bool(made.reasons[i]),
-            made.reasons[i],
-            made.rms[i],
-            made.limit,
-            made.similarity[i],
-            made.preserved[i],
-            made.likeness[i],
-            made.payloads[i] if how.payload else b"",
+            magnified=True,
+            flagged=bool(made.reasons[i]),
+            reasons=made.reasons[i],
+            rms=made.rms[i],
+            limit=made.limit,
+            similarity=made.similarity[i],
+            identity_preserved=made.preserved[i],
+            likeness=made.likeness[i],
+            payload=made.payloads[i] if how.payload else b"",
         )
         for i in range(how.samples)
     ]

@@ -52,7 +52,7 @@ def face(commands: Any) -> None:
     page = Page(
         "payloads to 512 x 512 pictures, NAME.png",
         "FILE... --output DIR [options]",
-        "Decodes what mien face encode wrote.",
+        "Decodes what mien face encode wrote, or a prefix of it that ends with a layer.",
         ["mien face decode faces/portrait.jpg.mien --output faces"],
     )
     _files(command(parts, "decode", page, module="jobs.face", beam=False, run="decode"), "FILE", "coded face, .mien")

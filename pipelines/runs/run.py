@@ -5,23 +5,21 @@ import contextlib
 import dataclasses
 import datetime
 import functools
-import importlib.metadata
 import json
 import logging
 import os
 import platform
-import re
 import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.metrics import Metrics, MetricsFilter
+from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import DirectOptions
 from apache_beam.runners.runner import PipelineResult
 
@@ -30,11 +28,13 @@ from mien.pipelines import JobError, JobStoppedError
 from mien.pipelines.runs.engine import choose
 from mien.pipelines.runs.index import INDEX, run_of
 from mien.pipelines.runs.lock import Lock
+from mien.pipelines.runs.plan import Plan, version_of
 from mien.pipelines.runs.progress import DONE, FAILED, LISTED, Progress, Tell
 from mien.pipelines.runs.record import RecordFromWithin, complete, failures_file, write_record
 from mien.pipelines.runs.recover import WriteJournal, recover, refuse_leased
-from mien.pipelines.runs.resume import Earlier, OnlyLeft, Wanted, WriteIndex, WriteLines, fingerprint
+from mien.pipelines.runs.resume import Earlier, OnlyLeft, WriteIndex, WriteLines, fingerprint
 from mien.pipelines.runs.stale import RemoveStale, remove_from_parts
+from mien.pipelines.runs.summary import metrics_of, reason_of, summary_of, why_not_listed
 from mien.transforms.elements import (
     CodedPhoto,
     Failure,
@@ -50,7 +50,6 @@ from mien.transforms.settings import Settings
 from mien.transforms.sources import (
     EXCLUDED,
     PASSED,
-    PHOTO_SUFFIXES,
     ListFiles,
     folder_of,
     is_covered,
@@ -75,54 +74,6 @@ from mien.transforms.workers import LIMITS, NAMESPACE, Limits
 S = TypeVar("S", bound=Settings)
 OK, BAD_COMMAND, SOME_FAILED = 0, 2, 3
 _PACKAGES = ("mien", "apache-beam", "torch", "mediapipe", "numpy", "pillow", "opencv-contrib-python")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What one job does.
-
-    suffixes: of the files that it takes from folders. settings, model, weights: all that decides what a photo's output
-    is; weights: the digests of those that are not the package's. work: the pipeline from the ListedFile that are left,
-    and all of them, to the Written, failures included. decided: the names of recorded settings that only decide on
-    faces; same: whether faces of an index row are decided on as before (see resume.Wanted). withdraw: whether an output
-    of a photo that is now withheld is deleted. parts: whether it writes tables or shards, many photos in a file. dry:
-    nothing is made that a later run could take for done. reads: what workers read beside the photos, as paths and URIs.
-    """
-
-    command: str
-    suffixes: frozenset[str]
-    settings: Settings
-    model: str
-    work: Callable[[PhotosAndFailures, beam.PCollection], PhotosAndFailures]
-    decided: tuple[str, ...] = ()
-    same: Callable[[list[dict[str, Any]]], bool] | None = None
-    withdraw: bool = False
-    parts: bool = False
-    dry: bool = False
-    reads: tuple[str, ...] = ()
-    weights: Mapping[str, str] = field(default_factory=dict)
-
-    @functools.cached_property
-    def recorded(self) -> dict[str, Any]:
-        """All that decides what a photo's output is, as run.json and the fingerprint have it."""
-        weights = {"weights": dict(self.weights)} if self.weights else {}
-        return self.settings.recorded() | {"model": self.model, "version": _version("mien")} | weights
-
-    @property
-    def tables(self) -> bool:
-        """Whether what it reads holds coded photos, many in a file."""
-        return self.suffixes is not PHOTO_SUFFIXES
-
-    @property
-    def kind(self) -> str:
-        """The name of its record, without the suffix."""
-        return "dry-run" if self.dry else "run"
-
-    @property
-    def wanted(self) -> Wanted:
-        """How an output must have been made to be done."""
-        base = {name: value for name, value in self.recorded.items() if name not in self.decided}
-        return Wanted(fingerprint(self.recorded), fingerprint(base) if self.decided else "", self.same)
 
 
 class Job:
@@ -210,7 +161,7 @@ class Job:
             except JobError:
                 raise
             except Exception as error:
-                raise JobError(f"{self.output}: cannot be written: {_reason(error)}") from error
+                raise JobError(f"{self.output}: cannot be written: {reason_of(error)}") from error
             return self._run(plan, lock)
 
     def _recover(self, lock: Lock) -> list[str]:
@@ -240,24 +191,24 @@ class Job:
             if isinstance(error, JobError) or not isinstance(error, Exception):
                 raise
             logging.getLogger(__name__).info("the job stopped", exc_info=True)
-            raise JobStoppedError(f"the job stopped: {_reason(error)}") from error
+            raise JobStoppedError(f"the job stopped: {reason_of(error)}") from error
         finally:
             progress.close()
         if self.engine.template:
             told = f"{self.engine.template} describes the job, which writes {plan.kind}.json itself"
             print(printable(told), file=sys.stderr)
             return OK
-        counters, spread = _metrics(result)
+        counters, spread = metrics_of(result)
         for name, count in removed.items():
             counters[name] = counters.get(name, 0) + count
         record = self.record = complete(self._about(plan, started), counters, spread, self.output, plan.kind)
         try:
             write_record(record, self.output, plan.kind)
         except Exception as error:
-            raise JobStoppedError(f"{self.output}: run.json cannot be written: {_reason(error)}") from error
+            raise JobStoppedError(f"{self.output}: run.json cannot be written: {reason_of(error)}") from error
         delete(join(join(self.output, hidden_folder(self.run_id)), ""))  # now that all of the run is told
         if not self.quiet:
-            print(printable(f"{_summary(record)}; results in {self.output}"), file=sys.stderr)
+            print(printable(f"{summary_of(record)}; results in {self.output}"), file=sys.stderr)
             passed = Counter({name.removeprefix(PASSED): n for name, n in counters.items() if name.startswith(PASSED)})
             if passed and not plan.tables:  # beside tables lies what mien itself writes
                 print(printable(f"mien: passed over: {passed_over(passed)}"), file=sys.stderr)
@@ -291,7 +242,7 @@ class Job:
             try:
                 next(list_files(uri, root, plan.suffixes, self.exclude, self.globs), None)
             except Exception as error:
-                message = str(error) if isinstance(error, FileNotFoundError) else f"{uri}: {_why_not_listed(error)}"
+                message = str(error) if isinstance(error, FileNotFoundError) else f"{uri}: {why_not_listed(error)}"
                 raise JobError(message) from error
 
     def _execute(self, plan: Plan, started: float) -> PipelineResult:
@@ -335,7 +286,7 @@ class Job:
         except Exception as error:
             if self.engine.local:  # there it is the whole job
                 raise
-            raise JobError(f"{self.engine.runner} did not take the job: {_reason(error)}") from error
+            raise JobError(f"{self.engine.runner} did not take the job: {reason_of(error)}") from error
         result.wait_until_finish()
         return result
 
@@ -347,7 +298,7 @@ class Job:
             "started": started,
             "settings": plan.recorded,
             "fingerprint": fingerprint(plan.recorded),
-            "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+            "versions": {"python": platform.python_version(), **{name: version_of(name) for name in _PACKAGES}},
             "only_failed": self.only_failed,
             "recovered": self._recovered,
             "engine": {"runner": self.engine.runner, "workers": self.engine.workers},
@@ -365,83 +316,9 @@ class _FailureLine(beam.DoFn):
         yield json.dumps(asdict(failure))
 
 
-def _metrics(result: PipelineResult) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
-    """Counters by name, summed over the pipeline's steps, and distributions by name."""
-    found = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))
-    counters: dict[str, int] = {}
-    for counter in found["counters"]:
-        counters[counter.key.metric.name] = counters.get(counter.key.metric.name, 0) + (counter.result or 0)
-    spread: dict[str, dict[str, int]] = {}
-    for entry in found["distributions"]:
-        if (of := entry.result) is not None and of.count:
-            so_far = spread.get(entry.key.metric.name, {"count": 0, "sum": 0, "min": of.min, "max": of.max})
-            spread[entry.key.metric.name] = {
-                "count": so_far["count"] + of.count,
-                "sum": so_far["sum"] + of.sum,
-                "min": min(so_far["min"], of.min),
-                "max": max(so_far["max"], of.max),
-            }
-    return counters, spread
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def _list_output(output: str) -> None:
     """Says at once that there is no bucket; an upload would try for minutes."""
     try:
         files_named(output, INDEX, "")
     except Exception as error:
-        raise JobError(f"{output}: cannot be written: {_why_not_listed(error)}") from error
-
-
-def _why_not_listed(error: BaseException) -> str:
-    """As _reason. A folder of a store that is not there lists as empty: that nothing is found is said of a bucket."""
-    details = getattr(error, "exception_details", None)
-    cause = next(iter(details.values())) if isinstance(details, dict) and details else error
-    if getattr(cause, "code", None) == 404 or 404 in cause.args:
-        return "no such bucket"
-    return _reason(error)
-
-
-def _reason(error: BaseException) -> str:
-    """What happened, in one line. Beam packs a store's errors into its own, and puts tracebacks before a message."""
-    details = getattr(error, "exception_details", None)
-    if isinstance(details, dict) and details:
-        return _reason(next(iter(details.values())))
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    if "Channel closed prematurely" in str(error):
-        return "a worker process ended in the middle of its work: it was killed, or memory ran out"
-    # Beam wraps an error of a step in another one, and names the step behind it
-    said = error.args[0] if error.args and isinstance(error.args[0], str) else error  # S3's have a number beside it
-    text = re.sub(r" \[while running '.*'\]$", "", str(said).strip())
-    lines = [line.strip().removeprefix("RuntimeError: ") for line in text.splitlines() if line.strip()]
-    return lines[-1][:500] if lines else type(error).__name__
-
-
-def _summary(record: dict[str, Any]) -> str:
-    counts, size = record["counts"], record["bytes"]
-    passed = "passed over" if record["only_failed"] else "done before"
-    skipped = f", {counts['skipped']} {passed}" if counts["skipped"] else ""
-    told = [
-        (counts["replaced"], "outputs of earlier runs deleted"),
-        (counts["pruned"], "outputs without an original deleted (--prune)"),
-        (counts["orphans"] - counts["pruned"], "outputs without an original left (--prune deletes what mien wrote)"),
-        (counts["damaged"], "damaged index rows or parts passed over"),
-    ]
-    more = "".join(f"; {count} {text}" for count, text in told if count)
-    lost = counts["withheld"] + counts["failed"]
-    failed = f"; {lost} not: see {record['failures']}" if lost else ""
-    doubt = f" ({counts['in_doubt']} in doubt)" if counts["in_doubt"] else ""
-    pages, floats = counts.get("pages_left_out"), counts.get("floats_stretched")
-    left = f"; {pages} further pages of TIFF files left out" if pages else ""
-    left += f"; {floats} TIFF files of floats, which do not say what white is" if floats else ""
-    return (
-        f"{counts['out']} of {counts['in']} photos{skipped}, {counts['faces']} faces{doubt}, {size['in']:,} bytes in, "
-        f"{size['out']:,} out, {record['seconds']:.1f} s{left}{failed}{more}"
-    )
+        raise JobError(f"{output}: cannot be written: {why_not_listed(error)}") from error

@@ -1,10 +1,13 @@
+import argparse
 import json
 import os
 import re
 import resource
+import shlex
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -66,6 +69,32 @@ def test_ctrl_c_says_stopped() -> None:
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == "mien 0.1.0\n"
+
+
+def commands(top: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """All commands that run something, those of `mien face` too."""
+    for action in top._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for part in action.choices.values():
+                inner = list(commands(part))
+                yield from inner or [part]
+
+
+@pytest.mark.parametrize("command", list(commands(parser())), ids=lambda command: command.prog)
+def test_help_is_a_page(command: argparse.ArgumentParser) -> None:
+    page = command.format_help()
+    usage, described, *_, examples, status = page.split("\n\n")
+    assert usage.startswith(f"usage: {command.prog} ")
+    assert len(described) > 40
+    assert status.startswith("Exit status: 0 ")
+    lines = examples.splitlines()
+    assert lines[0] == "examples:"
+    for line in lines[1:]:
+        name, *words = shlex.split(line)
+        assert name == "mien"
+        assert parser().parse_args(words).module == command.get_default("module")
+    assert all(action.help for action in command._actions)
+    assert max(map(len, page.splitlines())) <= 100
 
 
 def test_compress_goes_on_until_people_are_known() -> None:
