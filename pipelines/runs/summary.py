@@ -29,6 +29,7 @@ def metrics_of(result: PipelineResult) -> tuple[dict[str, int], dict[str, dict[s
 
 
 def summary_of(record: dict[str, Any]) -> str:
+    """What run.json says, in one line for the terminal."""
     counts, size = record["counts"], record["bytes"]
     passed = "passed over" if record["only_failed"] else "done before"
     skipped = f", {counts['skipped']} {passed}" if counts["skipped"] else ""
