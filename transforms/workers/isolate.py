@@ -15,6 +15,7 @@ import dataclasses
 import logging
 import os
 import pickle
+import resource
 import signal
 import socket
 import subprocess
@@ -37,7 +38,7 @@ from apache_beam.utils.counters import CounterFactory
 from mien.models.errors import PhotoCrashedError, PhotoMemoryError, PhotoTimeoutError
 from mien.models.weights import use_weights, weights_in_use
 from mien.transforms.elements import FAILURES, Failure, PhotosAndFailures
-from mien.transforms.workers.fork_server import START_SECONDS, Forked, fork, import_path
+from mien.transforms.workers.fork_server import START_SECONDS, Forked, child_environment, fork, import_path
 from mien.transforms.workers.stage import Input, Stage, StageTransform, as_outputs, failure_of, join_failures
 
 _WATCH_SECONDS = 0.1
@@ -106,6 +107,7 @@ class Child:
             self._send(stages)
             self._receive(limits.start, 0)
             self._stages = stages
+            self._bound_memory(limits.megabytes)
         self._send(element)
         outcome: _Outcome = self._receive(limits.seconds, limits.megabytes)
         return outcome
@@ -153,6 +155,15 @@ class Child:
         how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
         return PhotoCrashedError(f"the process that worked on it died in {self._at} ({how})")
 
+    def _bound_memory(self, megabytes: int) -> None:
+        """Lets it map twice as much beside what it has loaded, so that no photo takes all before the watch sees it.
+
+        Linux alone has this.
+        """
+        with contextlib.suppress(AttributeError, OSError, ValueError, psutil.Error):
+            most = psutil.Process(self.process.pid).memory_info().vms + 2 * megabytes * 1_000_000
+            resource.prlimit(self.process.pid, resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+
     def _processor_seconds(self) -> float:
         """What all of its threads have used; 0 where the system does not say: the child then seems to stand still."""
         try:
@@ -172,8 +183,9 @@ class Child:
 def _started(descriptor: int, path: str, level: int) -> subprocess.Popen[bytes]:
     """A child that loads everything itself."""
     words = [sys.executable, "-P", "-c", _CODE, str(descriptor), str(level)]
-    environment = os.environ | {"PYTHONPATH": path}
-    return subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, pass_fds=[descriptor], close_fds=True)
+    return subprocess.Popen(
+        words, env=child_environment(path), stdin=subprocess.DEVNULL, pass_fds=[descriptor], close_fds=True
+    )
 
 
 def packed(stages: Sequence[Stage]) -> bytes:

@@ -59,6 +59,8 @@ class Poison(Stage):
                 pass
         if name == "raise":
             raise ValueError("no")
+        if name == "reach":
+            self.held = bytearray(3_000_000_000)
         if name == "swell":
             self.held = bytearray(800_000_000)
             self.held[::4096] = bytes([1]) * len(self.held[::4096])
@@ -87,7 +89,7 @@ def starts(folder: Path) -> list[str]:
 @pytest.mark.parametrize("mode", MODES)
 def test_one_photo_is_lost_and_no_other(poison: Any, tmp_path: Path, mode: str) -> None:
     good = [f"good {i}" for i in range(8)]
-    names = [*good[:4], "segfault1", "hang1", "raise1", "segfault once1", "swell1", *good[4:]]
+    names = [*good[:4], "segfault1", "hang1", "raise1", "segfault once1", "swell1", "reach1", *good[4:]]
     limits = Limits(seconds=4.0, megabytes=600, children=2 if mode == "threads" else 1)
     with beam.Pipeline(argv=[LOCAL, *MODES[mode]]) as pipeline:
         photos = pipeline | beam.Create([Photo(name, b"") for name in names])
@@ -99,14 +101,15 @@ def test_one_photo_is_lost_and_no_other(poison: Any, tmp_path: Path, mode: str) 
             ("segfault1", "crashed", "PhotoCrashedError", f"{died} (SIGSEGV)"),
             ("hang1", "timeout", "PhotoTimeoutError", "stood still for 4 s, in poison (--photo-seconds)"),
             ("raise1", "poison", "ValueError", "no"),
+            ("reach1", "poison", "MemoryError", "MemoryError"),
         ]
         few = failures | "Few" >> beam.Filter(lambda f: f[0] != "swell1")
         assert_that(few, equal_to(expected), "failures")
         swollen = failures | "Swollen" >> beam.Filter(lambda f: f[0] == "swell1") | beam.Map(lambda f: f[1])
         assert_that(swollen, equal_to(["memory"]), "swollen")
     counter, times = counters(pipeline.result)
-    assert counter == 3 * 10  # of those that came through, and of the one that raised; what dies counts for nothing
-    assert times == 10
+    assert counter == 3 * 11  # of those that came through, and of the two that raised; what dies counts for nothing
+    assert times == 11
     # the first, one after each that was lost, after each try of what crashes; one more where two work at once
     assert len(starts(tmp_path)) - 6 in ([0] if mode == "in memory" else [0, 1])
     left = [pid for pid in starts(tmp_path) if Path(f"/proc/{pid}").exists()]
