@@ -18,7 +18,8 @@ from mien.pipelines.reports.review_server import ConflictError, ReviewServer
 from mien.transforms.page import data_uri, render
 from mien.transforms.policy import SHOWS, PhotoCorrections, parse_corrections
 from mien.transforms.preview import COLOURS
-from mien.transforms.steps import GENERATED, VERSION
+from mien.transforms.settings import GENERATED
+from mien.transforms.steps import VERSION
 from mien.transforms.stores import exists, join, normal_uri, printable, read_bytes, write_whole
 
 FILE = "corrections.jsonl"  # in the run's folder

@@ -1,37 +1,24 @@
-from .background import QUALITY, VERSION, BackgroundCodec, CodeBackground
-from .code_faces import FACE_BYTES, FALLBACK, GENERATED, MAX_YAW, SECONDS, CodeFaces, Effort, hidden_of, refusal
-from .correct import (
-    ADDED,
-    CHANGED,
-    REMOVED,
-    SAME_BOX,
-    CheckCorrections,
-    CorrectFaces,
-    GiveCorrections,
-    corrections_of,
-)
+from .align import FALLBACK, MAX_YAW, hidden_of, refusal
+from .background import VERSION, CodeBackground
+from .code_faces import CodeFaces
+from .correct import ADDED, CHANGED, REMOVED, SAME_BOX, CheckCorrections, CorrectFaces, GiveCorrections, corrections_of
 from .decide import DecideFaces, same_decisions
 from .decode import MAX_PIXELS, DecodePhotos
-from .detect import DETECTORS, DetectFaces
+from .detect import DetectFaces
+from .new_faces import DrawNewFaces
 from .people import FaceRows, GiveSeeds, with_galleries
 from .verify import SURE, Leaks, leaks, painted_places
 
 __all__ = [
     "ADDED",
     "CHANGED",
-    "DETECTORS",
-    "FACE_BYTES",
     "FALLBACK",
-    "GENERATED",
     "MAX_PIXELS",
     "MAX_YAW",
-    "QUALITY",
     "REMOVED",
     "SAME_BOX",
-    "SECONDS",
     "SURE",
     "VERSION",
-    "BackgroundCodec",
     "CheckCorrections",
     "CodeBackground",
     "CodeFaces",
@@ -39,7 +26,7 @@ __all__ = [
     "DecideFaces",
     "DecodePhotos",
     "DetectFaces",
-    "Effort",
+    "DrawNewFaces",
     "FaceRows",
     "GiveCorrections",
     "GiveSeeds",

@@ -16,7 +16,7 @@ from mien.models.errors import CorrectionsError, ReviewedError
 from mien.models.faces import Face, shared_of_union
 from mien.transforms.elements import FAILURES, Decision, Failure, ListedFile, PhotoInWork, PhotosAndFailures
 from mien.transforms.policy import Correction, Corrections, PhotoCorrections
-from mien.transforms.steps.code_faces import GENERATED
+from mien.transforms.settings import GENERATED
 from mien.transforms.steps.decide import measures
 from mien.transforms.workers import NAMESPACE, Input, IsolatedStages, Stage, StageTransform, as_outputs, join_failures
 
