@@ -21,8 +21,8 @@ from mien.models.privacy import Hidden, redact_faces
 from mien.transforms.elements import Decision, HandledFace, PhotoInWork, PhotosAndFailures, SafePhoto, Written
 from mien.transforms.page import data_uri, render
 from mien.transforms.policy import Policy
-from mien.transforms.settings import FaceSettings
-from mien.transforms.steps import FALLBACK, VERSION, DecideFaces, DecodePhotos, DetectFaces, refusal
+from mien.transforms.settings import GENERATED, FaceSettings
+from mien.transforms.steps import FALLBACK, VERSION, CorrectFaces, DecideFaces, DecodePhotos, DetectFaces, refusal
 from mien.transforms.stores import create, delete, files_named, join, normal_uri, write_whole
 from mien.transforms.workers import (
     NAMESPACE,
@@ -135,7 +135,13 @@ class PreviewPhotos(IsolatedStages):
     """Photo -> SafePhoto with a small picture without any face, and what the policy decides on each."""
 
     def __init__(self, settings: FaceSettings) -> None:
-        before = (DecodePhotos(settings.max_pixels), DetectFaces(settings), DecideFaces(settings.policy))
+        generates = bool(settings.policy.actions & GENERATED)
+        before = (
+            DecodePhotos(settings.max_pixels),
+            DetectFaces(settings),
+            DecideFaces(settings.policy),
+            CorrectFaces(generates),
+        )
         super().__init__([*stages_of(before), _Preview(settings.policy)], SafePhoto, settings.photo_limits)
 
 

@@ -113,9 +113,10 @@ class Corrections:
     data: bytes = field(default=b"", repr=False)
 
     @property
-    def counts(self) -> dict[str, int]:
-        """How many there are of each kind."""
-        return dict(Counter(one.do for photo in self.photos.values() for one in photo.corrections))
+    def summary(self) -> dict[str, Any]:
+        """What a record says of them: the file's sha256, how many photos it names, and how many there are of a kind."""
+        kinds = Counter(one.do for photo in self.photos.values() for one in photo.corrections)
+        return {"sha256": self.sha256, "photos": len(self.photos), "of": dict(kinds)}
 
 
 def read_corrections(uri: str) -> Corrections:

@@ -1,7 +1,7 @@
 from .align import FALLBACK, MAX_YAW, hidden_of, refusal
 from .background import VERSION, CodeBackground
 from .code_faces import CodeFaces
-from .correct import ADDED, CHANGED, REMOVED, SAME_BOX, CheckCorrections, CorrectFaces, GiveCorrections, corrections_of
+from .correct import ADDED, CHANGED, REMOVED, SAME_BOX, CorrectFaces
 from .decide import DecideFaces, same_decisions
 from .decode import MAX_PIXELS, DecodePhotos
 from .detect import DetectFaces
@@ -19,7 +19,6 @@ __all__ = [
     "SAME_BOX",
     "SURE",
     "VERSION",
-    "CheckCorrections",
     "CodeBackground",
     "CodeFaces",
     "CorrectFaces",
@@ -28,10 +27,8 @@ __all__ = [
     "DetectFaces",
     "DrawNewFaces",
     "FaceRows",
-    "GiveCorrections",
     "GiveSeeds",
     "Leaks",
-    "corrections_of",
     "hidden_of",
     "leaks",
     "painted_places",

@@ -44,7 +44,7 @@ def test_a_file_is_a_set() -> None:
         "/in/a.jpg": ["add", "confirm"],
         "/in/b.jpg": ["add"],
     }
-    assert found.counts == {"add": 2, "confirm": 1}
+    assert found.summary == {"sha256": found.sha256, "photos": 2, "of": {"add": 2, "confirm": 1}}
     assert not any(photo.problem for photo in found.photos.values())
     assert parse_corrections(b"", "c.jsonl").photos == {}
 

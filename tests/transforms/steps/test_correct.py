@@ -13,8 +13,9 @@ from mien.models.errors import CorrectionsError, ReviewedError
 from mien.models.faces import Face
 from mien.transforms.elements import Decision, ListedFile, PhotoInWork
 from mien.transforms.policy import parse_corrections
-from mien.transforms.steps import ADDED, CHANGED, REMOVED, CheckCorrections, GiveCorrections
-from mien.transforms.steps.correct import check_corrections, correct_photo
+from mien.transforms.sources import CheckCorrections, GiveCorrections, check_corrections
+from mien.transforms.steps import ADDED, CHANGED, REMOVED
+from mien.transforms.steps.correct import correct_photo
 from mien.transforms.steps.decide import measure_faces
 
 FACES = (Face((10.0, 10.0, 20.0, 20.0), 0.9), Face((40.0, 10.0, 20.0, 20.0), 0.7), Face((38.0, 30.0, 9.0, 9.0), 0.4))
