@@ -38,7 +38,7 @@ from mien.models.audit import (
     unfinished,
 )
 from mien.models.codec import FaceCodec
-from mien.models.errors import ContainerError, ImageError, SearchError
+from mien.models.errors import ContainerError, ImageError, SearchError, one_line
 from mien.models.faces import SIZE
 from mien.models.images import decode_image
 from mien.models.runtime import cores, tune_process
@@ -168,7 +168,7 @@ def _listed(uri: str, suffixes: frozenset[str], exclude: str, failures: list[str
     try:
         found = _files(list_files(uri, folder_of(uri, suffixes), suffixes, exclude), failures)
     except Exception as error:  # every store has errors of its own
-        raise JobError(f"{uri}: cannot be read: {' '.join(str(error).split())}") from error
+        raise JobError(f"{uri}: cannot be read: {one_line(error)}") from error
     if not found:
         raise JobError(failures[-1])
     return sorted(found, key=lambda entry: entry.name)
@@ -258,7 +258,7 @@ def _look(
             seen[view] = auditor.compare(original, faces, pixels, photo.record)
         leaks = [*file_leaks(photo.data), *_traces(source, photo.data)]
     except Exception as error:  # a photo that could not be looked at is a finding, not the end
-        audit.failures.append(f"{name}: not audited: {' '.join(str(error).split()) or type(error).__name__}")
+        audit.failures.append(f"{name}: not audited: {one_line(error)}")
         return
     audit.gallery += faces
     for view, compared in seen.items():
@@ -369,7 +369,7 @@ def _write(path: str, data: bytes) -> None:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, data)
     except Exception as error:  # every store has errors of its own
-        raise JobError(f"{path}: cannot be written: {' '.join(str(error).split())}") from error
+        raise JobError(f"{path}: cannot be written: {one_line(error)}") from error
 
 
 def _summary(report: dict[str, Any]) -> str:

@@ -145,7 +145,9 @@ def test_what_dataflow_would_stage_for_a_setup_file_has_the_weights(tmp_path: Pa
     assert built.returncode == 0, built.stderr
     with tarfile.open(next(tmp_path.glob("*.tar"))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    weights = {path.relative_to(ROOT).as_posix() for path in (ROOT / "models/weights").rglob("*.*") if path.suffix != ".pyc"}
+    weights = {
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "models/weights").rglob("*.*") if path.suffix != ".pyc"
+    }
     pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "pipelines").rglob("*.html")}
     assert pages
     assert weights | pages | {"setup.py", "pyproject.toml", "README.md", "LICENSE", "NOTICE"} <= names

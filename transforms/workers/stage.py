@@ -15,6 +15,7 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 
+from mien.models.errors import one_line
 from mien.transforms.elements import FAILURES, Failure, PhotosAndFailures, Written
 
 NAMESPACE = "mien"
@@ -29,8 +30,7 @@ Input: TypeAlias = "beam.PCollection | dict[str, beam.PCollection]"
 
 def failure_of(uri: str, stage: str, error: BaseException) -> Failure:
     """An exception as a Failure: its class, and its message in one line."""
-    message = " ".join(str(error).split()) or type(error).__name__
-    return Failure(uri, stage, type(error).__name__, message[:500])
+    return Failure(uri, stage, type(error).__name__, one_line(error, 500))
 
 
 def photo_id(uri: str) -> str:
