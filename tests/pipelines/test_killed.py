@@ -26,11 +26,11 @@ PHOTOS = 8
 
 
 @pytest.fixture
-def source(photos: Path, tmp_path: Path) -> Path:
+def source(small: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "in"
     folder.mkdir()
     for i in range(PHOTOS):
-        shutil.copy(photos / "a" / "x.jpg", folder / f"{i}.jpg")
+        shutil.copy(small, folder / f"{i}.jpg")
     return folder
 
 
