@@ -59,7 +59,7 @@ from mien.transforms.sources import (
     photos_of_table,
     read_file,
 )
-from mien.transforms.stores import is_local, join, normal_uri, output_name, printable, write_whole
+from mien.transforms.stores import join, normal_uri, output_name, printable, write_whole
 
 OK, FOUND = 0, 3
 _PACKAGES = ("mien", "torch", "mediapipe", "dlib-bin", "numpy", "opencv-contrib-python")
@@ -365,8 +365,6 @@ def _version(package: str) -> str | None:
 
 def _write(path: str, data: bytes) -> None:
     try:
-        if is_local(path):
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, data)
     except Exception as error:  # every store has errors of its own
         raise JobError(f"{path}: cannot be written: {one_line(error)}") from error

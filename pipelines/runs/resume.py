@@ -31,7 +31,7 @@ from mien.transforms.formats import (
     members_of_table,
     parts_of,
 )
-from mien.transforms.stores import create, files_named, is_intact, join, patience, replacing, stat_file
+from mien.transforms.stores import files_named, is_intact, join, stat_file, whole_file
 from mien.transforms.workers import NAMESPACE
 
 _SKIPPED, _ORPHANS = "skipped", "orphans"
@@ -338,9 +338,7 @@ class _WriteLines(beam.DoFn):
 
     def process(self, group: tuple[None, Iterable[str]], after: Iterable[Any] = ()) -> Iterator[str]:
         list(after)
-        folder, _, name = self._path.rpartition("/")
-        part = join(folder, f".mien-part-{name}")
-        with patience(self._path), replacing(self._path, part), create(part) as stream:
+        with whole_file(self._path) as stream:
             for line in group[1]:
                 stream.write(f"{line}\n".encode())
         yield self._path

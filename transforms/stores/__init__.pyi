@@ -10,11 +10,12 @@ from .files import (
     parse_json,
     read_bytes,
     read_start,
-    replacing,
     sha256_of,
     stat_file,
+    whole_file,
     write_whole,
 )
+from .local import PART, whole_local_file
 from .names import (
     SUFFIXES,
     common_root,
@@ -30,6 +31,7 @@ from .names import (
 )
 
 __all__ = [
+    "PART",
     "SUFFIXES",
     "common_root",
     "create",
@@ -51,9 +53,10 @@ __all__ = [
     "printable",
     "read_bytes",
     "read_start",
-    "replacing",
     "safe_name",
     "sha256_of",
     "stat_file",
+    "whole_file",
+    "whole_local_file",
     "write_whole",
 ]

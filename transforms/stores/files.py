@@ -4,9 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
-import posixpath
 import shutil
-import uuid
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -15,6 +13,7 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from mien.transforms.stores.breaker import patience
+from mien.transforms.stores.local import PART, whole_local_file
 from mien.transforms.stores.names import is_local, is_safe_name, join, normal_uri
 
 _BLOCK = 1 << 20  # bytes that are hashed at once
@@ -104,25 +103,32 @@ def create(path: str) -> BinaryIO:
 
 def write_whole(path: str, data: bytes) -> None:
     """Writes a file such that a reader sees all of it or none; one that is there is replaced."""
-    if not is_local(path):  # an object appears when its upload is complete
+    if is_local(path):
+        with whole_local_file(path) as stream:
+            stream.write(data)
+    else:  # an object appears when its upload is complete
         with patience(path), create(path) as stream:
             stream.write(data)
-        return
-    # a name of its own, since the file's may already be as long as the file system allows
-    part = posixpath.join(posixpath.dirname(path), f".mien-part-{uuid.uuid4().hex}")
-    with replacing(path, part), create(part) as stream:
-        stream.write(data)
 
 
 @contextlib.contextmanager
-def replacing(path: str, part: str) -> Iterator[None]:
-    """At the end the file part, written meanwhile, takes the place of path; after an exception it is deleted."""
-    try:
-        yield
-        FileSystems.rename([part], [path])
-    except BaseException:
-        delete(part)
-        raise
+def whole_file(path: str) -> Iterator[BinaryIO]:
+    """A stream to a file that appears under its name at the end of the `with`; one that is there is replaced. After an
+    exception it is as it was before."""
+    if is_local(path):
+        with whole_local_file(path) as stream:
+            yield stream
+        return
+    folder, _, name = path.rpartition("/")
+    part = join(folder, f"{PART}{name}")  # the same at a second try, which so replaces what the first has left
+    with patience(path):
+        try:
+            with create(part) as stream:
+                yield stream
+            FileSystems.rename([part], [path])
+        except BaseException:
+            delete(part)
+            raise
 
 
 def delete(path: str) -> None:
