@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import json
 import os
 import stat
 import sys
@@ -18,6 +17,7 @@ from mien.models.faces import SIZE, FaceDetector, FaceLandmarker, align_face, ch
 from mien.models.images import decode_image, encode_image
 from mien.models.runtime import cores, tune_process
 from mien.pipelines import JobError
+from mien.pipelines.failures import write_failures
 from mien.transforms.stores import common_root, name_under, output_name, printable, whole_local_file
 
 _MAX_BYTES = 200_000_000
@@ -89,10 +89,7 @@ def _each(args: argparse.Namespace, suffix: str, work: Callable[[bytes], bytes])
             message = one_line(error)
             failures.append({"uri": str(path), "stage": "face", "error": type(error).__name__, "message": message})
             print(printable(f"mien: {path}: {message}"), file=sys.stderr)
-    listed = output / "failures-face.jsonl"
-    listed.unlink(missing_ok=True)
-    if failures:
-        listed.write_text("".join(f"{json.dumps(failure)}\n" for failure in failures))
+    write_failures(output, "face", failures)
     return 3 if failures else 0
 
 

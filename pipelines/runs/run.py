@@ -27,11 +27,12 @@ from apache_beam.runners.runner import PipelineResult
 
 from mien.models.weights import CODEC_FILES, POOL_FILE, WeightsFolder, use_weights
 from mien.pipelines import JobError, JobStoppedError
+from mien.pipelines.failures import failures_file
 from mien.pipelines.runs.engine import choose
 from mien.pipelines.runs.index import INDEX, run_of
 from mien.pipelines.runs.lock import Lock
 from mien.pipelines.runs.progress import DONE, FAILED, LISTED, Progress, Tell
-from mien.pipelines.runs.record import RecordFromWithin, complete, failures_file, write_record
+from mien.pipelines.runs.record import RecordFromWithin, complete, write_record
 from mien.pipelines.runs.recover import WriteJournal, recover, refuse_leased
 from mien.pipelines.runs.resume import Earlier, OnlyLeft, Wanted, WriteIndex, WriteLines, fingerprint
 from mien.pipelines.runs.stale import RemoveStale, remove_from_parts
