@@ -40,7 +40,7 @@ class Egg:
     drop: float
 
 
-# Over ../shared/faces/train and wild_train (401 faces, MediaPipe) the middle of the forehead's upper edge lies at
+# Over 401 aligned training faces (MediaPipe's landmarks) the middle of the forehead's upper edge lies at
 # y 140 +- 8, the chin at 482 +- 13 (98 %: 506), the cheeks at x 116 and 403 (+- 25).
 FACE_EGG = Egg((255.5, 285.0), 168.0, 200.0, 213.0)
 # With hair, ears and neck: by eye, over the same faces; it reaches beyond the aligned square.

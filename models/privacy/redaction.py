@@ -33,7 +33,7 @@ MaskKind = Literal["face", "head"]
 REDACTIONS: tuple[str, ...] = get_args(Redaction)
 EGGS = {"face": FACE_EGG, "head": HEAD_EGG}
 
-# Cells of pixelate and blur over the height of the face's mask. Of 61 people (shared/faces/dev and wild_dev, 256 px a
+# Cells of pixelate and blur over the height of the face's mask. Of the 61 people of the development faces (256 px a
 # face) MobileFaceNet and dlib's recogniser, with the originals as gallery, know so many (chance is 1, its 95 % interval
 # ends at 3):
 #   cells              16       10       7        5        4        3
