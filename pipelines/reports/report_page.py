@@ -21,7 +21,7 @@ from tqdm import tqdm
 from mien.models.errors import ImageError
 from mien.models.images import decode_image, encode_image, extract
 from mien.models.privacy import REDACTIONS, Hidden, redact_faces
-from mien.pipelines.reports.report_runs import DONE, FAILED, WITHHELD, PhotoState, Run, total
+from mien.pipelines.reports.report_runs import DONE, FAILED, WITHHELD, Seen, Run, total
 from mien.transforms.formats import Sample, is_part, is_shard, key_of, parts_in, samples
 from mien.transforms.page import data_uri, render
 from mien.transforms.sources import IMAGE_SUFFIXES, MAX_BYTES
@@ -66,14 +66,14 @@ def _names(runs: Sequence[Run]) -> dict[str, str]:
     return {run.folder: name if last.count(name) == 1 else run.folder for run, name in zip(runs, last, strict=True)}
 
 
-def _order(one: tuple[Run, PhotoState]) -> tuple[bool, int]:
+def _order(one: tuple[Run, Seen]) -> tuple[bool, int]:
     """What was lost is listed first, then what took longest."""
     return one[1].state == DONE, -(one[1].spent or 0)
 
 
-def _pictures(photos: Sequence[tuple[Run, PhotoState]], quiet: bool) -> dict[tuple[str, str], str]:
+def _pictures(photos: Sequence[tuple[Run, Seen]], quiet: bool) -> dict[tuple[str, str], str]:
     """(folder, uri) -> the picture as a data URI, as far as the bounds reach."""
-    wanted: dict[str, tuple[Run, list[PhotoState]]] = {}
+    wanted: dict[str, tuple[Run, list[Seen]]] = {}
     for run, photo in [one for one in photos if one[1].state == DONE][:PICTURES]:
         wanted.setdefault(run.folder, (run, []))[1].append(photo)
     found: dict[tuple[str, str], str] = {}
@@ -90,7 +90,7 @@ def _pictures(photos: Sequence[tuple[Run, PhotoState]], quiet: bool) -> dict[tup
     return found
 
 
-def _safe_pictures(run: Run, photos: Sequence[PhotoState]) -> Iterator[tuple[PhotoState, bytes]]:
+def _safe_pictures(run: Run, photos: Sequence[Seen]) -> Iterator[tuple[Seen, bytes]]:
     """Small WebP pictures of those photos that have one. Restored and magnified photos have none: they show faces."""
     if run.record["command"] not in ("compress", "redact"):
         return
@@ -102,7 +102,7 @@ def _safe_pictures(run: Run, photos: Sequence[PhotoState]) -> Iterator[tuple[Pho
     yield from _of_parts(run.folder, within)
 
 
-def _of_image(read: Callable[[], bytes], photo: PhotoState) -> bytes | None:
+def _of_image(read: Callable[[], bytes], photo: Seen) -> bytes | None:
     """Of an image file; None for one that is gone, or that is no longer the one that was written."""
     try:
         data = read()
@@ -117,7 +117,7 @@ def _of_image(read: Callable[[], bytes], photo: PhotoState) -> bytes | None:
         return None
 
 
-def _of_parts(folder: str, left: dict[str, PhotoState]) -> Iterator[tuple[PhotoState, bytes]]:
+def _of_parts(folder: str, left: dict[str, Seen]) -> Iterator[tuple[Seen, bytes]]:
     """Those of a folder's tables and shards, the newest part first."""
     for name in sorted(parts_in(folder), reverse=True) if left else []:
         path = join(folder, name)
@@ -134,7 +134,7 @@ def _of_parts(folder: str, left: dict[str, PhotoState]) -> Iterator[tuple[PhotoS
             continue
 
 
-def _of_shard(path: str, photos: Mapping[str, PhotoState]) -> Iterator[tuple[PhotoState, bytes]]:
+def _of_shard(path: str, photos: Mapping[str, Seen]) -> Iterator[tuple[Seen, bytes]]:
     by_key = {key_of(uri): photo for uri, photo in photos.items()}
     for sample in samples(path, IMAGE_SUFFIXES, MAX_BYTES):
         photo = by_key.get(sample.key) if isinstance(sample, Sample) else None

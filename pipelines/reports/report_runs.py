@@ -21,7 +21,7 @@ DONE, WITHHELD, FAILED = "done", "withheld", "failed"
 
 
 @dataclass(frozen=True)
-class PhotoState:
+class Seen:
     """What became of a photo, or of a file of photos, when it was last tried.
 
     source, output: bytes. name, sha256: of the file in the output that holds it. faces: of a safe photo, as its index
@@ -59,7 +59,7 @@ class Run:
     folder: str
     record: Json
     records: list[Json]
-    photos: dict[str, PhotoState] = field(default_factory=dict)
+    photos: dict[str, Seen] = field(default_factory=dict)
 
     def count(self, state: str) -> int:
         """How many photos ended so."""
@@ -100,7 +100,7 @@ class Run:
     @property
     def failures(self) -> list[Json]:
         """Photos that were lost, by stage and error, the most frequent first, with a few messages of each."""
-        groups: dict[tuple[str, str, str], list[PhotoState]] = {}
+        groups: dict[tuple[str, str, str], list[Seen]] = {}
         for photo in self.photos.values():
             if photo.state != DONE:
                 groups.setdefault((photo.state, photo.stage, photo.error), []).append(photo)
@@ -190,12 +190,12 @@ def _by_run(folder: str) -> list[tuple[str, str]]:
     return [(kind, path) for _, kind, path in sorted(found)]
 
 
-def _done(row: Json) -> PhotoState:
+def _done(row: Json) -> Seen:
     faces = row.get("faces")
     actions = _counts(row.get("actions"))
     if actions is None and faces is not None:
         actions = dict(Counter(face["action"] for face in faces))
-    return PhotoState(
+    return Seen(
         row["uri"],
         DONE,
         row["size"],
@@ -217,6 +217,6 @@ def _counts(values: Any) -> dict[str, int] | None:
     return values if known else None
 
 
-def _lost(row: Json) -> PhotoState:
+def _lost(row: Json) -> Seen:
     stage, error, message = (row[name] for name in ("stage", "error", "message"))
-    return PhotoState(row["uri"], FAILED if stage in NOT_READ else WITHHELD, stage=stage, error=error, message=message)
+    return Seen(row["uri"], FAILED if stage in NOT_READ else WITHHELD, stage=stage, error=error, message=message)
