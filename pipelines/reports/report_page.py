@@ -21,7 +21,7 @@ from tqdm import tqdm
 from mien.models.errors import ImageError
 from mien.models.images import decode_image, encode_image, extract
 from mien.models.privacy import REDACTIONS, Hidden, redact_faces
-from mien.pipelines.reports.report_runs import DONE, FAILED, WITHHELD, Seen, Run, total
+from mien.pipelines.reports.report_runs import DONE, FAILED, WITHHELD, Run, Seen, total
 from mien.transforms.formats import Sample, is_part, is_shard, key_of, parts_in, samples
 from mien.transforms.page import data_uri, render
 from mien.transforms.sources import IMAGE_SUFFIXES, MAX_BYTES
