@@ -33,7 +33,7 @@ from mien.transforms.formats import (
     list_members,
     read_manifest,
 )
-from mien.transforms.stores import common_root, is_local, join, name_under, normal_uri, not_for_photos, patience
+from mien.transforms.stores import circuit_breaker, common_root, is_local, join, name_under, normal_uri, not_for_photos
 from mien.transforms.workers import (
     NAMESPACE,
     Input,
@@ -340,7 +340,10 @@ def read_file(file: ListedFile, max_bytes: int = MAX_BYTES, shards: MemberReader
     before = os.stat(file.uri) if is_local(file.uri) else None
     if before and not stat.S_ISREG(before.st_mode):
         raise ImageError("not a regular file")
-    with patience(file.uri), FileSystems.open(file.uri, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+    with (
+        circuit_breaker(file.uri),
+        FileSystems.open(file.uri, compression_type=CompressionTypes.UNCOMPRESSED) as stream,
+    ):
         data: bytes = stream.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise ImageTooLargeError(f"grew over the limit of {max_bytes} bytes while it was read (--max-bytes)")

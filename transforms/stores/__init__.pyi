@@ -1,4 +1,4 @@
-from .breaker import patience
+from .breaker import circuit_breaker
 from .files import (
     create,
     delete,
@@ -33,6 +33,7 @@ from .names import (
 __all__ = [
     "PART",
     "SUFFIXES",
+    "circuit_breaker",
     "common_root",
     "create",
     "delete",
@@ -49,7 +50,6 @@ __all__ = [
     "not_for_photos",
     "output_name",
     "parse_json",
-    "patience",
     "printable",
     "read_bytes",
     "read_start",
