@@ -171,7 +171,7 @@ def _group(faces: Sequence[OutputFace], gallery: Gallery) -> Json:
         scores = one.similarities(
             np.stack([face.seen.embeddings[one.name] for face in faces]), gallery.embeddings[one.name]
         )
-        found.append({"recogniser": one.name, **_told(reidentify(scores, own, gallery.people))})
+        found.append({"recogniser": one.name, **_rates(reidentify(scores, own, gallery.people))})
     parrots = []
     for level in LEVELS:
         originals = {
@@ -183,7 +183,7 @@ def _group(faces: Sequence[OutputFace], gallery: Gallery) -> Json:
     return {"faces": len(faces), "originals": len(gallery.faces), "recognisers": found, "parrots": parrots}
 
 
-def _told(found: Reidentification) -> Json:
+def _rates(found: Reidentification) -> Json:
     edges = np.histogram_bin_edges(np.concatenate([found.genuine, found.impostor]), 40)
     return {
         "rank1": _json(found.rank1),

@@ -368,10 +368,10 @@ class _List(beam.DoFn):
                 yield _outcome(entry)
         except Exception as error:
             yield _outcome(failure_of(uri, "list", error))
-        _tell_passed(counts)
+        _count_passed(counts)
 
 
-def _tell_passed(counts: Counter[str]) -> None:
+def _count_passed(counts: Counter[str]) -> None:
     for kind, number in counts.items():
         Metrics.counter(NAMESPACE, f"{PASSED}{kind}").inc(number)
 
@@ -395,7 +395,7 @@ class _TakeApart(beam.DoFn):
     def process(self, file: ListedFile) -> Iterator[Any]:
         counts: Counter[str] = Counter()
         yield from map(_outcome, list_members(file, IMAGE_SUFFIXES, counts))
-        _tell_passed(counts)
+        _count_passed(counts)
 
 
 class _Read(Stage):

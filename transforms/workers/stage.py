@@ -43,7 +43,7 @@ def log_failure(failure: Failure) -> None:
     _LOG.warning(json.dumps({"photo": photo_id(failure.uri), "stage": failure.stage, "error": failure.error}))
 
 
-def tell_written(written: Written) -> Written:
+def log_written(written: Written) -> Written:
     """The same, once it is in the metrics (bytes and faces a photo) and in the log (one line, JSON)."""
     faces = sum(written.actions.values())
     Metrics.distribution(NAMESPACE, "photo_bytes").update(written.bytes)
@@ -94,7 +94,7 @@ class Stage(beam.DoFn):
         for result in results:
             if hasattr(result, "spent"):
                 result = with_time(result, spent, self.stage, milliseconds / len(results))
-            yield tell_written(result) if isinstance(result, Written) else result
+            yield log_written(result) if isinstance(result, Written) else result
 
 
 class StageTransform(beam.PTransform):
