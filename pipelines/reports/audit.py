@@ -1,10 +1,8 @@
 """mien audit: who is still recognisable in an output, and what leaked. On this machine, without a Beam pipeline."""
 
 import argparse
-import contextlib
 import datetime
 import hashlib
-import importlib.metadata
 import itertools
 import json
 import platform
@@ -45,6 +43,7 @@ from mien.models.runtime import cores, tune_process
 from mien.models.weights import FOLDER as MODELS
 from mien.pipelines import JobError
 from mien.pipelines.reports.audit_page import page
+from mien.pipelines.runs import version_of
 from mien.transforms.elements import CodedPhoto, Failure, ListedFile, Pixels
 from mien.transforms.formats import PARQUET, Sample, is_shard, list_members, samples
 from mien.transforms.restore import restore_photo
@@ -331,9 +330,9 @@ def _report(
         detail = "withheld from the audit; stderr has the reasons"
         found.append({"kind": "not audited", "view": "file", "count": len(audit.failures), "detail": detail})
     return {
-        "version": importlib.metadata.version("mien"),
+        "version": version_of("mien"),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "versions": {"python": platform.python_version(), **{name: version_of(name) for name in _PACKAGES}},
         "models": {
             **{one.name: one.sha256 for one in witnesses},
             "codec": FaceCodec.load().model,
@@ -355,12 +354,6 @@ def _report(
         "views": views,
         "photos": audit.photos,
     }, pictures
-
-
-def _version(package: str) -> str | None:
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        return importlib.metadata.version(package)
-    return None
 
 
 def _write(path: str, data: bytes) -> None:
