@@ -15,7 +15,7 @@ from mien.pipelines import JobError
 from mien.pipelines.runs import Job, Plan, warn_unmarked
 from mien.pipelines.settings import SHARDS, RedactJob, settings_of
 from mien.transforms.elements import PhotosAndFailures, SafePhoto
-from mien.transforms.formats import Together
+from mien.transforms.formats import Colocate
 from mien.transforms.policy import MAX_KEY, KeyFile, load_policy
 from mien.transforms.preview import PreviewPhotos, WritePreview
 from mien.transforms.redact import RedactPhotos, uncoded_policy
@@ -44,20 +44,20 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         warn_unmarked()
 
     def look(listed: PhotosAndFailures, _: beam.PCollection) -> PhotosAndFailures:
-        seen = job.tell_done(listed | ReadFiles(settings.max_bytes) | PreviewPhotos(settings), SafePhoto)
+        seen = job.with_progress(listed | ReadFiles(settings.max_bytes) | PreviewPhotos(settings), SafePhoto)
         written: PhotosAndFailures = seen | WritePreview(job.output)
         return written
 
     def work(listed: PhotosAndFailures, everything: beam.PCollection) -> PhotosAndFailures:
         rows = None
         if settings.named_by:
-            rows = everything | Together() | FaceRows(settings.named_by, settings, settings.max_bytes)
+            rows = everything | Colocate() | FaceRows(settings.named_by, settings, settings.max_bytes)
         safe = listed | ReadFiles(settings.max_bytes) | RedactPhotos(settings, rows=rows)
         write: StageTransform = WritePhotos(job.output, job.overwrite)
         if settings.format == SHARDS:
             uris = settings.record_uris
             write = WriteWebDataset(job.output, job.run_id, commits=False, withdraw=True, record_uris=uris)
-        written: PhotosAndFailures = job.tell_done(safe, SafePhoto) | write
+        written: PhotosAndFailures = job.with_progress(safe, SafePhoto) | write
         return written
 
     codec = FaceCodec.load()

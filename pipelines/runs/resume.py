@@ -19,7 +19,7 @@ from apache_beam.typehints import KV
 
 from mien.models.errors import ImageError
 from mien.pipelines.runs.index import FAILED_FILES, INDEX, ReadRows, Row, failure_row_of, index_row_of, index_rows
-from mien.pipelines.runs.progress import SKIPPED, Tell
+from mien.pipelines.runs.progress import SKIPPED, SendProgress
 from mien.transforms.elements import ListedFile, Written
 from mien.transforms.formats import (
     Manifest,
@@ -230,7 +230,7 @@ def _table(uri: str) -> str:
     return folder if is_part(name) else ""
 
 
-class OnlyLeft(beam.PTransform):
+class PendingFiles(beam.PTransform):
     """ListedFile -> those that are new, changed, failed before, or were done in another way.
 
     only_failed: of these only those that failed or were withheld when they were last tried. covers: whether a file of
@@ -270,7 +270,9 @@ class OnlyLeft(beam.PTransform):
         split.left.element_type = split.skipped.element_type = ListedFile
         split.orphans.element_type = KV[str, str]
         self.orphans = split.orphans
-        _ = split.skipped | "TellSkipped" >> beam.ParDo(Tell(self._address, SKIPPED)).with_output_types(ListedFile)
+        _ = split.skipped | "SendSkipped" >> beam.ParDo(SendProgress(self._address, SKIPPED)).with_output_types(
+            ListedFile
+        )
         return split.left
 
 

@@ -112,8 +112,8 @@ class _Confirm(beam.DoFn):
 
 class RemoveStale(beam.PTransform):
     """Takes written (Written), failures and unlisted (Failure: those of all stages, and of listing), and orphans
-    ((key, uri), see OnlyLeft) by name -> paths of what was deleted, and of the list of photos that are to go from parts
-    (remove_from_parts) once the run's own are committed.
+    ((key, uri), see PendingFiles) by name -> paths of what was deleted, and of the list of photos that are to go from
+    parts (remove_from_parts) once the run's own are committed.
 
     withdraw: whether what was made of a photo that is withheld now goes; tables: whether that is done in parts by the
     transform that writes them; prune: whether outputs of photos that are no more go.

@@ -25,8 +25,8 @@ from mien.transforms.formats import (
     HIDDEN,
     MANIFEST,
     SHARD,
+    Colocate,
     MemberReader,
-    Together,
     is_part,
     is_shard,
     kind_of,
@@ -468,7 +468,7 @@ class ReadFiles(StageTransform):
 
     def expand(self, listed: Input) -> PhotosAndFailures:
         files, failures = as_outputs(listed)
-        read = through(files | Together(), _Read(self._max_bytes), Photo)
+        read = through(files | Colocate(), _Read(self._max_bytes), Photo)
         return PhotosAndFailures(photos=read.photos, failures=join_failures(read.failures, failures))
 
 
