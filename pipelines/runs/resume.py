@@ -67,9 +67,9 @@ class Wanted:
 class OutputState:
     """What an output holds at the start of a run.
 
-    tables: its parts, tables or shards, that count and have the size that they had when they began to count. looked:
-    those of them whose photos are looked up one by one: copies, which have lost some, and parts whose time is another.
-    hashed: those of them whose photos are compared by their digests; with check all are, and so are all files.
+    tables: its parts (tables or shards) that the manifest lists and whose size has not changed since. looked: the parts
+    whose photos are looked up one by one, because the part is a copy without some of them or its time has changed.
+    hashed: the parts whose photos are compared by their digests. check: compare the digests of all parts and files.
     """
 
     output: str
