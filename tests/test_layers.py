@@ -36,6 +36,7 @@ LAYERS = [
     "transforms.preview",
     "transforms.redact",
     "transforms.magnify",
+    "transforms.one_call",
     "transforms.preload",
     "transforms",
     "pipelines",

@@ -1,5 +1,6 @@
 from .compress import CompressPhotos
 from .magnify import MagnifyFaces
+from .one_call import Redacted, compress_image, redact_image, restore_image
 from .redact import RedactPhotos
 from .restore import RestorePhotos
 from .sinks.write_files import WriteBlobs, WritePhotos
@@ -15,10 +16,14 @@ __all__ = [
     "ReadCoded",
     "ReadPhotos",
     "RedactPhotos",
+    "Redacted",
     "RestorePhotos",
     "WriteBlobs",
     "WriteMagnified",
     "WriteParquet",
     "WritePhotos",
     "WriteWebDataset",
+    "compress_image",
+    "redact_image",
+    "restore_image",
 ]
