@@ -36,12 +36,22 @@ class _Row:
 
 
 @dataclass(frozen=True)
+class Member(_Row):
+    """A member of a tar. name: as it stands there; size: bytes of its data, which start at that byte."""
+
+    name: str
+    size: int
+    start: int
+
+
+@dataclass(frozen=True)
 class ListedFile(_Row):
     """A file that was found but not yet read: bytes, and when it was last changed (Unix seconds).
 
     name: its path relative to the common root of all inputs; what the output is named after. photos: how many it holds.
     ours: an earlier run of the same job has written its output, which may be replaced. shard, start: of a member of a
-    tar, the tar's uri and where in it, in bytes, the member's data start; modified is the tar's.
+    tar, the tar's uri and where in it, in bytes, the member's data start; modified is the tar's. key, members: of a
+    photo whose WebDataset sample is to stay whole, its key and what else is in it.
     """
 
     uri: str
@@ -52,6 +62,8 @@ class ListedFile(_Row):
     ours: bool = False
     shard: str = ""
     start: int = 0
+    key: str = ""
+    members: tuple[Member, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -299,6 +311,7 @@ class ElementCoder(coders.RowCoder, metaclass=_EqualsRowCoder):
 
 
 for _element in (
+    Member,
     ListedFile,
     FaceSeed,
     Photo,

@@ -137,7 +137,7 @@ def _of_parts(folder: str, left: dict[str, Seen]) -> Iterator[tuple[Seen, bytes]
 def _of_shard(path: str, photos: Mapping[str, Seen]) -> Iterator[tuple[Seen, bytes]]:
     by_key = {key_of(uri): photo for uri, photo in photos.items()}
     for sample in samples(path, IMAGE_SUFFIXES, MAX_BYTES):
-        photo = by_key.get(sample.key) if isinstance(sample, Sample) else None
+        photo = by_key.get(sample.photo) if isinstance(sample, Sample) else None
         if photo is not None and isinstance(sample, Sample):
             yield photo, sample.data
 

@@ -29,6 +29,7 @@ from .parquet import (
     rows_of_table,
     without_rows,
 )
+from .shard_samples import MAX_OTHERS, RECORD, check_text, is_dropped, list_samples
 from .tar_members import SHARD, MemberReader, Together, is_shard, kind_of, list_members
 from .webdataset import (
     Sample,
@@ -45,7 +46,9 @@ __all__ = [
     "HIDDEN",
     "LEASE_SECONDS",
     "MANIFEST",
+    "MAX_OTHERS",
     "PARQUET",
+    "RECORD",
     "RENEWED",
     "ROOT_KEY",
     "ROW_GROUP_BYTES",
@@ -60,6 +63,7 @@ __all__ = [
     "Together",
     "blob_name",
     "blob_of",
+    "check_text",
     "commit",
     "copy_name",
     "count_samples",
@@ -67,12 +71,14 @@ __all__ = [
     "hidden_runs",
     "is_blob",
     "is_copy",
+    "is_dropped",
     "is_part",
     "is_shard",
     "key_of",
     "kind_of",
     "lease_path",
     "list_members",
+    "list_samples",
     "live_until",
     "members_of_shard",
     "members_of_table",

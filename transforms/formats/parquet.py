@@ -122,6 +122,10 @@ class TableWriter:
         self.bytes = 0
         self._root: str | None = None
 
+    def takes(self, photo: CodedPhoto) -> bool:
+        """Whether the photo is a row of the same columns, as each coded photo is."""
+        return isinstance(photo, CodedPhoto)
+
     def add(self, photo: CodedPhoto) -> None:
         """Takes a row; writes a row group when there is enough."""
         size = len(photo.background) + sum(len(face.payload) + 200 for face in photo.faces) + 200

@@ -189,17 +189,24 @@ class MemberReader:
         within it, or that is not the one that was listed."""
         if file.size > max_bytes:
             raise ImageTooLargeError(f"{file.size} bytes, over the limit of {max_bytes} (--max-bytes)")
+        return self._read(file, file.start, file.size)
+
+    def others(self, file: ListedFile) -> list[tuple[str, bytes]]:
+        """Name and bytes of each other member of the photo's sample. Raises ImageError as read() does."""
+        return [(member.name, self._read(file, member.start, member.size)) for member in file.members]
+
+    def _read(self, file: ListedFile, start: int, size: int) -> bytes:
         try:
             stream = self._opened(file)
-            stream.seek(file.start)
-            data = stream.read(file.size)
+            stream.seek(start)
+            data = stream.read(size)
             if is_local(file.shard):
                 _check_unchanged(file)
         except BaseException:
             self.close()
             raise
-        if len(data) < file.size:
-            raise ImageError(f"the shard ends within it: {len(data)} of {file.size} bytes are there")
+        if len(data) < size:
+            raise ImageError(f"the shard ends within it: {len(data)} of {size} bytes are there")
         return data
 
     def close(self) -> None:

@@ -27,10 +27,12 @@ from mien.transforms.formats import (
     SHARD,
     MemberReader,
     Together,
+    check_text,
     is_part,
     is_shard,
     kind_of,
     list_members,
+    list_samples,
     read_manifest,
 )
 from mien.transforms.stores import common_root, is_local, join, name_under, normal_uri, not_for_photos, patience
@@ -387,11 +389,18 @@ def _outcome(entry: ListedFile | Failure) -> Any:
 
 
 class _TakeApart(beam.DoFn):
-    """The photos of a shard."""
+    """The photos of a shard; dropped: as in list_samples, None where samples need not stay whole."""
+
+    def __init__(self, dropped: tuple[str, ...] | None) -> None:
+        self._dropped = dropped
 
     def process(self, file: ListedFile) -> Iterator[Any]:
         counts: Counter[str] = Counter()
-        yield from map(_outcome, list_members(file, IMAGE_SUFFIXES, counts))
+        if self._dropped is None:
+            found = list_members(file, IMAGE_SUFFIXES, counts)
+        else:
+            found = list_samples(file, IMAGE_SUFFIXES, self._dropped, counts)
+        yield from map(_outcome, found)
         _tell_passed(counts)
 
 
@@ -410,6 +419,8 @@ class _Read(Stage):
     def work(self, element: ListedFile) -> Iterable[Photo]:
         Metrics.counter(NAMESPACE, "photos_in").inc()
         data = read_file(element, self._max_bytes, self._shards)
+        for name, other in self._shards.others(element) if element.members else ():
+            check_text(name, other)
         Metrics.counter(NAMESPACE, "bytes_in").inc(len(data))
         yield Photo(element.uri, data, element.name, element)
 
@@ -419,7 +430,9 @@ class ListFiles(StageTransform):
 
     photos (the ListedFile) and failures, as attributes of the result. apart: of a shard its photos are listed, each as
     a file of its own, and not the shard. exclude: a folder to leave out. globs: what else to leave
-    out, as in list_files. What was passed over is in metrics whose names begin with PASSED.
+    out, as in list_files. whole: the samples of shards stay whole, but for the members that these patterns name (see
+    formats.list_samples); None: their other members are passed over. What was passed over is in metrics whose names
+    begin with PASSED.
     """
 
     def __init__(
@@ -429,9 +442,11 @@ class ListFiles(StageTransform):
         exclude: str = "",
         apart: bool = True,
         globs: Sequence[str] = EXCLUDED,
+        whole: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         self._apart = apart
+        self._whole = None if whole is None else tuple(whole)
         self._globs = tuple(globs)
         self._inputs = list(dict.fromkeys(normal_uri(uri) for uri in ([inputs] if isinstance(inputs, str) else inputs)))
         self._suffixes = suffixes
@@ -451,7 +466,9 @@ class ListFiles(StageTransform):
         if not self._apart:
             return PhotosAndFailures(photos=once, failures=listed.failures)
         files = once | "Files" >> beam.Filter(lambda file: not is_shard(file.uri))
-        apart = through(once | "Shards" >> beam.Filter(lambda file: is_shard(file.uri)), _TakeApart(), ListedFile)
+        apart = through(
+            once | "Shards" >> beam.Filter(lambda file: is_shard(file.uri)), _TakeApart(self._whole), ListedFile
+        )
         photos = (files, apart.photos | beam.Reshuffle()) | beam.Flatten()  # a shard's photos are work for many
         return PhotosAndFailures(photos=photos, failures=join_failures(apart.failures, [listed.failures]))
 
