@@ -25,7 +25,7 @@ MAX_OTHERS = 64_000_000  # bytes of a sample's other members, which are held at 
 _DROP = "leave it out with --drop-members"
 _LONG_WORD = re.compile(rb"[A-Za-z0-9+/_=-]{1000}")  # base64 and hexadecimal digits; no word and no link is so long
 # how pictures begin in base64: JPEG, PNG, GIF, RIFF (WebP); and a data: URI of one
-_ENCODED = re.compile(rb"data:(?:image|video)/|/9j/[A-Za-z0-9+/]{40}|iVBORw0KGgo|R0lGOD[dl]h|UklGR[A-Za-z0-9+/]{40}")
+_ENCODED = re.compile(rb"data:(?:image|video)/|/9j/[A-Za-z0-9+/]{40}|iVBORw0KGg|R0lGOD[dl]h|UklGR[A-Za-z0-9+/]{40}")
 
 
 def key_of_member(name: str) -> tuple[str, str]:
