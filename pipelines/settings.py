@@ -7,7 +7,7 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from mien.transforms.settings import (
     Choice,
@@ -21,7 +21,10 @@ from mien.transforms.settings import (
     Texts,
 )
 
-SHARDS = "webdataset"
+if TYPE_CHECKING:
+    from mien.transforms.formats import PhotoColumn
+
+SHARDS, TABLES = "webdataset", "parquet"
 FileBytes = Annotated[int, Number(1, 2**31)]
 MAX_BYTES = 200_000_000
 
@@ -30,21 +33,40 @@ MAX_BYTES = 200_000_000
 class PhotoJob(Settings):
     """Of the jobs that read photos and may write them among what they came with.
 
-    record_uris: into shards each photo's whole URI, not its name alone; drop_members: what of a sample of a shard is
-    left out, by its suffix or a glob of its name; max_bytes: of a file that is read.
+    record_uris: into shards and tables each photo's whole URI, not its name alone; drop_members: members of samples, or
+    columns of tables, that are left out, by suffix or a glob of the name; column: of the tables that are read, Parquet
+    or CSV, the one with the photos; kind: bytes, or uri for paths and URIs, by default as the column's type says;
+    max_bytes: of a file that is read.
     """
 
     format: str = ""
+    column: str = ""
+    kind: Annotated[str, Choice(("", "bytes", "uri"))] = ""
     record_uris: Annotated[bool, Flag()] = False
     drop_members: Annotated[Sequence[str], Texts("pattern")] = ()
     max_bytes: FileBytes = MAX_BYTES
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.record_uris and self.format != SHARDS:  # tables always have the URI, other files never do
+        if self.record_uris and self.format != SHARDS and not self._passes_on:  # coded tables have the URI, files never
             raise SettingsError(f"--record-uris is of --format {SHARDS}")
-        if self.drop_members and self.format != SHARDS:
-            raise SettingsError(f"--drop-members is of --format {SHARDS}")
+        if self.drop_members and self.format != SHARDS and not self._passes_on:
+            raise SettingsError(f"--drop-members is of --format {SHARDS}, and of tables in and out")
+        if self.kind and not self.column:
+            raise SettingsError("--kind is of the photos' column: name it with --column")
+
+    @property
+    def _passes_on(self) -> bool:
+        """Whether the other columns of tables go on."""
+        return False
+
+    @property
+    def photo_column(self) -> "PhotoColumn | None":
+        """Where the photos are in tables, if tables are read."""
+        from mien.transforms.formats import PhotoColumn
+
+        kept = self._passes_on
+        return PhotoColumn(self.column, self.kind, tuple(self.drop_members), kept) if self.column else None
 
     @property
     def whole(self) -> Sequence[str] | None:
@@ -61,9 +83,18 @@ class CompressJob(CompressSettings, PhotoJob):
 
 @dataclass(frozen=True, kw_only=True)
 class RedactJob(RedactSettings, PhotoJob):
-    """Of mien redact. format: an image a photo, or tar shards."""
+    """Of mien redact. format: an image a photo, tar shards, or tables of the columns that the photos came with."""
 
-    format: Annotated[str, Choice(("files", SHARDS))] = "files"
+    format: Annotated[str, Choice(("files", SHARDS, TABLES))] = "files"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.format == TABLES and not self.column:
+            raise SettingsError(f"--format {TABLES} is of photos that come in tables: name their column with --column")
+
+    @property
+    def _passes_on(self) -> bool:
+        return self.format == TABLES and bool(self.column)
 
 
 @dataclass(frozen=True, kw_only=True)

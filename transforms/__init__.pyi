@@ -7,6 +7,7 @@ from .settings import CompressSettings, MagnifySettings, RedactSettings, Restore
 from .sinks.write_files import WriteBlobs, WritePhotos
 from .sinks.write_magnified import WriteMagnified
 from .sinks.write_parquet import WriteParquet
+from .sinks.write_table import WriteTable
 from .sinks.write_webdataset import WriteWebDataset
 from .sources.read import ReadPhotos
 from .sources.read_coded import ReadCoded
@@ -28,6 +29,7 @@ __all__ = [
     "WriteMagnified",
     "WriteParquet",
     "WritePhotos",
+    "WriteTable",
     "WriteWebDataset",
     "compress_image",
     "redact_image",

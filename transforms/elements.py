@@ -51,7 +51,9 @@ class ListedFile(_Row):
     name: its path relative to the common root of all inputs; what the output is named after. photos: how many it holds.
     ours: an earlier run of the same job has written its output, which may be replaced. shard, start: of a member of a
     tar, the tar's uri and where in it, in bytes, the member's data start; modified is the tar's. key, members: of a
-    photo whose WebDataset sample is to stay whole, its key and what else is in it.
+    photo whose WebDataset sample is to stay whole, its key and what else is in it. column, group: of a row of a table,
+    where its picture is, and its row group; shard is then the table and start the row, from 0. path: of the file that
+    the row names, whose size this is; modified is the later one of both.
     """
 
     uri: str
@@ -64,6 +66,13 @@ class ListedFile(_Row):
     start: int = 0
     key: str = ""
     members: tuple[Member, ...] = ()
+    column: str = ""
+    group: int = 0
+    path: str = ""
+
+    def at(self, path: str, size: int, modified: float) -> "ListedFile":
+        """The same, to be read from a file of its own."""
+        return dataclasses.replace(self, path=path, size=size, modified=modified)
 
 
 @dataclass(frozen=True)

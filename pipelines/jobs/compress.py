@@ -12,6 +12,7 @@ from mien.pipelines.runs import Job, Plan
 from mien.pipelines.settings import SHARDS, CompressJob, settings_of
 from mien.transforms.compress import CompressPhotos
 from mien.transforms.elements import CodedPhoto, PhotosAndFailures
+from mien.transforms.formats import TABLE_SUFFIXES
 from mien.transforms.policy import SHOWN, load_policy
 from mien.transforms.sinks import WriteBlobs, WriteParquet, WriteWebDataset
 from mien.transforms.sources import PHOTO_SUFFIXES, ReadFiles
@@ -43,5 +44,6 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
     codec = FaceCodec.load()
     check_reading(codec.recogniser)
     parts, reads = settings.format != "blobs", tuple(policy.galleries)
-    plan = Plan("compress", PHOTO_SUFFIXES, settings, codec.model, work, withdraw=hides, parts=parts, reads=reads)
-    return job.run(dataclasses.replace(plan, whole=settings.whole))
+    suffixes = TABLE_SUFFIXES if settings.column else PHOTO_SUFFIXES
+    plan = Plan("compress", suffixes, settings, codec.model, work, withdraw=hides, parts=parts, reads=reads)
+    return job.run(dataclasses.replace(plan, whole=settings.whole, column=settings.photo_column))

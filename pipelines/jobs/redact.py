@@ -13,13 +13,13 @@ from mien.models.faces import check_reading
 from mien.models.weights import PERSON_FILE, POOL_FILE
 from mien.pipelines import JobError
 from mien.pipelines.runs import Job, Plan, warn_unmarked
-from mien.pipelines.settings import SHARDS, RedactJob, settings_of
+from mien.pipelines.settings import SHARDS, TABLES, RedactJob, settings_of
 from mien.transforms.elements import PhotosAndFailures, SafePhoto
-from mien.transforms.formats import Together
+from mien.transforms.formats import TABLE_SUFFIXES, Together
 from mien.transforms.policy import MAX_KEY, KeyFile, load_policy
 from mien.transforms.preview import PreviewPhotos, WritePreview
 from mien.transforms.redact import RedactPhotos, uncoded_policy
-from mien.transforms.sinks import WritePhotos, WriteWebDataset
+from mien.transforms.sinks import WritePhotos, WriteTable, WriteWebDataset
 from mien.transforms.sources import PHOTO_SUFFIXES, ReadFiles
 from mien.transforms.steps import FaceRows, same_decisions, with_galleries
 from mien.transforms.stores import is_local, normal_uri, read_start
@@ -40,6 +40,7 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
     job = Job(args, beam_words, [PERSON_FILE, POOL_FILE] if settings.generates else [])
     policy = with_galleries(settings.policy)
     settings = job.fitted(settings)
+    column = settings.photo_column
     if settings.generates and not settings.synthesis_mark and not args.dry_run:
         warn_unmarked()
 
@@ -54,9 +55,11 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
             rows = everything | Together() | FaceRows(settings.named_by, settings, settings.max_bytes)
         safe = listed | ReadFiles(settings.max_bytes) | RedactPhotos(settings, rows=rows)
         write: StageTransform = WritePhotos(job.output, job.overwrite)
+        parts = {"commits": False, "withdraw": True, "record_uris": settings.record_uris}
         if settings.format == SHARDS:
-            uris = settings.record_uris
-            write = WriteWebDataset(job.output, job.run_id, commits=False, withdraw=True, record_uris=uris)
+            write = WriteWebDataset(job.output, job.run_id, **parts)
+        elif settings.format == TABLES and column:
+            write = WriteTable(job.output, column, job.run_id, **parts)
         written: PhotosAndFailures = job.tell_done(safe, SafePhoto) | write
         return written
 
@@ -64,17 +67,18 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
     check_reading(codec.recogniser)
     plan = Plan(
         "redact",
-        PHOTO_SUFFIXES,
+        TABLE_SUFFIXES if column else PHOTO_SUFFIXES,
         settings,
         codec.model,
         look if args.dry_run else work,
         reads=(*policy.galleries, *([key_file] if key_file else [])),
         whole=settings.whole,
+        column=column,
     )
     if args.dry_run:
         return job.run(dataclasses.replace(plan, dry=True))
     same = functools.partial(same_decisions, uncoded_policy(policy))
-    parts = settings.format == SHARDS
+    parts = settings.format != "files"
     return job.run(dataclasses.replace(plan, decided=_DECIDED, same=same, withdraw=True, parts=parts))
 
 

@@ -24,6 +24,7 @@ def compress(commands: Any) -> None:
     )
     parser = command(commands, "compress", page, module="jobs.compress", beam=True)
     files = inputs_and_output(parser, "photo")
+    _tables(files, CompressJob)
     option(files, CompressJob, "format", "Parquet tables, an image a photo, or tar shards")
     _of_shards(files, CompressJob)
     faces = parser.add_argument_group("faces")
@@ -49,7 +50,8 @@ def redact(commands: Any) -> None:
     )
     parser = command(commands, "redact", page, module="jobs.redact", beam=True)
     files = inputs_and_output(parser, "photo")
-    option(files, RedactJob, "format", "an image a photo, or tar shards of them")
+    _tables(files, RedactJob)
+    option(files, RedactJob, "format", "an image a photo, tar shards of them, or the tables that they came in")
     _of_shards(files, RedactJob)
     option(files, RedactJob, "image_format", "of the files")
     option(files, RedactJob, "quality", "of the files, 1 to 100", "N")
@@ -124,9 +126,14 @@ def _of_shards(group: Any, settings: type[CompressJob] | type[RedactJob]) -> Non
         group,
         settings,
         "drop_members",
-        "what of a shard's samples is left out, by its suffix or a glob of its name",
+        "members of samples, or columns, that are left out, by suffix or a glob of the name",
         "EXT|GLOB[,...]",
     )
+
+
+def _tables(group: Any, settings: type[CompressJob] | type[RedactJob]) -> None:
+    option(group, settings, "column", "INPUT are Parquet or CSV tables, whose photos are in this column", "NAME")
+    option(group, settings, "kind", "of the column: bytes or uri", "KIND")
 
 
 def _coded_faces(group: Any, settings: type[FaceSettings]) -> None:

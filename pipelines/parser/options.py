@@ -104,7 +104,7 @@ def option(
 def _shown(default: Any) -> str:
     if isinstance(default, tuple):
         default = ",".join(default) or "none"
-    return "" if default is None else f" ({default:g})" if isinstance(default, float) else f" ({default})"
+    return "" if default in (None, "") else f" ({default:g})" if isinstance(default, float) else f" ({default})"
 
 
 def option_names(parser: argparse.ArgumentParser) -> set[str]:

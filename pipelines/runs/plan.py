@@ -10,8 +10,9 @@ import apache_beam as beam
 
 from mien.pipelines.runs.resume import Wanted, fingerprint
 from mien.transforms.elements import PhotosAndFailures
+from mien.transforms.formats import PhotoColumn
 from mien.transforms.settings import Settings
-from mien.transforms.sources import PHOTO_SUFFIXES
+from mien.transforms.sources import CODED_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Plan:
     faces; same: whether faces of an index row are decided on as before (see resume.Wanted). withdraw: whether an output
     of a photo that is now withheld is deleted. parts: whether it writes tables or shards, many photos in a file. dry:
     nothing is made that a later run could take for done. reads: what workers read beside the photos, as paths and URIs.
-    whole: as in ListFiles.
+    whole, column: as in ListFiles.
     """
 
     command: str
@@ -40,6 +41,7 @@ class Plan:
     reads: tuple[str, ...] = ()
     weights: Mapping[str, str] = field(default_factory=dict)
     whole: Sequence[str] | None = None
+    column: PhotoColumn | None = None
 
     @functools.cached_property
     def recorded(self) -> dict[str, Any]:
@@ -50,7 +52,7 @@ class Plan:
     @property
     def tables(self) -> bool:
         """Whether what it reads holds coded photos, many in a file."""
-        return self.suffixes is not PHOTO_SUFFIXES
+        return self.suffixes is CODED_SUFFIXES
 
     @property
     def kind(self) -> str:

@@ -236,7 +236,7 @@ class Job:
             raise JobError(f"{self.output}: names that begin with {HIDDEN} are mien's own, and are deleted")
         root = common_root(folder_of(uri, plan.suffixes) for uri in self.inputs)
         many = [uri for uri in self.inputs if is_many(uri, plan.suffixes)]
-        if many and self.output == root and plan.recorded.get("format") != "parquet":
+        if many and self.output == root and (plan.command, plan.recorded.get("format")) != ("compress", "parquet"):
             raise JobError(f"{self.output}: the results would lie among the photos of {many[0]}")
         for uri in self.inputs:
             try:
@@ -248,7 +248,8 @@ class Job:
     def _execute(self, plan: Plan, started: float) -> PipelineResult:
         pipeline = beam.Pipeline(options=self.engine.options)
         apart = not plan.tables
-        listed = pipeline | ListFiles(self.inputs, plan.suffixes, self.exclude, apart, self.globs, plan.whole)
+        known = self.exclude, apart, self.globs, plan.whole, plan.column
+        listed = pipeline | ListFiles(self.inputs, plan.suffixes, *known)
         told = listed.photos | "TellListed" >> beam.ParDo(Tell(self._address, LISTED)).with_output_types(ListedFile)
         anew = self.overwrite or plan.dry
         earlier = Earlier.read(pipeline, self.output, self.check)

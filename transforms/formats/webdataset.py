@@ -24,7 +24,7 @@ from mien.transforms.elements import CodedPhoto, SafePhoto
 from mien.transforms.formats.blobs import blob_of
 from mien.transforms.formats.shard_samples import RECORD, ending_of, key_of_member
 from mien.transforms.formats.tar_members import is_plain, members, open_shard
-from mien.transforms.stores import SUFFIXES, create, name_under, parse_json
+from mien.transforms.stores import SUFFIXES, create, key_of, name_under, parse_json
 
 _OLD_RECORD = ".json"  # of shards that mien 0.1 wrote
 _MAX_JSON = 16_000_000
@@ -52,11 +52,6 @@ class Sample:
         return hashlib.sha256(self.data).hexdigest()
 
 
-def key_of(uri: str) -> str:
-    """The key of a photo's sample: 32 hex digits of the sha256 of its uri; logs call the photo by the first 12."""
-    return hashlib.sha256(uri.encode()).hexdigest()[:32]
-
-
 def _photo_of(key: str, about: object) -> str:
     told = about.get("id") if isinstance(about, dict) else None
     return told if isinstance(told, str) else key
@@ -70,26 +65,32 @@ def sample_of(
     record_uri: whether the JSON says where the photo was read; shards are shipped, and its path may name people.
     others: of a photo that came with its sample (ListedFile.key), its other members.
     """
-    source = photo.origin.size if photo.origin else None
-    about: dict[str, Any] = {"uri": photo.uri} if record_uri else {}
     key, middle = key_of(photo.uri), ""
+    about = about_of(photo, record_uri)
     if photo.origin and photo.origin.key:
-        about["id"] = key
+        about = {"id": key, **about}
         key = photo.origin.key
-        middle = posixpath.splitext(photo.uri.rpartition("/")[2].partition(".")[2])[0]
+        middle = posixpath.splitext(f"x.{photo.uri.rpartition('/')[2].partition('.')[2]}")[0][1:]
     if isinstance(photo, SafePhoto):
-        name, suffix = posixpath.splitext(photo.name)
-        data = photo.data
-        width, height = image_size(data)
+        suffix, data = posixpath.splitext(photo.name)[1], photo.data
+    else:
+        suffix, data = SUFFIXES[photo.background_codec], blob_of(photo)
+    return Sample(key, f"{middle}{suffix}", data, about, others)
+
+
+def about_of(photo: CodedPhoto | SafePhoto, record_uri: bool = False) -> dict[str, Any]:
+    """What mien says about a photo beside it; record_uri: as for sample_of."""
+    about: dict[str, Any] = {"uri": photo.uri} if record_uri else {}
+    if isinstance(photo, SafePhoto):
+        name, source = posixpath.splitext(photo.name)[0], photo.origin.size if photo.origin else None
+        width, height = image_size(photo.data)
         faces = [{**_common(face), "decided": face.decided} for face in photo.faces]
     else:
-        name, suffix = photo.name or name_under("", photo.uri), SUFFIXES[photo.background_codec]
-        source, width, height = photo.source_bytes, photo.width, photo.height
-        data = blob_of(photo)
+        name, source = photo.name or name_under("", photo.uri), photo.source_bytes
+        width, height = photo.width, photo.height
         faces = [{**_common(face), "model": face.model, "bytes": len(face.payload)} for face in photo.faces]
     about |= {"name": name, "source_bytes": source, "width": width, "height": height, "faces": faces}
-    about |= {"policy": photo.policy, "version": photo.version}
-    return Sample(key, f".{middle}{suffix}" if middle else suffix, data, about, others)
+    return about | {"policy": photo.policy, "version": photo.version}
 
 
 def _common(face: Any) -> dict[str, Any]:

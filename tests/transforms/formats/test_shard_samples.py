@@ -59,7 +59,10 @@ def test_what_cannot_stay_whole_is_refused_by_name(tmp_path: Path) -> None:
         tar.addfile(link)
     photos, failures = told(file)
     assert photos == {"2.jpg": ["2.txt"], "3.jpg": [], "6.jpg": []}
-    second = "its sample has a second picture, '0.right.png': leave it out with --drop-members .right.png, or take --format files"
+    second = (
+        "its sample has a second picture, '0.right.png': leave it out with --drop-members .right.png,"
+        " or take --format files"
+    )
     assert failures == {
         "0.jpg": second,
         "1": "a sample without a picture: '1.txt', '1.cls' is not written",
@@ -130,7 +133,7 @@ def test_text_is_kept_and_nothing_that_may_hold_a_picture() -> None:
     for kept in (b"", b"a caption\n", "Zürich, 東京".encode(), b'{"a": [1, 2.5, null], "url": "https://x.org/a?b=c"}'):
         check_text("0.txt", kept)
     for refused in (face, b"\x89PNG\r\n", b"\x93NUMPY", b"a\0b", "ü".encode("latin-1")):
-        with pytest.raises(ImageError, match="'0[.]x'"):
+        with pytest.raises(ImageError, match="its member"):
             check_text("0.x", refused)
     for picture in (face, b"\x89PNG\r\n\x1a\n" + face, b"RIFF\1\2\3\4WEBP" + face, b"GIF89a" + face):
         for text in (base64.b64encode(picture), base64.encodebytes(picture), picture.hex().encode()):

@@ -16,10 +16,11 @@ from mien.models.images.files import encode_image
 from mien.transforms.elements import CodedFace, CodedPhoto, Failure, HandledFace, ListedFile, SafePhoto
 from mien.transforms.formats.blobs import blob_of
 from mien.transforms.formats.manifest import Manifest, parts_of
-from mien.transforms.formats.webdataset import Sample, key_of, sample_of, samples
+from mien.transforms.formats.webdataset import Sample, sample_of, samples
 from mien.transforms.sinks.write_parquet import WriteParquet
 from mien.transforms.sinks.write_webdataset import WriteWebDataset
 from mien.transforms.sources.read_coded import photos_of_file
+from mien.transforms.stores import key_of
 
 RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 TRANSFORM = tuple(snap_transform((0.31, 0.02, 481.3, -0.02, 0.31, 172.9)))
