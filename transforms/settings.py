@@ -20,7 +20,7 @@ BackgroundCodec = Literal["avif", "webp", "jpeg"]
 ImageFormat = Literal["png", "jpeg", "webp", "avif"]
 EFFORTS, BACKGROUNDS, IMAGE_FORMATS = get_args(Effort), get_args(BackgroundCodec), get_args(ImageFormat)
 DETECTORS = ("mediapipe", "centerface")
-METADATA = ("date", "copyright", "artist")
+METADATA = ("date", "copyright", "artist", "camera", "gps", "heading", "orientation")
 GENERATED = frozenset(("realistic", "deidentify"))  # actions under which another face takes the place of the original
 # seconds that a photo may take: fast is enough for 500 faces
 SECONDS: dict[str, float] = {"auto": 3600.0, "fast": 600.0, "good": 3600.0, "best": 36_000.0}

@@ -4,7 +4,7 @@ from typing import Any
 
 from mien.pipelines.parser.options import JOB_STATUS, Page, command, inputs_and_output, option, run_options
 from mien.pipelines.settings import CompressJob, MagnifyJob, RedactJob
-from mien.transforms.settings import FaceSettings, FindSettings, RestoreSettings
+from mien.transforms.settings import METADATA, FaceSettings, FindSettings, RestoreSettings
 
 _POLICIES = "a built-in policy (compress, background-people, deidentify, redact) or a YAML file"
 
@@ -55,7 +55,7 @@ def redact(commands: Any) -> None:
     _of_shards(files, RedactJob)
     option(files, RedactJob, "image_format", "of the files")
     option(files, RedactJob, "quality", "of the files, 1 to 100", "N")
-    option(files, RedactJob, "keep", "metadata that is written anew, of date, copyright, artist", "NAME[,NAME]")
+    option(files, RedactJob, "keep", f"metadata that is written anew, of {', '.join(METADATA)}", "NAME[,NAME]")
     files.add_argument("--dry-run", action="store_true", help="write what would be done with each face, and no photo")
     faces = parser.add_argument_group("faces")
     _policy(faces, "redact", "whose face is seen")
