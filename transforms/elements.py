@@ -352,8 +352,8 @@ class PhotoInWork:
     aligned holds a (512, 512, 3) uint8 face where one is to be coded and None elsewhere. measured: of each face, see
     mien.transforms.steps.decide.measures. embeddings: (192,) float32 of the recogniser, where a policy asks for them;
     they live here and in galleries alone. new: of each face that another one takes the place of in this very photo,
-    what is drawn there. exif: what of the file's own metadata is to be written anew. seeds, spent: as in
-    Photo.
+    what is drawn there. exif: what of the file's own metadata is to be written anew. source: the file, where its blocks
+    are to be kept. seeds, spent: as in Photo.
     """
 
     uri: str
@@ -368,6 +368,7 @@ class PhotoInWork:
     new: tuple[Pixels | None, ...] = ()
     measured: tuple[Measured, ...] = ()
     exif: bytes = b""
+    source: bytes = field(default=b"", repr=False)
     seeds: tuple[FaceSeed, ...] = ()
     embeddings: tuple[npt.NDArray[np.float32] | None, ...] = field(default=(), repr=False)
     spent: Mapping[str, int] = field(default_factory=dict)

@@ -5,6 +5,7 @@ command line, which takes the limits and the default from the field: so nothing 
 """
 
 import dataclasses
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
@@ -254,17 +255,27 @@ class CompressSettings(FaceSettings):
 @dataclass(frozen=True, kw_only=True)
 class RedactSettings(FaceSettings):
     """Of RedactPhotos. image_format, quality: of the files; keep: metadata that is written anew
-    (mien.models.images.metadata); synthesis_mark: say in XMP that faces are generated; visible_mark: write it into the
-    picture too, both only for photos that have generated faces; key_file: with it one person gets the same new face
-    in every photo under `deidentify`, and one that cannot be matched with its person is filled in."""
+    (mien.models.images.metadata); keep_blocks: every block of a JPEG file that no hidden face touches keeps its
+    coefficients bit for bit, and quality is not used; synthesis_mark: say in XMP that faces are generated;
+    visible_mark: write it into the picture too, both only for photos that have generated faces; key_file: with it one
+    person gets the same new face in every photo under `deidentify`, and one that cannot be matched with its person is
+    filled in."""
 
     effort: Annotated[Effort, Choice(EFFORTS)] = "fast"
     image_format: Annotated[ImageFormat, Choice(IMAGE_FORMATS)] = "jpeg"
     quality: Annotated[int, Number(1, 100)] = 90
     keep: Annotated[Sequence[str], Names(METADATA, "field", empty=True)] = ()
+    keep_blocks: Annotated[bool, Flag()] = False
     synthesis_mark: Annotated[bool, Flag()] = True
     visible_mark: Annotated[bool, Flag()] = False
     key_file: "KeyFile | None" = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.keep_blocks and self.image_format != "jpeg":
+            raise SettingsError("--keep-blocks is of --image-format jpeg")
+        if self.keep_blocks and importlib.util.find_spec("jpeglib") is None:
+            raise SettingsError("--keep-blocks needs jpeglib: pip install 'mien[blocks]'")
 
     @property
     def generates(self) -> bool:

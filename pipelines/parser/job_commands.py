@@ -56,6 +56,7 @@ def redact(commands: Any) -> None:
     option(files, RedactJob, "image_format", "of the files")
     option(files, RedactJob, "quality", "of the files, 1 to 100", "N")
     option(files, RedactJob, "keep", f"metadata that is written anew, of {', '.join(METADATA)}", "NAME[,NAME]")
+    option(files, RedactJob, "keep_blocks", "of JPEG files keep, bit for bit, the blocks that no hidden face touches")
     files.add_argument("--dry-run", action="store_true", help="write what would be done with each face, and no photo")
     faces = parser.add_argument_group("faces")
     _policy(faces, "redact", "whose face is seen")

@@ -249,7 +249,7 @@ class RowReader:
             raise ImageError(f"row {file.start} has no picture: column {file.column!r} is null there")
         if isinstance(value, bytes) and len(value) > max_bytes:
             raise ImageTooLargeError(f"{len(value)} bytes, over the limit of {max_bytes} (--max-bytes)")
-        return value  # type: ignore[no-any-return]
+        return value
 
     def close(self) -> None:
         """Closes the table."""
