@@ -53,7 +53,8 @@ class ListedFile(_Row):
     tar, the tar's uri and where in it, in bytes, the member's data start; modified is the tar's. key, members: of a
     photo whose WebDataset sample is to stay whole, its key and what else is in it. column, group: of a row of a table,
     where its picture is, and its row group; shard is then the table and start the row, from 0. path: of the file that
-    the row names, whose size this is; modified is the later one of both.
+    the row names, whose size this is; modified is the later one of both. corrections: what a reviewer wants otherwise,
+    as text (mien.transforms.policy.PhotoCorrections).
     """
 
     uri: str
@@ -69,6 +70,7 @@ class ListedFile(_Row):
     column: str = ""
     group: int = 0
     path: str = ""
+    corrections: str = ""
 
     def at(self, path: str, size: int, modified: float) -> "ListedFile":
         """The same, to be read from a file of its own."""

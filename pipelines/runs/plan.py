@@ -11,6 +11,7 @@ import apache_beam as beam
 from mien.pipelines.runs.resume import Wanted, fingerprint
 from mien.transforms.elements import PhotosAndFailures
 from mien.transforms.formats import PhotoColumn
+from mien.transforms.policy import Corrections
 from mien.transforms.settings import Settings
 from mien.transforms.sources import CODED_SUFFIXES
 
@@ -26,6 +27,7 @@ class Plan:
     of a photo that is now withheld is deleted. parts: whether it writes tables or shards, many photos in a file. dry:
     nothing is made that a later run could take for done. reads: what workers read beside the photos, as paths and URIs.
     whole, column: as in ListFiles.
+    corrections: of a reviewer, of which each photo's are in its own fingerprint and in no other's.
     """
 
     command: str
@@ -42,6 +44,7 @@ class Plan:
     weights: Mapping[str, str] = field(default_factory=dict)
     whole: Sequence[str] | None = None
     column: PhotoColumn | None = None
+    corrections: Corrections | None = None
 
     @functools.cached_property
     def recorded(self) -> dict[str, Any]:

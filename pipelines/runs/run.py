@@ -25,14 +25,15 @@ from apache_beam.runners.runner import PipelineResult
 
 from mien.models.weights import CODEC_FILES, POOL_FILE, WeightsFolder, use_weights
 from mien.pipelines import JobError, JobStoppedError
+from mien.pipelines.failures import failures_file
 from mien.pipelines.runs.engine import choose
 from mien.pipelines.runs.index import INDEX, run_of
 from mien.pipelines.runs.lock import Lock
 from mien.pipelines.runs.plan import Plan, version_of
-from mien.pipelines.runs.progress import DONE, FAILED, LISTED, Progress, Tell
-from mien.pipelines.runs.record import RecordFromWithin, complete, failures_file, write_record
+from mien.pipelines.runs.progress import DONE, FAILED, LISTED, Progress, SendProgress
+from mien.pipelines.runs.record import RecordFromWithin, complete, corrections_file, write_record
 from mien.pipelines.runs.recover import WriteJournal, recover, refuse_leased
-from mien.pipelines.runs.resume import Earlier, OnlyLeft, WriteIndex, WriteLines, fingerprint
+from mien.pipelines.runs.resume import Earlier, PendingFiles, WriteIndex, WriteLines, fingerprint
 from mien.pipelines.runs.stale import RemoveStale, remove_from_parts
 from mien.pipelines.runs.summary import metrics_of, reason_of, summary_of, why_not_listed
 from mien.transforms.elements import (
@@ -50,6 +51,7 @@ from mien.transforms.settings import Settings
 from mien.transforms.sources import (
     EXCLUDED,
     PASSED,
+    GiveCorrections,
     ListFiles,
     folder_of,
     is_covered,
@@ -132,13 +134,13 @@ class Job:
         """The output, where it lies inside an input: its files are no photos to work on."""
         return self.output if any(self.output.startswith(f"{uri}/") for uri in self.inputs) else ""
 
-    def tell_done(
+    def with_progress(
         self,
         made: PhotosAndFailures,
         element: type[CodedPhoto] | type[Photo] | type[SafePhoto] | type[MagnifiedPhoto],
     ) -> PhotosAndFailures:
         """Counts the photos in the progress display as they come through this place."""
-        photos = made.photos | "TellDone" >> beam.ParDo(Tell(self._address, DONE)).with_output_types(element)
+        photos = made.photos | "SendDone" >> beam.ParDo(SendProgress(self._address, DONE)).with_output_types(element)
         return PhotosAndFailures(photos=photos, failures=made.failures)
 
     def run(self, plan: Plan) -> int:
@@ -247,15 +249,19 @@ class Job:
 
     def _execute(self, plan: Plan, started: float) -> PipelineResult:
         pipeline = beam.Pipeline(options=self.engine.options)
-        apart = not plan.tables
-        known = self.exclude, apart, self.globs, plan.whole, plan.column
+        known = self.exclude, not plan.tables, self.globs, plan.whole, plan.column
         listed = pipeline | ListFiles(self.inputs, plan.suffixes, *known)
-        told = listed.photos | "TellListed" >> beam.ParDo(Tell(self._address, LISTED)).with_output_types(ListedFile)
+        unlisted = listed.failures
+        if plan.corrections:
+            listed = listed | GiveCorrections(plan.corrections)
+        files = listed.photos | "SendListed" >> beam.ParDo(SendProgress(self._address, LISTED)).with_output_types(
+            ListedFile
+        )
         anew = self.overwrite or plan.dry
         earlier = Earlier.read(pipeline, self.output, self.check)
         covers = functools.partial(is_covered, patterns=patterns_of(self.inputs))
-        only_left = OnlyLeft(earlier, plan.wanted, anew, self._address, self.only_failed, covers)
-        left = told | only_left
+        pending_files = PendingFiles(earlier, plan.wanted, anew, self._address, self.only_failed, covers)
+        left = files | pending_files
         if self.engine.template:
             renew(self.output, self.run_id, self._lease)
             keep = KeepLease(self.output, self.run_id, self._lease)
@@ -264,21 +270,26 @@ class Job:
         steps: dict[str, beam.PCollection] = {}
         steps["failed"] = (
             written.failures
-            | "TellFailed" >> beam.ParDo(Tell(self._address, FAILED)).with_output_types(Failure)
+            | "SendFailed" >> beam.ParDo(SendProgress(self._address, FAILED)).with_output_types(Failure)
             | "AsJson" >> beam.ParDo(_FailureLine()).with_output_types(str)
             | "WriteFailures" >> WriteLines(join(self.output, failures_file(self.run_id)))
         )
         if not plan.dry:
+            if plan.corrections:
+                lines = [line.decode() for line in plan.corrections.data.splitlines()]
+                wanted = pipeline | "CorrectionLines" >> beam.Create(lines, reshuffle=False).with_output_types(str)
+                path = join(self.output, corrections_file(self.run_id))
+                steps["corrections"] = wanted | "Corrections" >> WriteLines(path)
             journal = beam.ParDo(WriteJournal(self.output, self.run_id, plan.wanted)).with_output_types(Written)
             # where there is an index, all is there that tells which of its photos have failed since
             index = WriteIndex(self.output, self.run_id, plan.wanted, after=steps["failed"])
             steps["index"] = written.photos | journal | index
-            if earlier is not None and only_left.orphans is not None:
+            if earlier is not None and pending_files.orphans is not None:
                 steps["stale"] = {
                     "written": written.photos,
                     "failures": written.failures,
-                    "unlisted": listed.failures,
-                    "orphans": only_left.orphans,
+                    "unlisted": unlisted,
+                    "orphans": pending_files.orphans,
                 } | RemoveStale(earlier, self.output, self.run_id, plan.withdraw, plan.parts, self.prune)
         if self.engine.template:
             steps |= {"listed": listed.photos, "left": left, "written": written.photos, "failures": written.failures}
@@ -304,6 +315,7 @@ class Job:
             "only_failed": self.only_failed,
             "recovered": self._recovered,
             "engine": {"runner": self.engine.runner, "workers": self.engine.workers},
+            **({"corrections": plan.corrections.summary} if plan.corrections else {}),
         }
 
 

@@ -36,7 +36,7 @@ from .parquet import (
 from .photo_rows import RowMaker, RowsWriter
 from .photo_tables import TABLE_SUFFIXES, PhotoColumn, RowReader, is_table, list_rows
 from .shard_samples import MAX_OTHERS, RECORD, check_text, is_dropped, list_samples
-from .tar_members import SHARD, MemberReader, Together, is_shard, kind_of, list_members
+from .tar_members import SHARD, Colocate, MemberReader, is_shard, kind_of, list_members
 from .webdataset import (
     Sample,
     ShardWriter,
@@ -62,6 +62,7 @@ __all__ = [
     "SCHEMA",
     "SHARD",
     "TABLE_SUFFIXES",
+    "Colocate",
     "KeepLease",
     "Manifest",
     "MemberReader",
@@ -72,7 +73,6 @@ __all__ = [
     "Sample",
     "ShardWriter",
     "TableWriter",
-    "Together",
     "blob_name",
     "blob_of",
     "check_text",

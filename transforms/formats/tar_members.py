@@ -232,7 +232,7 @@ def check_unchanged(file: ListedFile) -> None:
         raise ImageError(f"its {'table' if file.column else 'shard'} changed after it was listed")
 
 
-class Together(beam.PTransform):
+class Colocate(beam.PTransform):
     """ListedFile -> the same, those that lie near each other in a shard of a store, or in a row group of a table, one
     after the other.
 

@@ -25,10 +25,10 @@ from mien.transforms.formats import (
     HIDDEN,
     MANIFEST,
     SHARD,
+    Colocate,
     MemberReader,
     PhotoColumn,
     RowReader,
-    Together,
     check_text,
     is_part,
     is_shard,
@@ -39,13 +39,13 @@ from mien.transforms.formats import (
     read_manifest,
 )
 from mien.transforms.stores import (
+    circuit_breaker,
     common_root,
     is_local,
     join,
     name_under,
     normal_uri,
     not_for_photos,
-    patience,
     stat_file,
 )
 from mien.transforms.workers import (
@@ -385,7 +385,10 @@ def read_file(file: ListedFile, max_bytes: int = MAX_BYTES) -> bytes:
     before = os.stat(file.uri) if is_local(file.uri) else None
     if before and not stat.S_ISREG(before.st_mode):
         raise ImageError("not a regular file")
-    with patience(file.uri), FileSystems.open(file.uri, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+    with (
+        circuit_breaker(file.uri),
+        FileSystems.open(file.uri, compression_type=CompressionTypes.UNCOMPRESSED) as stream,
+    ):
         data: bytes = stream.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise ImageTooLargeError(f"grew over the limit of {max_bytes} bytes while it was read (--max-bytes)")
@@ -410,10 +413,10 @@ class _List(beam.DoFn):
                 yield _outcome(entry)
         except Exception as error:
             yield _outcome(failure_of(uri, "list", error))
-        _tell_passed(counts)
+        _count_passed(counts)
 
 
-def _tell_passed(counts: Counter[str]) -> None:
+def _count_passed(counts: Counter[str]) -> None:
     for kind, number in counts.items():
         Metrics.counter(NAMESPACE, f"{PASSED}{kind}").inc(number)
 
@@ -444,7 +447,7 @@ class _TakeApart(beam.DoFn):
         else:
             found = list_samples(file, IMAGE_SUFFIXES, self._dropped, counts)
         yield from map(_outcome, found)
-        _tell_passed(counts)
+        _count_passed(counts)
 
 
 class _TakeRows(beam.DoFn):
@@ -542,7 +545,7 @@ class ReadFiles(StageTransform):
 
     def expand(self, listed: Input) -> PhotosAndFailures:
         files, failures = as_outputs(listed)
-        read = through(files | Together(), _Read(self._max_bytes), Photo)
+        read = through(files | Colocate(), _Read(self._max_bytes), Photo)
         return PhotosAndFailures(photos=read.photos, failures=join_failures(read.failures, failures))
 
 
