@@ -35,13 +35,13 @@ class PhotoJob(Settings):
 
     record_uris: into shards and tables each photo's whole URI, not its name alone; drop_members: members of samples, or
     columns of tables, that are left out, by suffix or a glob of the name; column: of the tables that are read, Parquet
-    or CSV, the one with the photos; kind: bytes, or uri for paths and URIs, by default as the column's type says;
+    or CSV, the one with the photos; kind: bytes, or uri for paths and URIs, auto: as the column's type says;
     max_bytes: of a file that is read.
     """
 
     format: str = ""
     column: str = ""
-    kind: Annotated[str, Choice(("", "bytes", "uri"))] = ""
+    kind: Annotated[str, Choice(("auto", "bytes", "uri"))] = "auto"
     record_uris: Annotated[bool, Flag()] = False
     drop_members: Annotated[Sequence[str], Texts("pattern")] = ()
     max_bytes: FileBytes = MAX_BYTES
@@ -52,7 +52,7 @@ class PhotoJob(Settings):
             raise SettingsError(f"--record-uris is of --format {SHARDS}")
         if self.drop_members and self.format != SHARDS and not self._passes_on:
             raise SettingsError(f"--drop-members is of --format {SHARDS}, and of tables in and out")
-        if self.kind and not self.column:
+        if self.kind != "auto" and not self.column:
             raise SettingsError("--kind is of the photos' column: name it with --column")
 
     @property
@@ -65,8 +65,8 @@ class PhotoJob(Settings):
         """Where the photos are in tables, if tables are read."""
         from mien.transforms.formats import PhotoColumn
 
-        kept = self._passes_on
-        return PhotoColumn(self.column, self.kind, tuple(self.drop_members), kept) if self.column else None
+        kind = "" if self.kind == "auto" else self.kind
+        return PhotoColumn(self.column, kind, tuple(self.drop_members), self._passes_on) if self.column else None
 
     @property
     def whole(self) -> Sequence[str] | None:

@@ -137,7 +137,7 @@ def _of_shards(group: Any, settings: type[CompressJob] | type[RedactJob]) -> Non
 
 def _tables(group: Any, settings: type[CompressJob] | type[RedactJob]) -> None:
     option(group, settings, "column", "INPUT are Parquet or CSV tables, whose photos are in this column", "NAME")
-    option(group, settings, "kind", "of the column: bytes or uri", "KIND")
+    option(group, settings, "kind", "of the column: pictures, or paths and URIs", "auto|bytes|uri")
 
 
 def _coded_faces(group: Any, settings: type[FaceSettings]) -> None:

@@ -181,7 +181,7 @@ class Pictures:
 
 
 def _pictures_of(part: str) -> Iterator[tuple[str, bytes]]:
-    """The image files of a part, a shard or a table, by key_of their photos' uris. Raises what readers of parts raise."""
+    """The image files of a part by key_of their photos' uris. Raises what readers of shards and tables raise."""
     if is_shard(part):
         for sample in samples(part, IMAGE_SUFFIXES, MAX_BYTES):
             if isinstance(sample, Sample):
