@@ -26,7 +26,7 @@ from mien.transforms.policy import Policy
 from mien.transforms.redact import RedactPhotos
 from mien.transforms.restore import RestorePhotos
 from mien.transforms.sources import MAX_BYTES, photo_of_blob, read_file
-from mien.transforms.stores import normal_uri, stat_file
+from mien.transforms.stores import normal_uri, not_for_photos, stat_file
 from mien.transforms.workers import IsolatedStages, Limits, run_stages
 
 ImageLike: TypeAlias = "Pixels | Image.Image | bytes | bytearray | memoryview | str | os.PathLike[str]"
@@ -133,6 +133,8 @@ def _photo_of(image: ImageLike) -> Photo:
         return Photo(_UNNAMED, bytes(image))
     if isinstance(image, str | os.PathLike):
         uri = normal_uri(os.fspath(image))
+        if reason := not_for_photos(uri):
+            raise ImageError(f"{uri}: {reason}")
         found = stat_file(uri)
         if found is None:
             raise FileNotFoundError(f"{uri}: no such file")

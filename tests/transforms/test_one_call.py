@@ -62,6 +62,8 @@ def test_bad_options_are_refused() -> None:
         mien.redact(image, policy="no such policy")
     with pytest.raises(FileNotFoundError):
         mien.redact("no such file.jpg")
+    with pytest.raises(ImageError, match="http"):
+        mien.redact("https://example.org/photo.jpg")
     with pytest.raises(ValueError, match="image format"):
         mien.restore(b"", image_format="bmp")
     with pytest.raises(ContainerError):

@@ -57,13 +57,17 @@ def kind_of_column(schema: pa.Schema, column: PhotoColumn) -> str:
     kind = found[0].type
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    is_uri = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    is_uri = _is_text(kind)
     if not is_uri and not _is_binary(kind) and not _is_picture(kind):
         raise ImageError(f"column {column.name!r} is of {kind}: bytes, {{bytes, path}}, paths or URIs are wanted")
     told = "uri" if is_uri else "bytes"
     if column.kind and column.kind != told:
         raise ImageError(f"column {column.name!r} is of {kind}, which --kind {column.kind} is not for")
     return told
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _is_binary(kind: pa.DataType) -> bool:
@@ -118,8 +122,13 @@ def _may_hold_pictures(kind: pa.DataType, depth: int = 0) -> bool:
         return not hasattr(kind, "value_type") or _may_hold_pictures(kind.value_type, depth + 1)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
         return depth > 1 or (depth == 1 and kind.bit_width == 8)
-    safe = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_boolean(kind)
-    return not (safe or pa.types.is_temporal(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind))
+    return not (
+        _is_text(kind)
+        or pa.types.is_boolean(kind)
+        or pa.types.is_temporal(kind)
+        or pa.types.is_decimal(kind)
+        or pa.types.is_null(kind)
+    )
 
 
 def read_csv(uri: str) -> pa.Table:

@@ -139,7 +139,7 @@ def _refusal(
 ) -> str:
     """Why a sample cannot be worked on and kept whole; empty where it can."""
     place, names = _place(key), [member.name for member in kept]
-    if not key or key.endswith("/") or safe_name(place) != place:
+    if not key or key.endswith("/") or safe_name(place) != place or not _is_utf8(names):
         return f"{names[0]!r} has no name that a sample can have"
     if place in seen:
         return f"the shard has a sample {place!r} before it"
@@ -160,3 +160,12 @@ def _refusal(
         large = max((member for member in kept if member is not pictures[0]), key=lambda member: member.size)
         return f"{total} bytes beside its picture, over the limit of {MAX_OTHERS}: {large.name!r}: {_DROP}"
     return ""
+
+
+def _is_utf8(names: Sequence[str]) -> bool:
+    """Whether the names can travel as strings; tarfile reads other bytes as surrogates."""
+    try:
+        "".join(names).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -76,6 +76,16 @@ def test_what_cannot_stay_whole_is_refused_by_name(tmp_path: Path) -> None:
     assert "1" not in failures
 
 
+def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "s.tar", "w", format=tarfile.USTAR_FORMAT, encoding="latin-1") as tar:
+        for name in ("0.jpg", "0.\xfc.txt", "1.jpg", "\xfc.jpg"):
+            tar.addfile(tarfile.TarInfo(name))
+    entries = list(list_samples(ListedFile(str(tmp_path / "s.tar"), "s.tar", 1, 1.0), IMAGE_SUFFIXES))
+    assert [type(entry) for entry in entries] == [Failure, ListedFile, Failure]
+    assert all("has no name that a sample can have" in entry.message for entry in entries if isinstance(entry, Failure))
+    assert all(entry.message.isascii() for entry in entries if isinstance(entry, Failure))
+
+
 def test_a_member_of_two_gigabytes_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "s.tar"
     header = tarfile.TarInfo("0.mp4")
