@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 from mien.models.errors import CorrectionsError
 from mien.transforms.policy.rules import ACTIONS
-from mien.transforms.stores import parse_json, read_start
+from mien.transforms.stores import read_start
 
 Box = tuple[float, float, float, float]
 Kind = Literal["add", "remove", "action", "withhold", "release", "confirm"]
@@ -161,11 +161,20 @@ def _fields_of(line: bytes, where: str) -> dict[str, Any]:
     try:
         if len(line) > _MAX_LINE:
             raise ValueError(f"over {_MAX_LINE} bytes")
-        fields = parse_json(line.decode())
-    except ValueError as error:
-        raise CorrectionsError(f"{where}: no JSON: {' '.join(str(error).split())}") from error
-    if not isinstance(fields, dict) or not isinstance(fields.get("uri"), str) or not fields["uri"]:
-        raise CorrectionsError(f"{where}: no correction of a photo: a uri is needed")
+        fields = json.loads(line.decode(), object_pairs_hook=_once)
+        uri = fields.get("uri") if isinstance(fields, dict) else None
+        if not isinstance(uri, str) or not uri.encode():
+            raise ValueError("a uri is needed")
+    except (ValueError, RecursionError) as error:
+        raise CorrectionsError(f"{where}: no correction of a photo: {' '.join(str(error).split())}") from error
+    return dict(fields)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object's fields. ValueError for a key that is there twice, of which nobody can tell which is meant."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError("a key is there twice")
     return fields
 
 

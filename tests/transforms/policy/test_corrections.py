@@ -120,7 +120,18 @@ def test_a_contradiction_spoils_its_photo(lines: list[dict[str, Any]], problem: 
 
 @pytest.mark.parametrize(
     "line",
-    [b"{", b"[]", b"7", b'{"do": "withhold"}', b'{"uri": ""}', b"\xff", b"[" * 9000, b'"' + b"a" * 20_000 + b'"'],
+    [
+        b"{",
+        b"[]",
+        b"7",
+        b'{"do": "withhold"}',
+        b'{"uri": ""}',
+        b'{"uri": "\\ud800"}',
+        b'{"uri": "a", "uri": "b"}',
+        b"\xff",
+        b"[" * 9000,
+        b'"' + b"a" * 20_000 + b'"',
+    ],
 )
 def test_a_line_that_names_no_photo_spoils_the_file(line: bytes) -> None:
     with pytest.raises(CorrectionsError, match=r"^c\.jsonl:2: no ") as told:
