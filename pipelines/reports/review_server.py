@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from mien.models.errors import MienError
+from mien.models.errors import MienError, one_line
 from mien.pipelines.reports.review_photos import Looked
 from mien.transforms.policy import MAX_CORRECTIONS
 
@@ -137,13 +137,13 @@ class _Handler(BaseHTTPRequestHandler):
         except MienError as error:
             self._refuse(400, str(error))
         except Exception as error:  # a full disk, a store that is away
-            self._refuse(500, f"not saved: {' '.join(str(error).split()) or type(error).__name__}")
+            self._refuse(500, f"not saved: {one_line(error)}")
         else:
             self._answer(200, digest.encode(), "text/plain; charset=utf-8")
 
     def _refuse(self, status: int, why: str) -> None:
         self.close_connection = True
-        self._answer(status, f"{' '.join(why.split())}\n".encode(), "text/plain; charset=utf-8")
+        self._answer(status, f"{one_line(why)}\n".encode(), "text/plain; charset=utf-8")
 
     def _answer(self, status: int, data: bytes, kind: str, more: dict[str, str] | None = None) -> None:
         self.send_response(status)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from mien.models.errors import CorrectionsError
+from mien.models.errors import CorrectionsError, one_line, why_unread
 from mien.transforms.policy.rules import ACTIONS
 from mien.transforms.stores import read_start
 
@@ -124,8 +124,7 @@ def read_corrections(uri: str) -> Corrections:
     try:
         data = read_start(uri, MAX_CORRECTIONS + 1)
     except Exception as error:  # every store has errors of its own
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-        raise CorrectionsError(f"{uri}: {reason}") from error
+        raise CorrectionsError(f"{uri}: {why_unread(error)}") from error
     return parse_corrections(data, uri)
 
 
@@ -166,7 +165,7 @@ def _fields_of(line: bytes, where: str) -> dict[str, Any]:
         if not isinstance(uri, str) or not uri.encode():
             raise ValueError("a uri is needed")
     except (ValueError, RecursionError) as error:
-        raise CorrectionsError(f"{where}: no correction of a photo: {' '.join(str(error).split())}") from error
+        raise CorrectionsError(f"{where}: no correction of a photo: {one_line(error)}") from error
     return dict(fields)
 
 
