@@ -25,6 +25,7 @@ class Plan:
     faces; same: whether faces of an index row are decided on as before (see resume.Wanted). withdraw: whether an output
     of a photo that is now withheld is deleted. parts: whether it writes tables or shards, many photos in a file. dry:
     nothing is made that a later run could take for done. reads: what workers read beside the photos, as paths and URIs.
+    check: raises MienError where what the work needs, its models, cannot be used; called if anything is left to do.
     corrections: of a reviewer, of which each photo's are in its own fingerprint and in no other's.
     """
 
@@ -40,6 +41,7 @@ class Plan:
     dry: bool = False
     reads: tuple[str, ...] = ()
     weights: Mapping[str, str] = field(default_factory=dict)
+    check: Callable[[], object] = lambda: None
     corrections: Corrections | None = None
 
     @functools.cached_property
@@ -71,3 +73,11 @@ def version_of(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def check_codec() -> None:
+    """WeightsError where the codec, or what tells faces from what is none, cannot be used."""
+    from mien.models.codec import FaceCodec  # brings torch, which a job that has nothing to do does without
+    from mien.models.faces import check_reading
+
+    check_reading(FaceCodec.load().recogniser)

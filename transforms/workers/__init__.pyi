@@ -1,4 +1,4 @@
-from .fork_server import fork_server
+from .fork_server import fork_server, wake_fork_server
 from .isolate import LIMITS, IsolatedStages, Limits, stages_of
 from .stage import (
     NAMESPACE,
@@ -36,5 +36,6 @@ __all__ = [
     "photo_id",
     "stages_of",
     "through",
+    "wake_fork_server",
     "with_time",
 ]
