@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from mien.models.errors import CorrectionsError, one_line, why_unread
-from mien.transforms.policy.rules import ACTIONS
 from mien.transforms.stores import read_start
 
 Box = tuple[float, float, float, float]
 Kind = Literal["add", "remove", "action", "withhold", "release", "confirm"]
 KINDS: tuple[str, ...] = get_args(Kind)
 OF_A_FACE = ("add", "remove", "action")
+ACTIONS = ("fill", "pixelate", "blur", "realistic", "deidentify", "keep", "preserve")  # that a face can be given
 MAX_CORRECTIONS = 50_000_000  # bytes of a file
 _MAX_LINE, _MAX_SIDE, _MAX_NAME, _MAX_TIME = 10_000, 1 << 20, 200, 40
 _MAX_PHOTO = 2000  # corrections: an index row has them all
