@@ -7,7 +7,7 @@ the 480 faces in tests/data/faces.json both find all; scores differ by at most 0
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from mien.models.faces.onnx_layers import convolutions
 from mien.models.runtime import multiplies_bfloat16
 from mien.models.weights import third_party_file
 
@@ -58,7 +59,7 @@ def load_centerface() -> None:
 
 @functools.cache
 def _network() -> nn.Module:
-    net = _CenterFace(_convolutions(str(third_party_file(_FILE)))).eval().requires_grad_(False)
+    net = _CenterFace(convolutions(str(third_party_file(_FILE)))).eval().requires_grad_(False)
     found: nn.Module = net.to(dtype=torch.bfloat16, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return found
 
@@ -74,37 +75,6 @@ def bfloat16_centerface() -> Maps:
         return heat[0], size, offset
 
     return maps
-
-
-def _convolutions(path: str) -> Iterator[nn.Module]:
-    """The convolutions of the ONNX file in their order, each with its batch normalisation, if any, worked in."""
-    import onnx
-    from onnx import numpy_helper
-
-    graph = onnx.load(path).graph
-    arrays = {one.name: torch.from_numpy(numpy_helper.to_array(one).astype(np.float32)) for one in graph.initializer}
-    nodes = [node for node in graph.node if node.op_type != "Cast"]
-    arrays |= {node.output[0]: arrays[node.input[0]] for node in graph.node if node.op_type == "Cast"}
-    for node, following in zip(nodes, [*nodes[1:], None], strict=True):
-        if node.op_type not in ("Conv", "ConvTranspose"):
-            continue
-        said: dict[str, Any] = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
-        weight = arrays[node.input[1]]
-        bias = arrays[node.input[2]] if len(node.input) > 2 else None
-        settings = {"stride": said["strides"], "padding": said["pads"][:2], "groups": said["group"]}
-        if node.op_type == "Conv":
-            layer: nn.Module = nn.Conv2d(
-                weight.shape[1] * said["group"], len(weight), said["kernel_shape"], bias=bias is not None, **settings
-            )
-        else:
-            layer = nn.ConvTranspose2d(len(weight), weight.shape[1], said["kernel_shape"], **settings)
-            assert following is not None
-            gain, shift, mean, variance = (arrays[name] for name in following.input[1:5])
-            (epsilon,) = (one.f for one in following.attribute if one.name == "epsilon")
-            gain = gain / torch.sqrt(variance + epsilon)
-            weight, bias = weight * gain[:, None, None], shift - mean * gain
-        layer.load_state_dict({"weight": weight} | ({} if bias is None else {"bias": bias}))
-        yield layer
 
 
 class _Block(nn.Module):
