@@ -144,9 +144,9 @@ def _finding(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--detector",
         type=_detectors,
-        default=_DETECTORS,
+        default=("centerface",),
         metavar="NAME[,NAME]",
-        help=f"of {', '.join(_DETECTORS)}; what several find is joined (both)",
+        help=f"of {', '.join(_DETECTORS)}; what several find is joined (centerface)",
     )
     parser.add_argument("--max-bytes", type=_number(1, 2**31), default=200_000_000, metavar="N", help="a file at most")
     parser.add_argument(

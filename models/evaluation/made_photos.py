@@ -69,7 +69,7 @@ def _noise(sigma: float) -> Change:
 def _halftone(pixels: Pixels, _: np.random.Generator) -> Pixels:
     """A black and white screen of round dots, 4 px apart at 45 degrees."""
     rows, columns = np.mgrid[: pixels.shape[0], : pixels.shape[1]]
-    u, v = (columns + rows) / 4 * np.pi / np.sqrt(2), (columns - rows) / 4 * np.pi / np.sqrt(2)
+    u, v = (columns + rows) * 2 * np.pi / (4 * 2**0.5), (columns - rows) * 2 * np.pi / (4 * 2**0.5)
     screen = (np.cos(u) + np.cos(v)) / 4 + 0.5
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) / 255.0
     return np.repeat(np.where(grey > screen, 255, 0).astype(np.uint8)[..., None], 3, -1)

@@ -10,8 +10,7 @@ from .alignment import (
     unpack_transform,
 )
 from .appearance import NAMES, Looks, bareness, looks
-from .centerface import load_centerface
-from .detection import Box, FaceDetector
+from .detection import Box, FaceDetector, load_detectors
 from .dlib_recogniser import DLIB_BLOCKS, dlib_recogniser
 from .expression import Look, LookReader, distortion
 from .face import Face
@@ -52,7 +51,7 @@ __all__ = [
     "dlib_recogniser",
     "face_transform",
     "is_clear",
-    "load_centerface",
+    "load_detectors",
     "located_faces",
     "looks",
     "matrix",

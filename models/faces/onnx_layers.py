@@ -9,7 +9,7 @@ from torch import nn
 
 
 def convolutions(path: str) -> Iterator[nn.Module]:
-    """The convolutions of the ONNX file in their order, float32, each with its batch normalisation, if any, worked in."""
+    """The convolutions of the ONNX file in their order, float32, with any batch normalisation worked in."""
     import onnx
     from onnx import numpy_helper
 

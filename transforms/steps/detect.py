@@ -10,7 +10,7 @@ from mien.models.runtime import tune_process
 from mien.transforms.elements import PhotoInWork
 from mien.transforms.workers import NAMESPACE, IsolatedStages, Stage
 
-DETECTORS = ("mediapipe", "centerface")
+DETECTORS = ("centerface",)
 
 
 def find_faces(
