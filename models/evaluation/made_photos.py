@@ -52,8 +52,8 @@ class MadePhoto:
 
 def _jpeg(quality: int) -> Change:
     def change(pixels: Pixels, _: np.random.Generator) -> Pixels:
-        _, data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-        return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1], np.uint8)
+        data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        return np.ascontiguousarray(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)[..., ::-1])
 
     return change
 
@@ -141,7 +141,7 @@ def made_photo(factor: Factor, faces: Sequence[Pixels], scene: Pixels | None, se
         pixels = np.asarray(cv2.resize(scene, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA), np.uint8)
     boxes = []
     for x, y in _places(factor, random):
-        face = faces[random.integers(len(faces))]
+        face = faces[int(random.integers(len(faces)))]
         if factor.on_face:
             face = factor.on_face(face, random)
         low, high = factor.sides

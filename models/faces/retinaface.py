@@ -116,8 +116,9 @@ class _RetinaFace(nn.Module):
         self.heads = nn.ModuleList(nn.ModuleList(next(layers) for _ in _TAPPED) for _ in range(3))
 
     def forward(self, x: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
+        assert isinstance(self.mean, torch.Tensor)
         x = x.sub_(self.mean)
-        levels = []
+        levels: list[torch.Tensor] = []
         for number, layer in enumerate(self.trunk):
             x = F.leaky_relu_(layer(x), _SLOPE)
             if number in _TAPPED:

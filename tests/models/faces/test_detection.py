@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mien.models.benchmark_detection import main, match, true_boxes
+from mien.models.evaluation.made_photos import FACTORS
 from mien.models.faces.centerface import bfloat16_centerface, centerface_boxes, float32_centerface
 from mien.models.faces.detection import FaceDetector
 from mien.models.faces.turns import TURNS, turned, turned_back, turned_boxes
@@ -67,7 +68,7 @@ def test_in_given_places_the_search_is_as_wide(detector, found):
         alone = detector.detect(turned(pixels, turn), [tuple(box) for box in boxes.tolist()])
         assert not match(boxes_of(alone), boxes, np.zeros((0, 4))).missed
     elsewhere = boxes_of(detector.detect(pixels, []))  # upright faces, in a reduced copy
-    large = boxes_of([face for face in found["usds.jpg"] if min(face.box[2:]) > 25])
+    large = np.array([face for face in true_boxes(TRUTH, "usds.jpg", pixels.shape[1])[0] if min(face[2:]) > 35])
     assert len(large) >= 3
     assert not match(elsewhere, large, np.zeros((0, 4))).missed
 
@@ -80,7 +81,7 @@ def test_a_photo_that_lies_on_its_side_or_its_head_has_the_same_faces(detector, 
     seen = turned_back(boxes_of(detector.detect(turned(pixels, turn))), turn, pixels.shape)
     matched = match(seen, faces, unclear)
     assert not [i for i in matched.missed if min(faces[i][2:]) >= 16]
-    assert matched.false + matched.double <= 4 + 0.1 * len(faces)
+    assert matched.false + matched.double <= 6 + 0.2 * len(faces)  # it is searched as it lies, too
 
 
 @pytest.mark.parametrize("turn", TURNS)
@@ -105,9 +106,8 @@ def test_the_faces_of_a_spoilt_photo_are_found(detector, name):
         data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 5])[1]
         spoilt = np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
     else:
-        rows, columns = np.mgrid[:400, :600]
-        lit = np.where((rows + columns) % 2, 200, 40) < cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-        spoilt = np.repeat((lit * 255).astype(np.uint8)[..., None], 3, -1)
+        screen = next(factor.on_photo for factor in FACTORS if factor.name == "halftone")
+        spoilt = screen(pixels, np.random.default_rng(1))
     seen = boxes_of(detector.detect(np.ascontiguousarray(spoilt)))
     assert not match(seen, boxes_of(clean), np.zeros((0, 4))).missed
 
