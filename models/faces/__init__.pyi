@@ -10,6 +10,7 @@ from .alignment import (
     unpack_transform,
 )
 from .appearance import NAMES, Looks, bareness, looks
+from .centerface import centerface_boxes, open_centerface
 from .detection import Box, FaceDetector, load_detectors
 from .dlib_recogniser import DLIB_BLOCKS, dlib_recogniser
 from .expression import Look, LookReader, distortion
@@ -45,6 +46,7 @@ __all__ = [
     "arcface_crop",
     "bands",
     "bareness",
+    "centerface_boxes",
     "check_reading",
     "covered",
     "distortion",
@@ -56,6 +58,7 @@ __all__ = [
     "looks",
     "matrix",
     "mostly_within",
+    "open_centerface",
     "pack_transform",
     "recogniser_id",
     "same_face",

@@ -24,6 +24,7 @@ TILE, OVERLAP = 4096, 128
 UPRIGHT_SCORE, TURNED_SCORE = 0.3, 0.2  # of RetinaFace's proposals
 CONFIRMED = 0.3  # CenterFace's score
 SURE = 0.5  # CenterFace's, of a face that need not be looked at again
+TILTS, TILTED_SCORE = (45.0, -45.0), 0.5  # degrees by which a proposal of this score is turned if it is doubted
 STRONG = 0.8  # RetinaFace's, of a face that is seen in its own turn
 TURNED_PIXELS = 2e6  # of a turned copy; a photo that has more is reduced
 MOST = 1000  # proposals of one turn, the best: it bounds the work on patterns
@@ -73,6 +74,9 @@ class Cascade:
         new = np.array([not same_faces(box, known).any() for box in proposed.boxes], np.bool_)
         boxes, cut = proposed.boxes[new], proposed.cut[new]
         scores = self.scores(pixels, turn, boxes)
+        for tilt in TILTS:
+            doubted = np.flatnonzero((scores < CONFIRMED) & (proposed.scores[new] >= TILTED_SCORE))
+            scores[doubted] = self.scores(pixels, turn, boxes[doubted], tilt)
         sure = scores >= CONFIRMED
         return Found(boxes[sure], scores[sure], cut[sure])
 
@@ -97,20 +101,23 @@ class Cascade:
         boxes, scores, _ = self.net(np.asarray(padded, np.uint8), UPRIGHT_SCORE if turn == 0 else TURNED_SCORE)
         return located(level, tile, OVERLAP, within(boxes, tile.width, tile.height), scores)
 
-    def scores(self, pixels: Pixels, turn: int, boxes: Boxes) -> npt.NDArray[np.float64]:
-        """CenterFace's score (N,) of each box (N, 4), looked at in this turn; 0 where it sees no face there."""
+    def scores(self, pixels: Pixels, turn: int, boxes: Boxes, tilt: float = 0.0) -> npt.NDArray[np.float64]:
+        """CenterFace's score (N,) of each box (N, 4), looked at in this turn; 0 where it sees no face there.
+
+        tilt: degrees by which each window is turned further against the clock.
+        """
         found: list[float] = []
         for start in range(0, len(boxes), _ROW * _ROW):
-            found += self._scores(pixels, turn, boxes[start : start + _ROW * _ROW])
+            found += self._scores(pixels, turn, boxes[start : start + _ROW * _ROW], tilt)
         return np.array(found, np.float64)
 
-    def _scores(self, pixels: Pixels, turn: int, boxes: Boxes) -> list[float]:
+    def _scores(self, pixels: Pixels, turn: int, boxes: Boxes, tilt: float) -> list[float]:
         """The windows are looked at side by side in one picture."""
         sheet = np.zeros((-(-len(boxes) // _ROW) * WINDOW, _ROW * WINDOW, 3), np.uint8)
         wanted = np.zeros((len(boxes), 4))
         for i, box in enumerate(boxes):
             top, left = i // _ROW * WINDOW, i % _ROW * WINDOW
-            window, scale = _window(pixels, box)
+            window, scale = _window(pixels, box, tilt)
             sheet[top : top + WINDOW, left : left + WINDOW] = turned(window, turn)
             size = (box[3], box[2]) if turn % 2 else (box[2], box[3])
             w, h = size[0] * scale, size[1] * scale
@@ -127,11 +134,11 @@ def _better(here: Found, upright: Found, least: float) -> bool:
     return False
 
 
-def _window(pixels: Pixels, box: npt.NDArray[np.float64]) -> tuple[Pixels, float]:
+def _window(pixels: Pixels, box: npt.NDArray[np.float64], tilt: float = 0.0) -> tuple[Pixels, float]:
     """What is around a box, (WINDOW, WINDOW, 3), the box's middle in its own, black beyond the photo; and its scale."""
     x, y, w, h = box.tolist()
     scale = FACE / max(1.0, (w * h) ** 0.5)
-    side = WINDOW / scale
+    side = WINDOW / scale * (2**0.5 if tilt else 1)
     left, top = x + w / 2 - side / 2, y + h / 2 - side / 2
     x0, y0 = int(np.floor(left)) - 1, int(np.floor(top)) - 1
     x1, y1 = int(np.ceil(left + side)) + 1, int(np.ceil(top + side)) + 1
@@ -147,12 +154,11 @@ def _window(pixels: Pixels, box: npt.NDArray[np.float64]) -> tuple[Pixels, float
         part = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
     else:
         fx = fy = 1.0
-    matrix = np.array(
-        [
-            [scale / fx, 0, (x0 - left) * scale + 0.5 * scale / fx - 0.5],
-            [0, scale / fy, (y0 - top) * scale + 0.5 * scale / fy - 0.5],
-        ]
-    )
+    # the box's middle, in pixels whose centres are integers, goes to the window's
+    middle = ((x + w / 2 - x0) * fx - 0.5, (y + h / 2 - y0) * fy - 0.5)
+    matrix = cv2.getRotationMatrix2D(middle, tilt, 1.0) * scale
+    matrix[:, :2] /= [fx, fy]
+    matrix[:, 2] = (WINDOW - 1) / 2 - matrix[:, :2] @ np.array(middle)
     return np.asarray(cv2.warpAffine(part, matrix, (WINDOW, WINDOW)), np.uint8), scale
 
 
