@@ -10,8 +10,8 @@ from .alignment import (
     unpack_transform,
 )
 from .appearance import NAMES, Looks, bareness, looks
-from .centerface import load_centerface
-from .detection import Box, FaceDetector
+from .centerface import centerface_boxes, open_centerface
+from .detection import Box, FaceDetector, load_detectors
 from .dlib_recogniser import DLIB_BLOCKS, dlib_recogniser
 from .expression import Look, LookReader, distortion
 from .face import Face
@@ -46,17 +46,19 @@ __all__ = [
     "arcface_crop",
     "bands",
     "bareness",
+    "centerface_boxes",
     "check_reading",
     "covered",
     "distortion",
     "dlib_recogniser",
     "face_transform",
     "is_clear",
-    "load_centerface",
+    "load_detectors",
     "located_faces",
     "looks",
     "matrix",
     "mostly_within",
+    "open_centerface",
     "pack_transform",
     "recogniser_id",
     "same_face",

@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
+from mien.models.benchmark_detection import match, true_boxes
+from mien.models.faces import FaceDetector
 from mien.pipelines.cli import main
 from tests.pipelines.conftest import DATA, failures, mien, record
 
@@ -240,3 +242,18 @@ def test_a_job_that_cannot_start(
 def test_unknown_metadata_is_a_bad_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["redact", "x.jpg", "--output", "out", "--keep", "date,gps"]) == 2
     assert "unknown field 'gps'; known are date, copyright, artist" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("turn", [1, 2])
+def test_a_photo_on_its_side_or_its_head_shows_no_face(turn: int, tmp_path: Path) -> None:
+    source = tmp_path / "x.png"
+    with Image.open(DATA / "usds.jpg") as image:
+        Image.fromarray(np.rot90(np.asarray(image), turn)).save(source)
+    assert mien("redact", source, "--output", tmp_path / "out", "--workers", "1") == 0
+    with Image.open(tmp_path / "out" / "x.png.jpg") as image:
+        upright = np.ascontiguousarray(np.rot90(np.asarray(image), -turn))
+    truth = json.loads((DATA.parent / "faces.json").read_text())
+    faces, _ = true_boxes(truth, "usds.jpg", upright.shape[1])
+    found = [face.box for face in FaceDetector().detect(upright)]
+    assert len(match(np.array(found).reshape(-1, 4), faces, np.zeros((0, 4))).missed) == len(faces)
