@@ -180,7 +180,7 @@ def _paste(
     part = pixels[y0 : int(y + frame) + 1, x0 : int(x + frame) + 1]
     middle = (_MIDDLE[0] * len(small) - 0.5, _MIDDLE[1] * len(small) - 0.5)
     matrix = cv2.getRotationMatrix2D(middle, -turn, frame / len(small))
-    matrix[:, 2] += np.array([x - x0 - 0.5, y - y0 - 0.5]) - middle
+    matrix[:, 2] = matrix[:, 2] + [x - x0 - 0.5 - middle[0], y - y0 - 0.5 - middle[1]]
     size = (part.shape[1], part.shape[0])
     alpha = cv2.warpAffine(_head_mask(len(small)), matrix, size)[..., None]
     warped = cv2.warpAffine(small, matrix, size, borderMode=cv2.BORDER_REPLICATE)

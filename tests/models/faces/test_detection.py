@@ -81,7 +81,7 @@ def test_a_photo_that_lies_on_its_side_or_its_head_has_the_same_faces(detector, 
     seen = turned_back(boxes_of(detector.detect(turned(pixels, turn))), turn, pixels.shape)
     matched = match(seen, faces, unclear)
     assert not [i for i in matched.missed if min(faces[i][2:]) >= 16]
-    assert matched.false + matched.double <= 6 + 0.2 * len(faces)  # it is searched as it lies, too
+    assert matched.false + matched.double <= len(faces)  # it is searched as it lies, too
 
 
 @pytest.mark.parametrize("turn", TURNS)
