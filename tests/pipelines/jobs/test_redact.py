@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -240,8 +241,8 @@ def test_a_job_that_cannot_start(
 
 
 def test_unknown_metadata_is_a_bad_command_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["redact", "x.jpg", "--output", "out", "--keep", "date,gps"]) == 2
-    assert "unknown field 'gps'; known are date, copyright, artist" in capsys.readouterr().err
+    assert main(["redact", "x.jpg", "--output", "out", "--keep", "date,name"]) == 2
+    assert "unknown field 'name'; known are date, copyright, artist" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -253,8 +254,12 @@ def test_a_photo_on_its_side_or_its_head_has_all_its_faces_filled(turn: int, tmp
     assert mien("redact", source, "--output", tmp_path / "out", "--workers", "1") == 0
     faces = rows(tmp_path / "out")["x.png"]["faces"]
     assert {face["action"] for face in faces} == {"fill"}
-    with Image.open(DATA / "usds.jpg") as image:
-        shape = (image.height, image.width)
-    found = turned_back(np.array([face["box"] for face in faces]), turn, shape)
+    with Image.open(tmp_path / "out" / "x.png.jpg") as image:
+        safe = np.ascontiguousarray(np.rot90(np.asarray(image.convert("L")), -turn))
+    found = turned_back(np.array([face["box"] for face in faces]), turn, safe.shape)
     truth = json.loads((DATA.parent / "faces.json").read_text())
-    assert not match(found, true_boxes(truth, "usds.jpg", shape[1])[0], np.zeros((0, 4))).missed
+    boxes, _ = true_boxes(truth, "usds.jpg", safe.shape[1])
+    assert not match(found, boxes, np.zeros((0, 4))).missed
+    for x, y, width, height in boxes.round().astype(int):  # a fill is smooth: the faces have 5.7 to 21
+        middle = safe[y + height // 4 : y + 3 * height // 4, x + width // 4 : x + 3 * width // 4]
+        assert cv2.Laplacian(middle, cv2.CV_32F).std() < 3
