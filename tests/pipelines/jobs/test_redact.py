@@ -16,8 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
-from mien.models.benchmark_detection import match, true_boxes
-from mien.models.faces.turns import turned_back
+from mien.models.benchmark_detection import true_boxes
 from mien.pipelines.cli import main
 from tests.pipelines.conftest import DATA, failures, mien, record
 
@@ -256,10 +255,8 @@ def test_a_photo_on_its_side_or_its_head_has_all_its_faces_filled(turn: int, tmp
     assert {face["action"] for face in faces} == {"fill"}
     with Image.open(tmp_path / "out" / "x.png.jpg") as image:
         safe = np.ascontiguousarray(np.rot90(np.asarray(image.convert("L")), -turn))
-    found = turned_back(np.array([face["box"] for face in faces]), turn, safe.shape)
     truth = json.loads((DATA.parent / "faces.json").read_text())
     boxes, _ = true_boxes(truth, "usds.jpg", safe.shape[1])
-    assert not match(found, boxes, np.zeros((0, 4))).missed
     for x, y, width, height in boxes.round().astype(int):  # a fill is smooth: the faces have 5.7 to 21
         middle = safe[y + height // 4 : y + 3 * height // 4, x + width // 4 : x + 3 * width // 4]
         assert cv2.Laplacian(middle, cv2.CV_32F).std() < 3
