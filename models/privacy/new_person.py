@@ -34,7 +34,6 @@ STEPS, STEPS_ABOVE = {64: 3, 128: 4}, 6
 LEAST_FINE = 24
 EXCHANGED, STYLE_KEPT = 0.5, 0.6  # share of the person's part of the base latents; of the style latents
 TOWARDS, AWAY = 0.6, 1.0  # weights of the drawn person's likeness and of the original's
-STYLE_SHARE = 0.3  # of the identity gradient that the style latents get: 1 blackens eyes, 0 leaves the person
 EYES_SHARE = 0.25  # of the identity gradient that the eyes get: recognisers are fooled there first
 AROUND, PRIOR, LOOKS, LOW, EYES = 0.3, 0.1, 0.08, 1.0, 0.4
 RATES = (0.08, 0.01)  # of Adam: base in deviations, style in the latents' own units
@@ -234,9 +233,8 @@ class PersonFitter:
             fit = fit + LOW * missed.mean() / within.mean()
             fit = fit + PRIOR * spot.square().mean() + 0.02 * finer.square().mean()
             fit = fit + LOOKS * (others @ (spot - start)).square().sum()
-            who = torch.autograd.grad(identity, moved, retain_graph=True)
-            slopes = list(torch.autograd.grad(fit, [*moved, tone]))
-            slopes[0], slopes[1] = slopes[0] + who[0], (slopes[1] + STYLE_SHARE * who[1]) * bool(side)
+            slopes = list(torch.autograd.grad(fit + identity, [*moved, tone]))
+            slopes[1] = slopes[1] * bool(side)
             descent.step(slopes, 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(step / least, 0.7))))
         with torch.no_grad():
             found = current()
