@@ -33,11 +33,11 @@ JOIN = (0.5, 0.54), (0.36, 0.45)  # centre and half axes of what of the photo ch
 STEPS, STEPS_ABOVE = {64: 1, 128: 2}, 3
 LEAST_FINE = 24
 EXCHANGED, STYLE_KEPT = 0.9, 0.3  # share of the person's part of the base latents; of the style latents
-TOWARDS, AWAY = 0.4, 0.4  # weights of the drawn person's likeness and of the original's
+TOWARDS, AWAY = 0.4, 0.5  # weights of the drawn person's likeness and of the original's
 EYES_SHARE = 0.25  # of the identity gradient that the eyes get: recognisers are fooled there first
 AROUND, PRIOR, LOOKS, LOW, EYES = 0.3, 0.1, 0.08, 1.0, 0.4
 RATES = (0.08, 0.01)  # of Adam: base in deviations, style in the latents' own units
-FAR_COSINE, FAR_DISTANCE = 0.15, 0.74  # from here on the original drives no further: about what strangers have
+FAR_COSINE, FAR_DISTANCE = 0.12, 0.76  # from here on the original drives no further: about what strangers have
 
 
 def ellipse(size: int, centre: tuple[float, float], axes: tuple[float, float], low: float, high: float) -> Tensor:
@@ -100,11 +100,12 @@ class Reading:
 @dataclass(frozen=True)
 class Fitted:
     """latents: what draws the new face. picture: (S, S, 3) uint8, with its surroundings. shown: (1, 3, 256, 256), the
-    aligned square as it will stand in the photo."""
+    aligned square as it will stand in the photo. ring: by how much the two differ around the face, 0 to 2."""
 
     latents: Latents
     picture: Pixels
     shown: Tensor
+    ring: float
 
 
 class Seen(NamedTuple):
@@ -239,8 +240,10 @@ class PersonFitter:
             large = decoder.draw([latents], size)
             mix = join_part(INPUT) if side else torch.ones(())
             new = F.interpolate(large, size=INPUT, mode="area" if size > INPUT else "bilinear")
+            missed = (F.interpolate(new, size=SMALL, mode="area") - small).abs().mean(1, keepdim=True)
+            around = float((missed * ring_part(SMALL)).sum() / ring_part(SMALL).sum())
             picture = ((large[0].permute(1, 2, 0) + 1) * 127.5).round().byte().numpy()
-        return Fitted(latents, np.ascontiguousarray(picture), new * mix + read.face * (1 - mix))
+        return Fitted(latents, np.ascontiguousarray(picture), new * mix + read.face * (1 - mix), around)
 
     def _distance_within(self, target: Tensor, weight: Tensor) -> Callable[[Tensor, Sequence[Tensor]], Tensor]:
         """A distance like the refinement's from target (1, 3, S, S), counted where weight (1, 1, S, S) says: of a face
