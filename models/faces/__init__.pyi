@@ -20,7 +20,7 @@ from .landmarks import FaceLandmarker
 from .mesh import OVAL, covered
 from .recogniser import CROP_SIDE, EMBEDDING, Conv, Recogniser, arcface_crop
 from .same_face import SAME_PERSON, mostly_within, same_face, same_places, same_square, shared_of_union
-from .understanding import bands, check_reading, is_clear, recogniser_id
+from .understanding import bands, check_reading, doubt, is_clear, recogniser_id
 from .verification import Verification, seen
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "covered",
     "distortion",
     "dlib_recogniser",
+    "doubt",
     "face_transform",
     "is_clear",
     "load_detectors",
