@@ -37,6 +37,7 @@ LAYERS = [
     "transforms.preview",
     "transforms.redact",
     "transforms.magnify",
+    "transforms.one_call",
     "transforms.preload",
     "transforms",
     "pipelines",

@@ -11,6 +11,7 @@ from mien.pipelines.runs import Job, Plan, check_codec
 from mien.pipelines.settings import SHARDS, CompressJob, settings_of
 from mien.transforms import steps
 from mien.transforms.elements import CodedPhoto, PhotosAndFailures
+from mien.transforms.formats import TABLE_SUFFIXES
 from mien.transforms.policy import SHOWN, load_policy
 from mien.transforms.sinks import WriteBlobs, WriteParquet, WriteWebDataset
 from mien.transforms.sources import PHOTO_SUFFIXES, ReadFiles
@@ -41,5 +42,6 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         return written
 
     parts, reads = settings.format != "blobs", tuple(policy.galleries)
-    plan = Plan("compress", PHOTO_SUFFIXES, settings, codec_model(), work, withdraw=hides, parts=parts, reads=reads)
-    return job.run(dataclasses.replace(plan, check=check_codec))
+    suffixes = TABLE_SUFFIXES if settings.column else PHOTO_SUFFIXES
+    plan = Plan("compress", suffixes, settings, codec_model(), work, withdraw=hides, parts=parts, reads=reads)
+    return job.run(dataclasses.replace(plan, check=check_codec, whole=settings.whole, column=settings.photo_column))

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from mien.pipelines.runs.index import FAILED_FILES, INDEX, Row, failure_row_of, index_row_of, rows_of, run_of
 from mien.pipelines.runs.resume import OutputState, Wanted, is_done, latest
 from mien.transforms.elements import ListedFile
-from mien.transforms.formats import is_shard, key_of
-from mien.transforms.stores import files_named, stat_file
+from mien.transforms.formats import is_shard
+from mien.transforms.stores import files_named, key_of, stat_file
 
 MAX_INDEX = 64_000_000  # bytes of index and failures files that are looked at here: 100,000 photos; Beam takes more
 

@@ -2,7 +2,7 @@
 
 import functools
 import importlib.metadata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,9 +10,10 @@ import apache_beam as beam
 
 from mien.pipelines.runs.resume import Wanted, fingerprint
 from mien.transforms.elements import PhotosAndFailures
+from mien.transforms.formats import PhotoColumn
 from mien.transforms.policy import Corrections
 from mien.transforms.settings import Settings
-from mien.transforms.sources import PHOTO_SUFFIXES
+from mien.transforms.sources import CODED_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Plan:
     of a photo that is now withheld is deleted. parts: whether it writes tables or shards, many photos in a file. dry:
     nothing is made that a later run could take for done. reads: what workers read beside the photos, as paths and URIs.
     check: raises MienError where what the work needs, its models, cannot be used; called if anything is left to do.
+    whole, column: as in ListFiles.
     corrections: of a reviewer, of which each photo's are in its own fingerprint and in no other's.
     """
 
@@ -42,6 +44,8 @@ class Plan:
     reads: tuple[str, ...] = ()
     weights: Mapping[str, str] = field(default_factory=dict)
     check: Callable[[], object] = lambda: None
+    whole: Sequence[str] | None = None
+    column: PhotoColumn | None = None
     corrections: Corrections | None = None
 
     @functools.cached_property
@@ -53,7 +57,7 @@ class Plan:
     @property
     def tables(self) -> bool:
         """Whether what it reads holds coded photos, many in a file."""
-        return self.suffixes is not PHOTO_SUFFIXES
+        return self.suffixes is CODED_SUFFIXES
 
     @property
     def kind(self) -> str:

@@ -174,7 +174,7 @@ class Job:
 
     def _all_done(self, plan: Plan) -> Counter[str] | None:
         """The counters of a run that finds everything done; None where workers must be started to tell."""
-        if not self.engine.local or self.overwrite or self.only_failed or plan.dry or plan.corrections:
+        if not self.engine.local or self.overwrite or self.only_failed or plan.dry or plan.corrections or plan.column:
             return None
         passed: Counter[str] = Counter()
         root = self._root(plan)
@@ -269,7 +269,7 @@ class Job:
             raise JobError(f"{self.output}: names that begin with {HIDDEN} are mien's own, and are deleted")
         root = self._root(plan)
         many = [uri for uri in self.inputs if is_many(uri, plan.suffixes)]
-        if many and self.output == root and plan.recorded.get("format") != "parquet":
+        if many and self.output == root and (plan.command, plan.recorded.get("format")) != ("compress", "parquet"):
             raise JobError(f"{self.output}: the results would lie among the photos of {many[0]}")
         for uri in self.inputs:
             try:
@@ -280,7 +280,8 @@ class Job:
 
     def _execute(self, plan: Plan, started: float) -> PipelineResult:
         pipeline = beam.Pipeline(options=self.engine.options)
-        listed = pipeline | ListFiles(self.inputs, plan.suffixes, self.exclude, not plan.tables, self.globs)
+        known = self.exclude, not plan.tables, self.globs, plan.whole, plan.column
+        listed = pipeline | ListFiles(self.inputs, plan.suffixes, *known)
         unlisted = listed.failures
         if plan.corrections:
             listed = listed | GiveCorrections(plan.corrections)
