@@ -1,3 +1,4 @@
+from .budget import Fitted, encode_dense, enlarge, fit_picture, is_scaled, scaled, shrink
 from .chunk import StoredFace, StoredPhoto
 from .container import describe, embed, extract, has_chunk, is_own, strip
 from .files import decode_image, encode_image, image_size
@@ -25,23 +26,30 @@ __all__ = [
     "GAP",
     "PNG_SIGNATURE",
     "SOS",
+    "Fitted",
     "StoredFace",
     "StoredPhoto",
     "decode_image",
     "describe",
     "draw_mark",
     "embed",
+    "encode_dense",
     "encode_image",
+    "enlarge",
     "extract",
+    "fit_picture",
     "has_chunk",
     "image_size",
     "is_own",
+    "is_scaled",
     "iso_boxes",
     "jpeg_segments",
     "kept_exif",
     "png_chunks",
     "read_header",
     "riff_chunks",
+    "scaled",
+    "shrink",
     "strip",
     "synthesis_xmp",
 ]
