@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from mien.pipelines import cli
+from mien.pipelines.parser import Value, parser
+from mien.transforms.settings import Number, Share
 from mien.transforms.stores import printable
 
 # what is for runs on one machine, or for who looks on
@@ -33,7 +35,7 @@ _BEAM = {
 
 def commands() -> dict[str, argparse.ArgumentParser]:
     """The commands that are Beam jobs, by name."""
-    (choices,) = [action.choices for action in cli.parser()._actions if isinstance(action.choices, dict)]
+    (choices,) = [action.choices for action in parser()._actions if isinstance(action.choices, dict)]
     return {name: part for name, part in choices.items() if part.get_default("beam")}
 
 
@@ -41,9 +43,9 @@ def metadata(command: str) -> dict[str, Any]:
     """What describes the command's template: a TemplateMetadata of Dataflow's API, as JSON has it."""
     part = commands()[command]
     parameters = [
-        _parameter("command", f"Which command it is: {command}", [f"^{command}$"], default=command),
+        _parameter("command", f"Which command it is: {command}", [f"^{command}$"], defaultValue=command),
         *(_of_action(action) for action in _actions(part)),
-        *(_parameter(name, text, [regex], optional=True) for name, (text, regex) in _BEAM.items()),
+        *(_parameter(name, text, [regex], isOptional=True) for name, (text, regex) in _BEAM.items()),
     ]
     return {"name": f"mien {command}", "description": _description(command), "parameters": parameters}
 
@@ -54,7 +56,7 @@ def words(parameters: Sequence[str]) -> list[str]:
     command = values.pop("command", "")
     if command not in commands():
         raise ValueError(f"the parameter command is {command!r}, and must be one of {', '.join(commands())}")
-    actions = {action.dest: action for action in _actions(commands()[command])}
+    actions = {parameter_of(action): action for action in _actions(commands()[command])}
     line = [command]
     for name, value in values.items():
         action = actions.get(name)
@@ -110,42 +112,38 @@ def _long(action: argparse.Action) -> str:
     return next(name for name in action.option_strings if name.startswith("--"))
 
 
+def parameter_of(action: argparse.Action) -> str:
+    """The name of an option's parameter."""
+    return _long(action).removeprefix("--").replace("-", "_") if action.option_strings else action.dest
+
+
 def _of_action(action: argparse.Action) -> dict[str, Any]:
-    text = _sentence(action.help or action.dest.replace("_", " "))
-    optional = not action.required and bool(action.option_strings)
+    name = parameter_of(action)
+    text = _sentence(action.help or name.replace("_", " "))
     if not action.option_strings:
-        return _parameter(action.dest, f"{text}; several are joined by commas", [_URIS])
-    if action.dest == "output":
-        return _parameter(action.dest, text, [_URI])
+        return _parameter(name, f"{text}; several are joined by commas", [_URIS])
+    if name == "output":
+        return _parameter(name, text, [_URI])
+    found: dict[str, Any] = {"isOptional": not action.required}
     if action.nargs == 0:
-        return _parameter(action.dest, text, ["^(true|false)$"], "BOOLEAN", optional, "false")
-    default = None if action.default is None or isinstance(action.default, tuple) else str(action.default)
+        return _parameter(name, text, ["^(true|false)$"], paramType="BOOLEAN", defaultValue="false", **found)
+    if action.default is not None and not isinstance(action.default, tuple):
+        found["defaultValue"] = str(action.default)
     if action.choices is not None:
         choices = [str(choice) for choice in action.choices]
-        return _parameter(action.dest, text, [f"^({'|'.join(choices)})$"], "ENUM", optional, default, choices)
-    if getattr(action.type, "__name__", "") == "number":
-        return _parameter(action.dest, text, ["^[0-9]+$"], "NUMBER", optional, default)
-    if action.type is float:
-        return _parameter(action.dest, text, [r"^[0-9]*\.?[0-9]+$"], "NUMBER", optional, default)
-    return _parameter(action.dest, text, ["^.+$"], "TEXT", optional, default)
-
-
-def _parameter(
-    name: str,
-    text: str,
-    regexes: list[str],
-    kind: str = "TEXT",
-    optional: bool = False,
-    default: str | None = None,
-    choices: Sequence[str] = (),
-) -> dict[str, Any]:
-    found: dict[str, Any] = {"name": name, "label": _sentence(name.replace("_", " ")), "helpText": text}
-    found |= {"isOptional": optional, "regexes": regexes, "paramType": kind}
-    if choices:
         found["enumOptions"] = [{"value": choice, "label": choice} for choice in choices]
-    if default is not None:
-        found["defaultValue"] = default
-    return found
+        return _parameter(name, text, [f"^({'|'.join(choices)})$"], paramType="ENUM", **found)
+    if isinstance(action.type, Value) and isinstance(action.type.kind, Number | Share):
+        whole = isinstance(action.type.kind, Number)
+        return _parameter(name, text, ["^[0-9]+$" if whole else r"^[0-9]*\.?[0-9]+$"], paramType="NUMBER", **found)
+    return _parameter(name, text, ["^.+$"], **found)
+
+
+def _parameter(name: str, text: str, regexes: list[str], **more: Any) -> dict[str, Any]:
+    """A parameter as Dataflow's API has it; more: what it has beside a required text."""
+    label = _sentence(name.replace("_", " "))
+    found = {"name": name, "label": label, "helpText": text, "isOptional": False, "regexes": regexes}
+    return found | {"paramType": "TEXT"} | more
 
 
 def _sentence(text: str) -> str:
@@ -153,7 +151,7 @@ def _sentence(text: str) -> str:
 
 
 def _description(command: str) -> str:
-    (action,) = [action for action in cli.parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    (action,) = [action for action in parser()._actions if isinstance(action, argparse._SubParsersAction)]
     (text,) = [choice.help for choice in action._choices_actions if choice.dest == command]
     return _sentence(text or command)
 

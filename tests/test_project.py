@@ -122,7 +122,11 @@ def test_the_wheel_works_from_another_folder(tmp_path: Path) -> None:
         wheel.extractall(site)
     record = next(site.glob("mien-*.dist-info")) / "RECORD"
     packed = {row[0] for row in csv.reader(record.read_text().splitlines())}
-    weights = {f"mien/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "models/weights").rglob("*.*") if path.suffix != ".pyc"}
+    weights = {
+        f"mien/{path.relative_to(ROOT).as_posix()}"
+        for path in (ROOT / "models/weights").rglob("*.*")
+        if path.suffix != ".pyc"
+    }
     assert (
         weights
         | {f"mien/{folder}/py.typed" for folder in FOLDERS}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mien.pipelines import cli
+from mien.pipelines.parser import parser
 from mien.transforms.formats.parquet import SCHEMA
 from mien.transforms.policy.rules import parse_policy
 
@@ -35,12 +35,12 @@ def commands() -> list[list[str]]:
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
 def test_a_command_is_one(words: list[str]) -> None:
-    args = cli.parser().parse_args(words)
+    args = parser().parse_args(words)
     assert args.module
 
 
 def test_the_commands_named_are_those_that_there_are() -> None:
-    there = {name for action in cli.parser()._actions if isinstance(action.choices, dict) for name in action.choices}
+    there = {name for action in parser()._actions if isinstance(action.choices, dict) for name in action.choices}
     named = {name for page in PAGES for name in re.findall(r"`mien\s([a-z]+)", page.read_text())}
     assert named | {words[0] for words in commands()} == there
 

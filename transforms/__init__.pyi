@@ -2,6 +2,7 @@ from .compress import CompressPhotos
 from .magnify import MagnifyFaces
 from .redact import RedactPhotos
 from .restore import RestorePhotos
+from .settings import CompressSettings, MagnifySettings, RedactSettings, RestoreSettings, SettingsError
 from .sinks.write_files import WriteBlobs, WritePhotos
 from .sinks.write_magnified import WriteMagnified
 from .sinks.write_parquet import WriteParquet
@@ -11,11 +12,16 @@ from .sources.read_coded import ReadCoded
 
 __all__ = [
     "CompressPhotos",
+    "CompressSettings",
     "MagnifyFaces",
+    "MagnifySettings",
     "ReadCoded",
     "ReadPhotos",
     "RedactPhotos",
+    "RedactSettings",
     "RestorePhotos",
+    "RestoreSettings",
+    "SettingsError",
     "WriteBlobs",
     "WriteMagnified",
     "WriteParquet",

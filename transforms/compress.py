@@ -1,24 +1,12 @@
 """The whole way from photos to coded photos, as one transform."""
 
-from collections.abc import Sequence
+from typing import Any
 
 from mien.transforms.elements import CodedPhoto
-from mien.transforms.policy import Policy, load_policy
-from mien.transforms.steps import (
-    DETECTORS,
-    FACE_BYTES,
-    MAX_PIXELS,
-    QUALITY,
-    SECONDS,
-    BackgroundCodec,
-    CodeBackground,
-    CodeFaces,
-    DecideFaces,
-    DecodePhotos,
-    DetectFaces,
-    Effort,
-)
-from mien.transforms.workers import IsolatedStages, Limits, stages_of
+from mien.transforms.policy import Policy
+from mien.transforms.settings import CompressSettings, chosen, opened
+from mien.transforms.steps import CodeBackground, CodeFaces, DecideFaces, DecodePhotos, DetectFaces
+from mien.transforms.workers import IsolatedStages, stages_of
 
 
 class CompressPhotos(IsolatedStages):
@@ -27,31 +15,18 @@ class CompressPhotos(IsolatedStages):
     Takes a PCollection of Photo or what ReadPhotos gives, whose failures it hands on. The result has .photos
     (CodedPhoto) and .failures (Failure): each photo comes out of one of them.
 
-    policy: a built-in policy's name, a file's path or URI, or a Policy; PolicyError for one that cannot be used.
-    face_bytes: a face at most; effort, background, quality: as in the command line (effort auto: what is coded under
-    `preserve` is the same person to two recognisers, or the face stays in the background); detectors: whose finds are
-    joined; threads: of one worker process, so one on a runner that starts a process for each core; limits: of a photo
-    (by default of time as the effort asks).
+    policy: a built-in policy's name, a file's path or URI, or a Policy; PolicyError for one that cannot be used. Or the
+    CompressSettings, whole. options: the other fields of CompressSettings; SettingsError for a value that cannot be.
     """
 
-    def __init__(
-        self,
-        policy: str | Policy = "compress",
-        face_bytes: int = FACE_BYTES,
-        effort: Effort = "auto",
-        background: BackgroundCodec = "avif",
-        quality: int = QUALITY,
-        detectors: Sequence[str] = DETECTORS,
-        max_pixels: int = MAX_PIXELS,
-        threads: int = 1,
-        limits: Limits | None = None,
-    ) -> None:
-        policy = (load_policy(policy) if isinstance(policy, str) else policy).pinned()
+    def __init__(self, policy: str | Policy | CompressSettings = "compress", **options: Any) -> None:
+        first = policy if isinstance(policy, CompressSettings) else opened(policy)
+        settings = chosen(CompressSettings, options, policy=first)
         parts = (
-            DecodePhotos(max_pixels, coded=False),  # whose faces would be lost
-            DetectFaces(detectors, threads),
-            DecideFaces(policy),
-            CodeFaces(policy, face_bytes, effort, threads),
-            CodeBackground(policy.id, background, quality, policy.mask),
+            DecodePhotos(settings.max_pixels, coded=False),  # whose faces would be lost
+            DetectFaces(settings),
+            DecideFaces(settings.policy),
+            CodeFaces(settings),
+            CodeBackground(settings),
         )
-        super().__init__(stages_of(parts), CodedPhoto, limits or Limits(SECONDS[effort]))
+        super().__init__(stages_of(parts), CodedPhoto, settings.photo_limits)

@@ -1,13 +1,13 @@
-"""Magnifying faces: of whole photos, enlarged around them, or of pictures that are one aligned face each."""
+"""MagnifySettings faces: of whole photos, enlarged around them, or of pictures that are one aligned face each."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from apache_beam.metrics import Metrics
 from PIL import Image
 
-from mien.models.codec import SIZE, SIZES
+from mien.models.codec import SIZES
 from mien.models.errors import ImageTooLargeError, NoFaceError
 from mien.models.faces import Face, align_face, square
 from mien.models.images import encode_image, synthesis_xmp
@@ -15,44 +15,25 @@ from mien.models.magnify import DOUBTFUL, MOST, SMALLEST, FaceMagnifier, Magnifi
 from mien.models.painting import enlarged_transform, inlay_face, needed_size
 from mien.models.runtime import tune_process
 from mien.transforms.elements import MagnifiedFace, MagnifiedPhoto, PhotoInWork, Pixels
-from mien.transforms.restore import ImageFormat
-from mien.transforms.steps import DETECTORS, MAX_PIXELS, MAX_YAW, VERSION, DecodePhotos, DetectFaces
-from mien.transforms.workers import LIMITS, NAMESPACE, IsolatedStages, Limits, Stage, stages_of
+from mien.transforms.settings import MagnifySettings, chosen
+from mien.transforms.steps import MAX_YAW, VERSION, DecodePhotos, DetectFaces
+from mien.transforms.workers import NAMESPACE, IsolatedStages, Stage, stages_of
 
-FACTOR, QUALITY = 4, 95
 TURNED, TOO_SMALL, TOO_LARGE, NOT_ALIGNED = "turned away", "too small", "large enough", "not aligned"
 
 
-@dataclass(frozen=True)
-class Magnifying:
-    """How faces are magnified; size to seed: as in FaceMagnifier.magnify.
-
-    factor: how many times as wide and high photos become. aligned: each picture is one FFHQ-aligned face of 8 to 256 px
-    and becomes one of size px; in photos the size follows from the factor.
-    """
-
-    factor: int = FACTOR
-    aligned: bool = False
-    size: int = SIZE
-    strength: float = 0.0
-    samples: int = 1
-    seed: int = 0
-    payload: bool = False
-    max_pixels: int = MAX_PIXELS
-
-
 def magnify_aligned(
-    photo: PhotoInWork, magnifier: FaceMagnifier, how: Magnifying
+    photo: PhotoInWork, magnifier: FaceMagnifier, how: MagnifySettings
 ) -> tuple[list[Pixels], list[MagnifiedFace]]:
     """An aligned face's pictures (size, size, 3) uint8 and reports, one a sample; MagnifyError for a bad picture."""
     made = _magnify(magnifier, photo.pixels, how.size, how)
     side = len(photo.pixels)
-    box = (0.0, 0.0, float(side), float(side))
-    return list(made.pictures), [_report(made, i, 1, box, side, how.size / side, how) for i in range(how.samples)]
+    whole = Face((0.0, 0.0, float(side), float(side)), 1.0)
+    return list(made.pictures), _reports(made, whole, 1, side, how.size / side, how)
 
 
 def magnify_faces(
-    photo: PhotoInWork, magnifier: FaceMagnifier, how: Magnifying
+    photo: PhotoInWork, magnifier: FaceMagnifier, how: MagnifySettings
 ) -> tuple[Iterator[Pixels], list[MagnifiedFace]]:
     """A photo with faces: its pictures, (H factor, W factor, 3) uint8, one a sample, and what became of its faces.
 
@@ -82,7 +63,7 @@ def magnify_faces(
             reports += _left(number, face, side, DOUBTFUL, how)
             continue
         done.append((made, transform))
-        reports += [_report(made, i, number, face.box, side, how.factor, how) for i in range(how.samples)]
+        reports += _reports(made, face, number, side, how.factor, how)
     if not done:
         found = ", ".join(dict.fromkeys(report.reasons[0] for report in reports))
         raise NoFaceError(
@@ -93,10 +74,11 @@ def magnify_faces(
     return _pictures(photo.pixels, done, (width, height), how.samples), reports
 
 
-def _left(number: int, face: Face, side: int, reason: str, how: Magnifying) -> list[MagnifiedFace]:
+def _left(number: int, face: Face, side: int, reason: str, how: MagnifySettings) -> list[MagnifiedFace]:
     """The reports of a face that is enlarged as the rest of the photo is."""
     return [
-        MagnifiedFace(i, number, face.box, side, how.factor, False, False, (reason,)) for i in range(1, how.samples + 1)
+        MagnifiedFace(i, number, face.box, side, how.factor, magnified=False, flagged=False, reasons=(reason,))
+        for i in range(1, how.samples + 1)
     ]
 
 
@@ -131,49 +113,43 @@ def _pictures(
         yield picture
 
 
-def _magnify(magnifier: FaceMagnifier, small: Pixels, size: int, how: Magnifying) -> Magnified:
+def _magnify(magnifier: FaceMagnifier, small: Pixels, size: int, how: MagnifySettings) -> Magnified:
     return magnifier.magnify(small, size=size, strength=how.strength, samples=how.samples, seed=how.seed)
 
 
-def _report(
-    made: Magnified,
-    sample: int,
-    face: int,
-    box: tuple[float, float, float, float],
-    side: int,
-    factor: float,
-    how: Magnifying,
-) -> MagnifiedFace:
-    reasons = made.reasons[sample]
-    return MagnifiedFace(
-        sample + 1,
-        face,
-        box,
-        side,
-        factor,
-        True,
-        bool(reasons),
-        reasons,
-        made.rms[sample],
-        made.limit,
-        made.similarity[sample],
-        made.preserved[sample],
-        made.likeness[sample],
-        made.payloads[sample] if how.payload else b"",
-    )
+def _reports(
+    made: Magnified, face: Face, number: int, side: int, factor: float, how: MagnifySettings
+) -> list[MagnifiedFace]:
+    """The reports of a magnified face, one a sample. number: of the face; side: px of its square before."""
+    return [
+        MagnifiedFace(
+            i + 1,
+            number,
+            face.box,
+            side,
+            factor,
+            magnified=True,
+            flagged=bool(made.reasons[i]),
+            reasons=made.reasons[i],
+            rms=made.rms[i],
+            limit=made.limit,
+            similarity=made.similarity[i],
+            identity_preserved=made.preserved[i],
+            likeness=made.likeness[i],
+            payload=made.payloads[i] if how.payload else b"",
+        )
+        for i in range(how.samples)
+    ]
 
 
 class _Magnify(Stage):
     stage = "magnify"
 
-    def __init__(self, how: Magnifying, image_format: ImageFormat, quality: int, threads: int) -> None:
+    def __init__(self, how: MagnifySettings) -> None:
         self._how = how
-        self._format = image_format
-        self._quality = quality
-        self._threads = threads
 
     def setup(self) -> None:
-        tune_process(self._threads)
+        tune_process(self._how.threads)
         self._magnifier = FaceMagnifier.load()
 
     def work(self, element: PhotoInWork) -> Iterable[MagnifiedPhoto]:
@@ -184,14 +160,16 @@ class _Magnify(Stage):
         else:
             pictures, faces = magnify_faces(element, self._magnifier, self._how)
         xmp = synthesis_xmp(VERSION)
-        files = tuple(encode_image(picture, self._format, self._quality, xmp=xmp) for picture in pictures)
+        files = tuple(encode_image(picture, self._how.image_format, self._how.quality, xmp=xmp) for picture in pictures)
         for name, count in (
             ("magnified", sum(face.magnified for face in faces)),
             ("flagged", sum(face.flagged for face in faces)),
             ("identity_not_preserved", sum(face.identity_preserved is False for face in faces)),
         ):
             Metrics.counter(NAMESPACE, name).inc(count)
-        yield MagnifiedPhoto(element.uri, element.name, self._format, files, tuple(faces), VERSION, element.origin)
+        yield MagnifiedPhoto(
+            element.uri, element.name, self._how.image_format, files, tuple(faces), VERSION, element.origin
+        )
 
 
 class MagnifyFaces(IsolatedStages):
@@ -201,30 +179,13 @@ class MagnifyFaces(IsolatedStages):
     (MagnifiedPhoto) and .failures (Failure): each photo comes out of one of them. WriteMagnified writes them. Every
     picture says in XMP that a trained model made parts of it.
 
-    factor to seed: as in Magnifying. payload: reports hold the faces as payloads of the codec. image_format: of the
-    files; quality: of the lossy ones. detectors: whose finds are joined; max_pixels: of a photo, before and after;
-    threads: of one worker process; limits: of a photo.
+    factor: how many times as wide and high photos become; or the MagnifySettings, whole. options: the other fields of
+    MagnifySettings; SettingsError for a value that cannot be.
     """
 
-    def __init__(
-        self,
-        factor: int = FACTOR,
-        aligned: bool = False,
-        size: int = SIZE,
-        strength: float = 0.0,
-        samples: int = 1,
-        seed: int = 0,
-        payload: bool = False,
-        image_format: ImageFormat = "png",
-        quality: int = QUALITY,
-        detectors: Sequence[str] = DETECTORS,
-        max_pixels: int = MAX_PIXELS,
-        threads: int = 1,
-        limits: Limits = LIMITS,
-    ) -> None:
-        how = Magnifying(factor, aligned, size, strength, samples, seed, payload, max_pixels)
-        parts: list[IsolatedStages] = [DecodePhotos(max_pixels)]
-        if not aligned:
-            parts.append(DetectFaces(detectors, threads))
-        magnify = _Magnify(how, image_format, quality, threads)
-        super().__init__([*stages_of(parts), magnify], MagnifiedPhoto, limits)
+    def __init__(self, factor: int | MagnifySettings = MagnifySettings.factor, **options: Any) -> None:
+        settings = chosen(MagnifySettings, options, factor=factor)
+        parts: list[IsolatedStages] = [DecodePhotos(settings.max_pixels)]
+        if not settings.aligned:
+            parts.append(DetectFaces(settings))
+        super().__init__([*stages_of(parts), _Magnify(settings)], MagnifiedPhoto, settings.photo_limits)

@@ -20,24 +20,14 @@ from mien.models.images import encode_image
 from mien.models.privacy import Hidden, redact_faces
 from mien.transforms.elements import Decision, HandledFace, PhotoInWork, PhotosAndFailures, SafePhoto, Written
 from mien.transforms.page import data_uri, render
-from mien.transforms.policy import Policy, load_policy
-from mien.transforms.steps import (
-    DETECTORS,
-    FALLBACK,
-    MAX_PIXELS,
-    VERSION,
-    DecideFaces,
-    DecodePhotos,
-    DetectFaces,
-    refusal,
-)
+from mien.transforms.policy import Policy
+from mien.transforms.settings import FaceSettings
+from mien.transforms.steps import FALLBACK, VERSION, DecideFaces, DecodePhotos, DetectFaces, refusal
 from mien.transforms.stores import create, delete, files_named, join, normal_uri, write_whole
 from mien.transforms.workers import (
-    LIMITS,
     NAMESPACE,
     Input,
     IsolatedStages,
-    Limits,
     Stage,
     StageTransform,
     as_outputs,
@@ -137,17 +127,9 @@ class _Preview(Stage):
 class PreviewPhotos(IsolatedStages):
     """Photo -> SafePhoto with a small picture without any face, and what the policy decides on each."""
 
-    def __init__(
-        self,
-        policy: str | Policy,
-        detectors: Sequence[str] = DETECTORS,
-        max_pixels: int = MAX_PIXELS,
-        threads: int = 1,
-        limits: Limits = LIMITS,
-    ) -> None:
-        policy = (load_policy(policy) if isinstance(policy, str) else policy).pinned()
-        before = (DecodePhotos(max_pixels), DetectFaces(detectors, threads), DecideFaces(policy))
-        super().__init__([*stages_of(before), _Preview(policy)], SafePhoto, limits)
+    def __init__(self, settings: FaceSettings) -> None:
+        before = (DecodePhotos(settings.max_pixels), DetectFaces(settings), DecideFaces(settings.policy))
+        super().__init__([*stages_of(before), _Preview(settings.policy)], SafePhoto, settings.photo_limits)
 
 
 class _WriteSheets(beam.DoFn):

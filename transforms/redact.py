@@ -6,6 +6,7 @@ still seen there is filled in; what is seen even then keeps the photo back.
 
 import dataclasses
 from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -26,21 +27,15 @@ from mien.transforms.elements import (
     Pixels,
     SafePhoto,
 )
-from mien.transforms.policy import SHOWN, KeyFile, Policy, load_policy
-from mien.transforms.restore import ImageFormat
+from mien.transforms.policy import SHOWN, KeyFile, Policy
+from mien.transforms.settings import GENERATED, RedactSettings, chosen, opened
 from mien.transforms.steps import (
-    DETECTORS,
-    FACE_BYTES,
-    GENERATED,
-    MAX_PIXELS,
-    SECONDS,
     SURE,
     VERSION,
-    CodeFaces,
     DecideFaces,
     DecodePhotos,
     DetectFaces,
-    Effort,
+    DrawNewFaces,
     FaceRows,
     GiveSeeds,
     Leaks,
@@ -49,9 +44,8 @@ from mien.transforms.steps import (
     painted_places,
 )
 from mien.transforms.stores import SUFFIXES, output_name
-from mien.transforms.workers import NAMESPACE, Input, IsolatedStages, Limits, Stage, stages_of
+from mien.transforms.workers import NAMESPACE, Input, IsolatedStages, Stage, stages_of
 
-QUALITY = 90
 FOUND_LATER = "found when verified"
 _RECOGNISED, _HEAD = " (recognised)", " (recognised, head)"  # behind a rule's name
 # Longer side of a box, in photo pixels, from which a face that is only hidden gets landmarks. Below it the square is
@@ -106,28 +100,13 @@ def safe_pixels(photo: PhotoInWork, faces: Sequence[CodedFace], mask: MaskKind, 
 
 
 class Redactor:
-    """Makes safe photos of photos in work. Not to be shared by threads: the detectors are not.
+    """Makes safe photos of photos in work. Not to be shared by threads: the detectors are not."""
 
-    image_format, quality: of the files. mask: how much of a hidden face goes. synthesis_mark: say in XMP that faces are
-    generated; visible_mark: write it into the picture too. Both only for photos that have generated faces.
-    """
-
-    def __init__(
-        self,
-        policy: Policy,
-        detectors: Sequence[str] = DETECTORS,
-        image_format: ImageFormat = "jpeg",
-        quality: int = QUALITY,
-        synthesis_mark: bool = True,
-        visible_mark: bool = False,
-    ) -> None:
-        self._policy = policy
-        self._format = image_format
-        self._quality = quality
-        self._synthesis_mark = synthesis_mark
-        self._visible_mark = visible_mark
+    def __init__(self, settings: RedactSettings) -> None:
+        self._settings = settings
+        self._policy = settings.policy
         self._codec = FaceCodec.load()
-        self._detector = FaceDetector(detectors)
+        self._detector = FaceDetector(settings.detectors)
         self._looks = Looks()
 
     def close(self) -> None:
@@ -157,7 +136,7 @@ class Redactor:
                 data = self._escalate(photo, faces, seen, wide)
         for face in faces:
             Metrics.counter(NAMESPACE, f"action_{face.action}").inc()
-        name = output_name(photo.name) + SUFFIXES[self._format]
+        name = output_name(photo.name) + SUFFIXES[self._settings.image_format]
         return SafePhoto(photo.uri, name, data, _handled(photo, faces), self._policy.id, VERSION, photo.origin)
 
     def _leaks(
@@ -177,8 +156,7 @@ class Redactor:
         hidden = hidden_faces(faces, self._policy.mask, new_faces(photo, faces), wide)
         painted = [face for i, face in hidden.items() if changed is None or i in changed]
         found = self._detector.detect(written, painted_places(painted, written.shape[:2]))
-        same = self._codec.recogniser, self._looks.locate
-        return leaks(photo.pixels, written, faces, hidden, found, *same, generated=GENERATED)
+        return leaks(photo.pixels, written, faces, hidden, found, self._looks.locate)
 
     def _escalate(self, photo: PhotoInWork, faces: list[CodedFace], seen: Leaks, wide: Collection[int] = ()) -> bytes:
         """The photo with what is seen filled in; the faces, in place, say so. wide: as for hidden_faces."""
@@ -192,15 +170,10 @@ class Redactor:
         with one_thread():
             pixels = safe_pixels(photo, faces, self._policy.mask, wide)
         generated = any(face.action in GENERATED for face in faces)
-        if generated and self._visible_mark:
+        if generated and self._settings.visible_mark:
             draw_mark(pixels)
-        xmp = synthesis_xmp(VERSION) if generated and self._synthesis_mark else b""
-        return encode_image(pixels, self._format, self._quality, photo.exif, xmp)
-
-
-def seconds_of(policy: Policy, effort: Effort) -> float:
-    """A photo at most: the work of new faces is counted, and a busy machine may take its time for it."""
-    return SECONDS["good" if effort == "fast" and policy.actions & GENERATED else effort]
+        xmp = synthesis_xmp(VERSION) if generated and self._settings.synthesis_mark else b""
+        return encode_image(pixels, self._settings.image_format, self._settings.quality, photo.exif, xmp)
 
 
 def uncoded_policy(policy: Policy) -> Policy:
@@ -252,13 +225,12 @@ def _handled(photo: PhotoInWork, faces: Sequence[CodedFace]) -> tuple[HandledFac
 class _Redact(Stage):
     stage = "redact"
 
-    def __init__(self, threads: int, *settings: object) -> None:
-        self._threads = threads
+    def __init__(self, settings: RedactSettings) -> None:
         self._settings = settings
 
     def setup(self) -> None:
-        tune_process(self._threads)
-        self._redactor = Redactor(*self._settings)  # type: ignore[arg-type]
+        tune_process(self._settings.threads)
+        self._redactor = Redactor(self._settings)
 
     def teardown(self) -> None:
         self._redactor.close()
@@ -274,48 +246,36 @@ class RedactPhotos(IsolatedStages):
     (SafePhoto) and .failures (Failure): each photo comes out of one of them. WritePhotos writes them.
 
     policy: a built-in policy's name, a file's path or URI, or a Policy; PolicyError for one that cannot be used.
-    `preserve` leaves a face as it is, as `keep` does. keep: metadata that is written anew, see
-    mien.models.images.metadata. key_file: a key's path or URI (mien.transforms.policy.pseudonyms): with it one person
-    gets the same new face in every photo under `deidentify`, and one that cannot be matched with its person is filled
-    in; rows: SealedRow of the whole collection (FaceRows), by default of these photos, then searched twice.
-    KeyFileError. limits: of a photo, by default of time as the effort asks. The others as in Redactor and
-    CompressPhotos.
+    `preserve` leaves a face as it is, as `keep` does. Or the RedactSettings, whole. key_file: a key's path or URI
+    (mien.transforms.policy.pseudonyms); KeyFileError. rows: SealedRow of the whole collection (FaceRows), by default of
+    these photos, then searched twice. options: the other fields of RedactSettings; SettingsError for a value that
+    cannot be.
     """
 
     def __init__(
         self,
-        policy: str | Policy = "redact",
-        image_format: ImageFormat = "jpeg",
-        quality: int = QUALITY,
-        keep: Sequence[str] = (),
-        detectors: Sequence[str] = DETECTORS,
-        synthesis_mark: bool = True,
-        visible_mark: bool = False,
-        face_bytes: int = FACE_BYTES,
-        effort: Effort = "fast",
-        max_pixels: int = MAX_PIXELS,
-        threads: int = 1,
+        policy: str | Policy | RedactSettings = "redact",
+        *,
         key_file: str = "",
         rows: beam.PCollection | None = None,
-        limits: Limits | None = None,
+        **options: Any,
     ) -> None:
-        policy = (load_policy(policy) if isinstance(policy, str) else policy).pinned()
-        limits = limits or Limits(seconds_of(policy, effort))
-        named_by = KeyFile.of(key_file) if key_file and "deidentify" in policy.actions else None
-        landmarks_from = 0.0 if policy.actions & GENERATED or policy.asks_for_pose else ALIGNED_FROM
+        first = policy if isinstance(policy, RedactSettings) else opened(policy)
+        if key_file:
+            options["key_file"] = KeyFile.of(key_file)
+        settings = chosen(RedactSettings, options, policy=first)
+        landmarks_from = 0.0 if settings.generates or settings.policy.asks_for_pose else ALIGNED_FROM
         parts: list[IsolatedStages] = [
-            DecodePhotos(max_pixels, keep),
-            DetectFaces(detectors, threads, landmarks_from),
-            DecideFaces(uncoded_policy(policy)),
+            DecodePhotos(settings.max_pixels, settings.keep),
+            DetectFaces(settings, landmarks_from),
+            DecideFaces(uncoded_policy(settings.policy)),
         ]
-        if policy.actions & GENERATED:
-            parts.append(CodeFaces(policy, face_bytes, effort, threads, named_by, in_photo=True))
-        settings = (policy, tuple(detectors), image_format, quality, synthesis_mark, visible_mark)
-        super().__init__([*stages_of(parts), _Redact(threads, *settings)], SafePhoto, limits)
-        self._key_file = named_by
+        if settings.generates:
+            parts.append(DrawNewFaces(settings))
+        super().__init__([*stages_of(parts), _Redact(settings)], SafePhoto, settings.photo_limits)
+        self._key_file = settings.named_by
         self._rows = rows
-        search = {"max_pixels": max_pixels, "threads": threads}
-        self._face_rows = FaceRows(named_by, detectors, limits=limits, **search) if named_by else None
+        self._face_rows = FaceRows(self._key_file, settings) if self._key_file else None
 
     def expand(self, photos: Input) -> PhotosAndFailures:
         if self._key_file:

@@ -5,61 +5,31 @@ import sys
 
 import apache_beam as beam
 
-from mien.models.codec import SIZE
 from mien.models.faces import SAME_PERSON
 from mien.models.magnify import FaceMagnifier
 from mien.models.weights import MAGNIFIER_FILE
 from mien.pipelines import JobError
 from mien.pipelines.runs import Job, Plan
+from mien.pipelines.settings import MagnifyJob, settings_of
 from mien.transforms.elements import MagnifiedPhoto, PhotosAndFailures
-from mien.transforms.magnify import FACTOR, MagnifyFaces
+from mien.transforms.magnify import MagnifyFaces
 from mien.transforms.sinks import WriteMagnified
 from mien.transforms.sources import PHOTO_SUFFIXES, ReadFiles
-from mien.transforms.steps import VERSION
 
 
 def run(args: argparse.Namespace, beam_words: list[str]) -> int:
     """Runs the job; the exit status. Raises MienError for a job that cannot start."""
     if args.size and not args.aligned:
         raise JobError("--size is of --aligned pictures; how much larger a photo gets is --factor")
-    factor, size = args.factor or FACTOR, args.size or SIZE
     job = Job(args, beam_words, [MAGNIFIER_FILE])
-    settings = {
-        "factor": None if args.aligned else factor,
-        "size": size if args.aligned else None,
-        "strength": args.strength,
-        "samples": args.samples,
-        "seed": args.seed,
-        "payload": args.payload,
-        "image_format": args.image_format,
-        "model": FaceMagnifier.load().model,
-        "detectors": None if args.aligned else list(args.detector),
-        "max_bytes": args.max_bytes,
-        "max_pixels": args.max_pixels,
-        "version": VERSION,
-    }
-    magnify = MagnifyFaces(
-        factor,
-        args.aligned,
-        size,
-        args.strength,
-        args.samples,
-        args.seed,
-        args.payload,
-        args.image_format,
-        detectors=args.detector,
-        max_pixels=args.max_pixels,
-        threads=job.threads,
-        limits=job.limits(),
-    )
+    settings = job.fitted(settings_of(MagnifyJob, args))
 
     def work(listed: PhotosAndFailures, _: beam.PCollection) -> PhotosAndFailures:
-        made = listed | ReadFiles(args.max_bytes) | magnify
-        told = PhotosAndFailures(photos=job.tell_done(made.photos, MagnifiedPhoto), failures=made.failures)
-        written: PhotosAndFailures = told | WriteMagnified(job.output, job.overwrite)
+        made = job.tell_done(listed | ReadFiles(settings.max_bytes) | MagnifyFaces(settings), MagnifiedPhoto)
+        written: PhotosAndFailures = made | WriteMagnified(job.output, job.overwrite)
         return written
 
-    status = job.run(Plan("magnify", PHOTO_SUFFIXES, settings, work))
+    status = job.run(Plan("magnify", PHOTO_SUFFIXES, settings, FaceMagnifier.load().model, work))
     if job.record and not args.quiet:  # a template's job has only been described, and has none yet
         _warn(job.record["counts"])
     return status

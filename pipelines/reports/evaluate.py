@@ -1,33 +1,16 @@
 """mien evaluate: rate against quality on folders of faces, beside conventional codecs. Without a Beam job."""
 
 import argparse
-import contextlib
-import tempfile
 from collections.abc import Sequence
-from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 
 from mien.models import FaceCodec
 from mien.models.evaluation import MIEN, Bench, Meter, Missing, Row, needs, peak_memory, peers, reached
-from mien.models.runtime import cores, tune_process
+from mien.models.runtime import cores
 from mien.pipelines import JobError
-from mien.pipelines.jobs import FaceFinder
 from mien.pipelines.reports import evaluate_magnify, evaluate_report
-from mien.pipelines.reports.face_set import (
-    FaceSet,
-    environment,
-    find_dlib,
-    find_lpips,
-    list_pictures,
-    make_output,
-    progress,
-    read_faces,
-    set_names,
-    write_failures,
-)
-from mien.transforms.stores import normal_uri
+from mien.pipelines.reports.face_set import FaceSet, about, meter_of, progress, read_sets, status_of
 from mien.transforms.workers import failure_of
 
 LARGEST = 32768  # bytes up to which a conventional codec is followed to mien's quality
@@ -39,25 +22,15 @@ def run(args: argparse.Namespace) -> int:
         return evaluate_magnify.run(args)
     if args.strength:
         raise JobError("--strength is for --magnify")
-    output = make_output(args)
-    names = set_names([normal_uri(folder) for folder in args.folders])
-    listed = {name: list_pictures(folder, str(output.absolute())) for name, folder in names.items()}
-    tune_process(cores())
     notes: list[str] = []
-    codec = FaceCodec.load(args.weights)
-    meter = Meter(codec.recogniser, find_lpips(args, notes), find_dlib(args, notes))
-    conventional = _peers(args.codecs, notes)
-    with tempfile.TemporaryDirectory(prefix="mien-evaluate-") as place, contextlib.closing(FaceFinder()) as finder:
-        sets: list[FaceSet] = []
-        for name, folder in names.items():
-            work = Path(place, str(len(sets)))
-            work.mkdir()
-            sets.append(FaceSet(name, folder))
-            read_faces(sets[-1], listed[name], finder, work)
-            _measure(sets[-1], args, Bench(codec, meter, work), meter, conventional)
-        memory = _memory(args, sets)
+    with read_sets(args) as (output, sets):
+        codec = FaceCodec.load(args.weights)
+        meter = meter_of(codec.recogniser, args, notes)
+        conventional = _peers(args.codecs, notes)
+        for found in sets:
+            _measure(found, args, Bench(codec, meter, found.work), meter, conventional)
         report = {
-            "version": version("mien"),
+            **about(notes),
             "model": codec.model,
             "settings": {
                 "bytes": list(args.bytes),
@@ -67,14 +40,10 @@ def run(args: argparse.Namespace) -> int:
                 "sides": list(peers.SIDES),
                 "criterion": "LPIPS" if meter.lpips else "PSNR",
             },
-            "environment": environment(),
-            "notes": notes,
-            "peak_memory": memory,
+            "peak_memory": _memory(args, sets),
         }
         evaluate_report.write(output, sets, report, codec, {peer.name: peer for peer in conventional}, args.quiet)
-    failures = [failure for found in sets for failure in found.failures]
-    write_failures(output, failures)
-    return 3 if failures else 0
+        return status_of(output, sets)
 
 
 def _peers(wanted: Sequence[str], notes: list[str]) -> list[peers.Peer]:

@@ -1,14 +1,11 @@
 """mien evaluate --magnify: magnified faces beside bicubic and Lanczos, at 16x and 64x. Without a Beam job."""
 
 import argparse
-import contextlib
 import csv
 import dataclasses
 import io
 import json
-import tempfile
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,22 +25,9 @@ from mien.models.evaluation import (
     shrunk,
 )
 from mien.models.magnify import FaceMagnifier
-from mien.models.runtime import cores, tune_process
-from mien.pipelines.jobs import FaceFinder
-from mien.pipelines.reports.face_set import (
-    FaceSet,
-    environment,
-    find_dlib,
-    find_lpips,
-    list_pictures,
-    make_output,
-    progress,
-    read_faces,
-    set_names,
-    write_failures,
-)
+from mien.pipelines.reports.face_set import FaceSet, about, meter_of, progress, read_sets, status_of
 from mien.transforms.page import data_uri, render
-from mien.transforms.stores import normal_uri, printable
+from mien.transforms.stores import printable
 from mien.transforms.workers import failure_of
 
 SHEET, GAP = 8, 4  # faces on a sheet; px between its pictures
@@ -61,39 +45,26 @@ NOT_FOUND = "Published figures of PULSE and GCFSR, and GLEAN's LPIPS, are not kn
 
 def run(args: argparse.Namespace) -> int:
     """Measures and writes; 0, or 3 where a picture could not be measured. MienError for what keeps it from starting."""
-    output = make_output(args)
-    names = set_names([normal_uri(folder) for folder in args.folders])
-    listed = {name: list_pictures(folder, str(output.absolute())) for name, folder in names.items()}
-    tune_process(cores())
     notes: list[str] = []
-    magnifier = FaceMagnifier.load(args.weights)
-    meter = Meter(magnifier.codec.recogniser, find_lpips(args, notes), find_dlib(args, notes))
-    report: dict[str, Any] = {
-        "version": version("mien"),
-        "model": magnifier.model,
-        "codec": magnifier.codec.model,
-        "settings": {"inputs": list(INPUTS), "size": SIZE, "strength": args.strength},
-        "environment": environment(),
-        "notes": notes,
-        "published": [*PUBLISHED],
-        "not_found": NOT_FOUND,
-    }
-    with tempfile.TemporaryDirectory(prefix="mien-evaluate-") as place, contextlib.closing(FaceFinder()) as finder:
-        sets: list[tuple[FaceSet, list[MagnifiedRow]]] = []
-        for name, folder in names.items():
-            work = Path(place, str(len(sets)))
-            work.mkdir()
-            found = FaceSet(name, folder)
-            read_faces(found, listed[name], finder, work)
-            sets.append(
-                (found, _measure(found, MagnifyBench(magnifier, meter, work, args.strength), meter, args.quiet))
-            )
-        _write(output, sets, report)
-    if not args.quiet:
-        _print(report, output)
-    failures = [failure for found, _ in sets for failure in found.failures]
-    write_failures(output, failures)
-    return 3 if failures else 0
+    with read_sets(args) as (output, sets):
+        magnifier = FaceMagnifier.load(args.weights)
+        meter = meter_of(magnifier.codec.recogniser, args, notes)
+        made = []
+        for found in sets:
+            bench = MagnifyBench(magnifier, meter, found.work, args.strength)
+            made.append((found, _measure(found, bench, meter, args.quiet)))
+        report = {
+            **about(notes),
+            "model": magnifier.model,
+            "codec": magnifier.codec.model,
+            "settings": {"inputs": list(INPUTS), "size": SIZE, "strength": args.strength},
+            "published": [*PUBLISHED],
+            "not_found": NOT_FOUND,
+        }
+        _write(output, made, report)
+        if not args.quiet:
+            _print(report, output)
+        return status_of(output, sets)
 
 
 def _measure(found: FaceSet, bench: MagnifyBench, meter: Meter, quiet: bool) -> list[MagnifiedRow]:

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -22,6 +23,7 @@ from mien.models.evaluation import (
     Features,
     Line,
     Lpips,
+    Meter,
     Missing,
     Need,
     Row,
@@ -29,13 +31,14 @@ from mien.models.evaluation import (
     packaged_heads,
     packaged_models,
 )
+from mien.models.faces import Recogniser
 from mien.models.images import decode_image
-from mien.models.runtime import cores
+from mien.models.runtime import cores, tune_process
 from mien.pipelines import JobError
 from mien.pipelines.jobs import FaceFinder
 from mien.transforms.elements import Failure
 from mien.transforms.sources import IMAGE_SUFFIXES, list_files, read_file
-from mien.transforms.stores import printable
+from mien.transforms.stores import normal_uri, printable
 from mien.transforms.workers import failure_of
 
 BACKBONE, HEADS, DLIB = "MIEN_LPIPS_BACKBONE", "MIEN_LPIPS_HEADS", "MIEN_DLIB"
@@ -43,10 +46,12 @@ BACKBONE, HEADS, DLIB = "MIEN_LPIPS_BACKBONE", "MIEN_LPIPS_HEADS", "MIEN_DLIB"
 
 @dataclass
 class FaceSet:
-    """One folder's results. faces: the names of its pictures, and where the aligned face lies as an array."""
+    """One folder's results. work: a folder for files meanwhile. faces: the names of its pictures, and where the aligned
+    face lies as an array."""
 
     name: str
     folder: str
+    work: Path
     faces: dict[str, Path] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
@@ -70,7 +75,45 @@ class FaceSet:
         return line_of(codec, effort, ceiling, rows, self.originals, missing)
 
 
-def make_output(args: argparse.Namespace) -> Path:
+@contextlib.contextmanager
+def read_sets(args: argparse.Namespace) -> Iterator[tuple[Path, list[FaceSet]]]:
+    """The output folder, and the folders' sets with their faces read, while their arrays lie in a temporary folder.
+
+    JobError for an output that cannot be written or may not be replaced, and for a folder without pictures.
+    """
+    output = _make_output(args)
+    names = set_names([normal_uri(folder) for folder in args.folders])
+    listed = {name: _list_pictures(folder, str(output.absolute())) for name, folder in names.items()}
+    tune_process(cores())
+    with tempfile.TemporaryDirectory(prefix="mien-evaluate-") as place:
+        sets: list[FaceSet] = []
+        with contextlib.closing(FaceFinder()) as finder:
+            for name, folder in names.items():
+                work = Path(place, str(len(sets)))
+                work.mkdir()
+                sets.append(FaceSet(name, folder, work))
+                _read_faces(sets[-1], listed[name], finder)
+        yield output, sets
+
+
+def meter_of(recogniser: Recogniser, args: argparse.Namespace, notes: list[str]) -> Meter:
+    """What measures faces; notes: get what is missing for it."""
+    return Meter(recogniser, _find_lpips(args, notes), _find_dlib(args, notes))
+
+
+def about(notes: list[str]) -> dict[str, Any]:
+    """What a report says of the run. notes: of what is missing."""
+    return {"version": version("mien"), "environment": _environment(), "notes": notes}
+
+
+def status_of(output: Path, sets: Sequence[FaceSet]) -> int:
+    """Writes the sets' failures; the exit status, 0, or 3 where there are any."""
+    failures = [failure for found in sets for failure in found.failures]
+    _write_failures(output, failures)
+    return 3 if failures else 0
+
+
+def _make_output(args: argparse.Namespace) -> Path:
     """The output folder; JobError where it cannot be written or has figures that may not be replaced."""
     output = Path(args.output)
     if (output / "evaluate.json").exists() and not args.overwrite:
@@ -92,7 +135,7 @@ def set_names(folders: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def list_pictures(folder: str, output: str) -> list[Any]:
+def _list_pictures(folder: str, output: str) -> list[Any]:
     """The folder's pictures; JobError where there are none."""
     if os.path.isfile(folder):
         raise JobError(f"{folder} is a file; mien evaluate takes folders of pictures")
@@ -102,7 +145,7 @@ def list_pictures(folder: str, output: str) -> list[Any]:
         raise JobError(str(error)) from error
 
 
-def find_lpips(args: argparse.Namespace, notes: list[str]) -> Lpips | None:
+def _find_lpips(args: argparse.Namespace, notes: list[str]) -> Lpips | None:
     """LPIPS, or None and a note of what is missing."""
     backbone = args.lpips_backbone or os.environ.get(BACKBONE)
     heads = args.lpips_heads or os.environ.get(HEADS) or packaged_heads()
@@ -118,7 +161,7 @@ def find_lpips(args: argparse.Namespace, notes: list[str]) -> Lpips | None:
     return None
 
 
-def find_dlib(args: argparse.Namespace, notes: list[str]) -> DlibDescriptor | None:
+def _find_dlib(args: argparse.Namespace, notes: list[str]) -> DlibDescriptor | None:
     """dlib's descriptors, or None and a note of what is missing."""
     if folder := args.dlib or os.environ.get(DLIB) or packaged_models():
         return DlibDescriptor(folder)
@@ -129,8 +172,8 @@ def find_dlib(args: argparse.Namespace, notes: list[str]) -> DlibDescriptor | No
     return None
 
 
-def read_faces(found: FaceSet, listed: Sequence[Any], finder: FaceFinder, work: Path) -> None:
-    """Every picture's aligned face, to the folder; a set may be larger than the memory."""
+def _read_faces(found: FaceSet, listed: Sequence[Any], finder: FaceFinder) -> None:
+    """Every picture's aligned face, to its folder; a set may be larger than the memory."""
     for i, entry in enumerate(listed):
         if isinstance(entry, Failure):
             found.failures.append(entry)
@@ -140,7 +183,7 @@ def read_faces(found: FaceSet, listed: Sequence[Any], finder: FaceFinder, work: 
         except Exception as error:
             found.failures.append(failure_of(entry.uri, "read", error))
             continue
-        path = work / f"face-{i}.npy"
+        path = found.work / f"face-{i}.npy"
         np.save(path, face)
         found.faces[entry.name] = path
 
@@ -151,7 +194,7 @@ def progress(items: Iterable[Any], what: str, quiet: bool) -> Iterator[Any]:
     yield from tqdm(items, what, unit="face", disable=quiet or not sys.stderr.isatty())
 
 
-def environment() -> dict[str, Any]:
+def _environment() -> dict[str, Any]:
     """What the milliseconds and the other codecs' bytes depend on."""
     found = {name: version(name) for name in ("torch", "numpy", "pillow", "opencv-contrib-python")}
     with contextlib.suppress(ImportError):
@@ -162,7 +205,7 @@ def environment() -> dict[str, Any]:
     return {"python": platform.python_version(), "machine": platform.machine(), "cores": cores(), "versions": found}
 
 
-def write_failures(output: Path, failures: Sequence[Failure]) -> None:
+def _write_failures(output: Path, failures: Sequence[Failure]) -> None:
     """failures-evaluate.jsonl, where there are any, and a line each for a person."""
     listed = output / "failures-evaluate.jsonl"
     listed.unlink(missing_ok=True)

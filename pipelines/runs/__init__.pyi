@@ -1,12 +1,12 @@
 from .index import FAILED_FILES, INDEX, failure_row_of, index_row_of, rows_of
-from .run import Job, Plan, check_record_uris, warn_unmarked
+from .plan import Plan
+from .run import Job, warn_unmarked
 
 __all__ = [
     "FAILED_FILES",
     "INDEX",
     "Job",
     "Plan",
-    "check_record_uris",
     "failure_row_of",
     "index_row_of",
     "rows_of",

@@ -5,23 +5,21 @@ import contextlib
 import dataclasses
 import datetime
 import functools
-import importlib.metadata
 import json
 import logging
 import os
 import platform
-import re
 import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any, TypeVar
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.metrics import Metrics, MetricsFilter
+from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import DirectOptions
 from apache_beam.runners.runner import PipelineResult
 
@@ -30,11 +28,13 @@ from mien.pipelines import JobError, JobStoppedError
 from mien.pipelines.runs.engine import choose
 from mien.pipelines.runs.index import INDEX, run_of
 from mien.pipelines.runs.lock import Lock
+from mien.pipelines.runs.plan import Plan, version_of
 from mien.pipelines.runs.progress import DONE, FAILED, LISTED, Progress, Tell
 from mien.pipelines.runs.record import RecordFromWithin, complete, failures_file, write_record
 from mien.pipelines.runs.recover import WriteJournal, recover, refuse_leased
-from mien.pipelines.runs.resume import Earlier, OnlyLeft, Wanted, WriteIndex, WriteLines, fingerprint
+from mien.pipelines.runs.resume import Earlier, OnlyLeft, WriteIndex, WriteLines, fingerprint
 from mien.pipelines.runs.stale import RemoveStale, remove_from_parts
+from mien.pipelines.runs.summary import metrics_of, reason_of, summary_of, why_not_listed
 from mien.transforms.elements import (
     CodedPhoto,
     Failure,
@@ -46,10 +46,10 @@ from mien.transforms.elements import (
     Written,
 )
 from mien.transforms.formats import HIDDEN, LEASE_SECONDS, KeepLease, commit, hidden_folder, is_shard, renew
+from mien.transforms.settings import Settings
 from mien.transforms.sources import (
     EXCLUDED,
     PASSED,
-    PHOTO_SUFFIXES,
     ListFiles,
     folder_of,
     is_covered,
@@ -71,48 +71,9 @@ from mien.transforms.stores import (
 )
 from mien.transforms.workers import LIMITS, NAMESPACE, Limits
 
+S = TypeVar("S", bound=Settings)
 OK, BAD_COMMAND, SOME_FAILED = 0, 2, 3
 _PACKAGES = ("mien", "apache-beam", "torch", "mediapipe", "numpy", "pillow", "opencv-contrib-python")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What one job does.
-
-    suffixes: of the files that it takes from folders. settings: all that decides what a photo's output is. work: the
-    pipeline from the ListedFile that are left, and all of them, to the Written, failures included. decided: the names
-    of settings that only decide on faces; same: whether faces of an index row are decided on as before (see
-    resume.Wanted). withdraw: whether an output of a photo that is now withheld is deleted. parts: whether it writes
-    tables or shards, many photos in a file. dry: nothing is made that a later run could take for done. reads: what
-    workers read beside the photos, as paths and URIs.
-    """
-
-    command: str
-    suffixes: frozenset[str]
-    settings: dict[str, Any]
-    work: Callable[[PhotosAndFailures, beam.PCollection], PhotosAndFailures]
-    decided: tuple[str, ...] = ()
-    same: Callable[[list[dict[str, Any]]], bool] | None = None
-    withdraw: bool = False
-    parts: bool = False
-    dry: bool = False
-    reads: tuple[str, ...] = ()
-
-    @property
-    def tables(self) -> bool:
-        """Whether what it reads holds coded photos, many in a file."""
-        return self.suffixes is not PHOTO_SUFFIXES
-
-    @property
-    def kind(self) -> str:
-        """The name of its record, without the suffix."""
-        return "dry-run" if self.dry else "run"
-
-    @property
-    def wanted(self) -> Wanted:
-        """How an output must have been made to be done."""
-        base = {name: value for name, value in self.settings.items() if name not in self.decided}
-        return Wanted(fingerprint(self.settings), fingerprint(base) if self.decided else "", self.same)
 
 
 class Job:
@@ -153,12 +114,13 @@ class Job:
         self._recovered: list[str] = []
         self.record: dict[str, Any] = {}  # what run.json says, once the job is through
 
-    def limits(self, seconds: float = LIMITS.seconds) -> Limits:
-        """What a photo may take; seconds: if nothing is said about it."""
+    def fitted(self, settings: S) -> S:
+        """The settings with the threads of a worker of this run, and what a photo may take in it."""
         mode = self.engine.options.view_as(DirectOptions).direct_running_mode
         threads = (self.engine.workers or 1) if mode == "multi_threading" else 1
-        self._photo_limit = self._seconds or seconds
-        return Limits(self._photo_limit, self._megabytes, threads)
+        limits = Limits(self._seconds or settings.seconds, self._megabytes, threads)
+        self._photo_limit = limits.seconds
+        return dataclasses.replace(settings, threads=self.threads, limits=limits)
 
     @property
     def _lease(self) -> float:
@@ -172,17 +134,18 @@ class Job:
 
     def tell_done(
         self,
-        photos: beam.PCollection,
+        made: PhotosAndFailures,
         element: type[CodedPhoto] | type[Photo] | type[SafePhoto] | type[MagnifiedPhoto],
-    ) -> beam.PCollection:
+    ) -> PhotosAndFailures:
         """Counts the photos in the progress display as they come through this place."""
-        return photos | "TellDone" >> beam.ParDo(Tell(self._address, DONE)).with_output_types(element)
+        photos = made.photos | "TellDone" >> beam.ParDo(Tell(self._address, DONE)).with_output_types(element)
+        return PhotosAndFailures(photos=photos, failures=made.failures)
 
     def run(self, plan: Plan) -> int:
         """Runs the plan; the exit status. Raises JobError for what keeps it from starting or stops it."""
         FileSystems.set_options(self.engine.options)
         if self.weights.uri:
-            plan = dataclasses.replace(plan, settings=plan.settings | {"weights": dict(self.weights.digests)})
+            plan = dataclasses.replace(plan, weights=dict(self.weights.digests))
         self._check(plan)
         with contextlib.ExitStack() as stack:
             try:
@@ -198,7 +161,7 @@ class Job:
             except JobError:
                 raise
             except Exception as error:
-                raise JobError(f"{self.output}: cannot be written: {_reason(error)}") from error
+                raise JobError(f"{self.output}: cannot be written: {reason_of(error)}") from error
             return self._run(plan, lock)
 
     def _recover(self, lock: Lock) -> list[str]:
@@ -228,24 +191,24 @@ class Job:
             if isinstance(error, JobError) or not isinstance(error, Exception):
                 raise
             logging.getLogger(__name__).info("the job stopped", exc_info=True)
-            raise JobStoppedError(f"the job stopped: {_reason(error)}") from error
+            raise JobStoppedError(f"the job stopped: {reason_of(error)}") from error
         finally:
             progress.close()
         if self.engine.template:
             told = f"{self.engine.template} describes the job, which writes {plan.kind}.json itself"
             print(printable(told), file=sys.stderr)
             return OK
-        counters, spread = _metrics(result)
+        counters, spread = metrics_of(result)
         for name, count in removed.items():
             counters[name] = counters.get(name, 0) + count
         record = self.record = complete(self._about(plan, started), counters, spread, self.output, plan.kind)
         try:
             write_record(record, self.output, plan.kind)
         except Exception as error:
-            raise JobStoppedError(f"{self.output}: run.json cannot be written: {_reason(error)}") from error
+            raise JobStoppedError(f"{self.output}: run.json cannot be written: {reason_of(error)}") from error
         delete(join(join(self.output, hidden_folder(self.run_id)), ""))  # now that all of the run is told
         if not self.quiet:
-            print(printable(f"{_summary(record)}; results in {self.output}"), file=sys.stderr)
+            print(printable(f"{summary_of(record)}; results in {self.output}"), file=sys.stderr)
             passed = Counter({name.removeprefix(PASSED): n for name, n in counters.items() if name.startswith(PASSED)})
             if passed and not plan.tables:  # beside tables lies what mien itself writes
                 print(printable(f"mien: passed over: {passed_over(passed)}"), file=sys.stderr)
@@ -273,13 +236,13 @@ class Job:
             raise JobError(f"{self.output}: names that begin with {HIDDEN} are mien's own, and are deleted")
         root = common_root(folder_of(uri, plan.suffixes) for uri in self.inputs)
         many = [uri for uri in self.inputs if is_many(uri, plan.suffixes)]
-        if many and self.output == root and plan.settings.get("format") != "parquet":
+        if many and self.output == root and plan.recorded.get("format") != "parquet":
             raise JobError(f"{self.output}: the results would lie among the photos of {many[0]}")
         for uri in self.inputs:
             try:
                 next(list_files(uri, root, plan.suffixes, self.exclude, self.globs), None)
             except Exception as error:
-                message = str(error) if isinstance(error, FileNotFoundError) else f"{uri}: {_why_not_listed(error)}"
+                message = str(error) if isinstance(error, FileNotFoundError) else f"{uri}: {why_not_listed(error)}"
                 raise JobError(message) from error
 
     def _execute(self, plan: Plan, started: float) -> PipelineResult:
@@ -323,7 +286,7 @@ class Job:
         except Exception as error:
             if self.engine.local:  # there it is the whole job
                 raise
-            raise JobError(f"{self.engine.runner} did not take the job: {_reason(error)}") from error
+            raise JobError(f"{self.engine.runner} did not take the job: {reason_of(error)}") from error
         result.wait_until_finish()
         return result
 
@@ -333,19 +296,13 @@ class Job:
             "run": self.run_id,
             "command": plan.command,
             "started": started,
-            "settings": plan.settings,
-            "fingerprint": fingerprint(plan.settings),
-            "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+            "settings": plan.recorded,
+            "fingerprint": fingerprint(plan.recorded),
+            "versions": {"python": platform.python_version(), **{name: version_of(name) for name in _PACKAGES}},
             "only_failed": self.only_failed,
             "recovered": self._recovered,
             "engine": {"runner": self.engine.runner, "workers": self.engine.workers},
         }
-
-
-def check_record_uris(args: argparse.Namespace) -> None:
-    """JobError for --record-uris where no shard is written: tables always have the URI, other files never do."""
-    if args.record_uris and args.format != "webdataset":
-        raise JobError("--record-uris is of --format webdataset")
 
 
 def warn_unmarked() -> None:
@@ -359,83 +316,9 @@ class _FailureLine(beam.DoFn):
         yield json.dumps(asdict(failure))
 
 
-def _metrics(result: PipelineResult) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
-    """Counters by name, summed over the pipeline's steps, and distributions by name."""
-    found = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))
-    counters: dict[str, int] = {}
-    for counter in found["counters"]:
-        counters[counter.key.metric.name] = counters.get(counter.key.metric.name, 0) + (counter.result or 0)
-    spread: dict[str, dict[str, int]] = {}
-    for entry in found["distributions"]:
-        if (of := entry.result) is not None and of.count:
-            so_far = spread.get(entry.key.metric.name, {"count": 0, "sum": 0, "min": of.min, "max": of.max})
-            spread[entry.key.metric.name] = {
-                "count": so_far["count"] + of.count,
-                "sum": so_far["sum"] + of.sum,
-                "min": min(so_far["min"], of.min),
-                "max": max(so_far["max"], of.max),
-            }
-    return counters, spread
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def _list_output(output: str) -> None:
     """Says at once that there is no bucket; an upload would try for minutes."""
     try:
         files_named(output, INDEX, "")
     except Exception as error:
-        raise JobError(f"{output}: cannot be written: {_why_not_listed(error)}") from error
-
-
-def _why_not_listed(error: BaseException) -> str:
-    """As _reason. A folder of a store that is not there lists as empty: that nothing is found is said of a bucket."""
-    details = getattr(error, "exception_details", None)
-    cause = next(iter(details.values())) if isinstance(details, dict) and details else error
-    if getattr(cause, "code", None) == 404 or 404 in cause.args:
-        return "no such bucket"
-    return _reason(error)
-
-
-def _reason(error: BaseException) -> str:
-    """What happened, in one line. Beam packs a store's errors into its own, and puts tracebacks before a message."""
-    details = getattr(error, "exception_details", None)
-    if isinstance(details, dict) and details:
-        return _reason(next(iter(details.values())))
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    if "Channel closed prematurely" in str(error):
-        return "a worker process ended in the middle of its work: it was killed, or memory ran out"
-    # Beam wraps an error of a step in another one, and names the step behind it
-    said = error.args[0] if error.args and isinstance(error.args[0], str) else error  # S3's have a number beside it
-    text = re.sub(r" \[while running '.*'\]$", "", str(said).strip())
-    lines = [line.strip().removeprefix("RuntimeError: ") for line in text.splitlines() if line.strip()]
-    return lines[-1][:500] if lines else type(error).__name__
-
-
-def _summary(record: dict[str, Any]) -> str:
-    counts, size = record["counts"], record["bytes"]
-    passed = "passed over" if record["only_failed"] else "done before"
-    skipped = f", {counts['skipped']} {passed}" if counts["skipped"] else ""
-    told = [
-        (counts["replaced"], "outputs of earlier runs deleted"),
-        (counts["pruned"], "outputs without an original deleted (--prune)"),
-        (counts["orphans"] - counts["pruned"], "outputs without an original left (--prune deletes what mien wrote)"),
-        (counts["damaged"], "damaged index rows or parts passed over"),
-    ]
-    more = "".join(f"; {count} {text}" for count, text in told if count)
-    lost = counts["withheld"] + counts["failed"]
-    failed = f"; {lost} not: see {record['failures']}" if lost else ""
-    doubt = f" ({counts['in_doubt']} in doubt)" if counts["in_doubt"] else ""
-    pages, floats = counts.get("pages_left_out"), counts.get("floats_stretched")
-    left = f"; {pages} further pages of TIFF files left out" if pages else ""
-    left += f"; {floats} TIFF files of floats, which do not say what white is" if floats else ""
-    return (
-        f"{counts['out']} of {counts['in']} photos{skipped}, {counts['faces']} faces{doubt}, {size['in']:,} bytes in, "
-        f"{size['out']:,} out, {record['seconds']:.1f} s{left}{failed}{more}"
-    )
+        raise JobError(f"{output}: cannot be written: {why_not_listed(error)}") from error

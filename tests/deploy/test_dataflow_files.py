@@ -17,8 +17,9 @@ from google.cloud.dataflow_v1beta3 import (
 )
 from google.protobuf.json_format import ParseDict
 
-from mien.pipelines import cli, template
+from mien.pipelines import template
 from mien.pipelines.beam_options import beam_actions
+from mien.pipelines.parser import parser
 
 DATAFLOW = Path(__file__).parents[2] / "deploy" / "dataflow"
 TEMPLATES = sorted(path.stem for path in (DATAFLOW / "templates").glob("*.json"))
@@ -101,7 +102,7 @@ def test_dataflow_understands_the_template(command: str) -> None:
         # a parameter that the launcher hands on is one of the command's or of Beam's
         assert f"--{parameter['name']}" in beam_actions() or parameter["name"] in {
             "command",
-            *(action.dest for action in template.commands()[command]._actions),
+            *map(template.parameter_of, template.commands()[command]._actions),
         }
 
 
@@ -136,7 +137,7 @@ def test_parameters_become_the_command_line() -> None:
     )
     expected = ["redact", "gs://a/x,1.jpg", "gs://b/c d", "s3://e", "--output=gs://o", "--visible-mark"]
     assert words == [*expected, "--image-format=webp", "--no_auth", "--project=p", "--runner=DataflowRunner"]
-    args = cli.parser().parse_args(words[:-3])
+    args = parser().parse_args(words[:-3])
     assert (args.inputs, args.visible_mark, args.dry_run, args.image_format) == (words[1:4], True, False, "webp")
 
 
@@ -168,7 +169,7 @@ def test_the_nightly_call_is_one_that_dataflow_takes() -> None:
     for name, value in launch.parameters.items():
         assert all(re.match(regex, value) for regex in known[name]["regexes"]), name
     words = template.words([f"--{name}={value}" for name, value in sorted(launch.parameters.items())])
-    args, beam = cli.parser().parse_known_args(words)
+    args, beam = parser().parse_known_args(words)
     assert args.policy == "redact"
     assert {word.partition("=")[0] for word in beam} <= set(beam_actions())
     # Dataflow's own rules for labels and job names

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mien.pipelines import cli, template
+from mien.pipelines import template
 from mien.pipelines.beam_options import split
+from mien.pipelines.parser import option_names, parser
 from tests.deploy import dockerfile
 from tests.test_project import pins
 
@@ -115,8 +116,8 @@ def test_the_guides_commands_are_commands(guide: Path) -> None:
     lines = re.findall(r"(?:^|run --rm |^\s*)mien ((?:compress|redact|restore|magnify) [^\n]*)", text, re.MULTILINE)
     assert lines
     for line in lines:
-        words, beam = split(line.replace('"', "").split(), cli._options(cli.parser()))
-        assert cli.parser().parse_args(words).beam
+        words, beam = split(line.replace('"', "").split(), option_names(parser()))
+        assert parser().parse_args(words).beam
         assert len(beam) == len([word for word in line.split() if word.lstrip('"').startswith("--")]) - len(
             [word for word in words if word.startswith("--")]
         )
@@ -145,7 +146,9 @@ def test_what_dataflow_would_stage_for_a_setup_file_has_the_weights(tmp_path: Pa
     assert built.returncode == 0, built.stderr
     with tarfile.open(next(tmp_path.glob("*.tar"))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    weights = {path.relative_to(ROOT).as_posix() for path in (ROOT / "models/weights").rglob("*.*") if path.suffix != ".pyc"}
+    weights = {
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "models/weights").rglob("*.*") if path.suffix != ".pyc"
+    }
     pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "pipelines").rglob("*.html")}
     assert pages
     assert weights | pages | {"setup.py", "pyproject.toml", "README.md", "LICENSE", "NOTICE"} <= names

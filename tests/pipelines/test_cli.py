@@ -1,19 +1,23 @@
+import argparse
 import json
 import os
 import re
 import resource
+import shlex
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mien.pipelines import JobError
 from mien.pipelines.beam_options import beam_actions, split
-from mien.pipelines.cli import _options as options
-from mien.pipelines.cli import main, parser
+from mien.pipelines.cli import main
 from mien.pipelines.jobs.redact import _to_be_read_again
+from mien.pipelines.parser.commands import parser
+from mien.pipelines.parser.options import option_names
 from mien.transforms.policy.pseudonyms import read_key
 from mien.transforms.policy.rules import load_policy
 
@@ -67,6 +71,32 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "mien 0.1.0\n"
 
 
+def commands(top: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """All commands that run something, those of `mien face` too."""
+    for action in top._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for part in action.choices.values():
+                inner = list(commands(part))
+                yield from inner or [part]
+
+
+@pytest.mark.parametrize("command", list(commands(parser())), ids=lambda command: command.prog)
+def test_help_is_a_page(command: argparse.ArgumentParser) -> None:
+    page = command.format_help()
+    usage, described, *_, examples, status = page.split("\n\n")
+    assert usage.startswith(f"usage: {command.prog} ")
+    assert len(described) > 40
+    assert status.startswith("Exit status: 0 ")
+    lines = examples.splitlines()
+    assert lines[0] == "examples:"
+    for line in lines[1:]:
+        name, *words = shlex.split(line)
+        assert name == "mien"
+        assert parser().parse_args(words).module == command.get_default("module")
+    assert all(action.help for action in command._actions)
+    assert max(map(len, page.splitlines())) <= 100
+
+
 def test_compress_goes_on_until_people_are_known() -> None:
     compress = parser().parse_args(["compress", "x.jpg", "--output", "o"])
     assert (compress.effort, parser().parse_args(["face", "encode", "x.jpg", "--output", "o"]).effort) == (
@@ -108,7 +138,7 @@ def test_a_bad_command_line_is_exit_2(words: list[str], capsys: pytest.CaptureFi
 
 
 def test_beams_options_are_told_from_words_and_from_mistakes() -> None:
-    own = options(parser())
+    own = option_names(parser())
     words = [
         "compress",
         "--runner",

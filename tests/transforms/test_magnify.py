@@ -10,9 +10,9 @@ from mien.models import FaceMagnifier
 from mien.models.errors import ImageTooLargeError, NoFaceError
 from mien.models.images.files import decode_image, encode_image
 from mien.models.images.metadata import has_mark
-from mien.transforms import MagnifyFaces
+from mien.transforms import MagnifyFaces, MagnifySettings
 from mien.transforms.elements import Failure, MagnifiedPhoto, Photo, PhotoInWork
-from mien.transforms.magnify import Magnifying, magnify_faces
+from mien.transforms.magnify import magnify_faces
 from mien.transforms.sinks.write_magnified import files_of
 
 SAMPLES = pathlib.Path(__file__).parent.parent / "data/samples"
@@ -54,6 +54,6 @@ def test_a_photo_without_a_face_and_one_that_would_be_too_large() -> None:
     photo = PhotoInWork("x", "x", None, 0, np.zeros((40, 60, 3), np.uint8))
     magnifier = FaceMagnifier.load()
     with pytest.raises(NoFaceError, match="--aligned"):
-        magnify_faces(photo, magnifier, Magnifying(2))
+        magnify_faces(photo, magnifier, MagnifySettings(factor=2))
     with pytest.raises(ImageTooLargeError, match="a factor of 20 is the most"):
-        magnify_faces(photo, magnifier, Magnifying(64, max_pixels=1_000_000))
+        magnify_faces(photo, magnifier, MagnifySettings(factor=64, max_pixels=1_000_000))

@@ -1,5 +1,5 @@
-"""One stage of the photo's way per file, in this order: decode, detect, people, decide, code faces, background; verify
-looks a second time at what is to be written.
+"""One stage of the photo's way per file, in this order: decode, detect, people, decide, align, code faces or new faces,
+background; verify looks a second time at what is to be written.
 """
 
 import lazy_loader

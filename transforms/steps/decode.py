@@ -7,10 +7,11 @@ from apache_beam.metrics import Metrics
 from mien.models.errors import ContainerError
 from mien.models.images import decode_image, has_chunk, kept_exif, read_header
 from mien.transforms.elements import Photo, PhotoInWork
+from mien.transforms.settings import FindSettings
 from mien.transforms.stores import name_under
 from mien.transforms.workers import NAMESPACE, IsolatedStages, Stage
 
-MAX_PIXELS = 100_000_000
+MAX_PIXELS = FindSettings.max_pixels
 
 
 def decode_photo(photo: Photo, max_pixels: int = MAX_PIXELS, keep: Sequence[str] = ()) -> PhotoInWork:
@@ -30,7 +31,7 @@ def decode_photo(photo: Photo, max_pixels: int = MAX_PIXELS, keep: Sequence[str]
 class _Decode(Stage):
     stage = "decode"
 
-    def __init__(self, max_pixels: int, keep: Sequence[str], coded: bool) -> None:
+    def __init__(self, max_pixels: int, keep: Sequence[str], *, coded: bool) -> None:
         self._max_pixels = max_pixels
         self._keep = tuple(keep)
         self._coded = coded
@@ -54,4 +55,4 @@ class DecodePhotos(IsolatedStages):
     do not say what white is (floats_stretched)."""
 
     def __init__(self, max_pixels: int = MAX_PIXELS, keep: Sequence[str] = (), *, coded: bool = True) -> None:
-        super().__init__([_Decode(max_pixels, keep, coded)], PhotoInWork)
+        super().__init__([_Decode(max_pixels, keep, coded=coded)], PhotoInWork)

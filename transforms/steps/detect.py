@@ -1,16 +1,15 @@
 """Finding the faces of a photo: boxes, landmarks, pose, and the square each one is aligned to."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from apache_beam.metrics import Metrics
 
 from mien.models.faces import FaceDetector, FaceLandmarker, located_faces
 from mien.models.runtime import tune_process
 from mien.transforms.elements import PhotoInWork
+from mien.transforms.settings import FindSettings
 from mien.transforms.workers import NAMESPACE, IsolatedStages, Stage
-
-DETECTORS = ("mediapipe", "centerface")
 
 
 def find_faces(
@@ -25,14 +24,13 @@ class _Detect(Stage):
 
     stage = "detect"
 
-    def __init__(self, detectors: Sequence[str], threads: int, landmarks_from: float) -> None:
-        self._detectors = tuple(detectors)
-        self._threads = threads
+    def __init__(self, settings: FindSettings, landmarks_from: float) -> None:
+        self._settings = settings
         self._landmarks_from = landmarks_from
 
     def setup(self) -> None:
-        tune_process(self._threads)
-        self._detector = FaceDetector(self._detectors)
+        tune_process(self._settings.threads)
+        self._detector = FaceDetector(self._settings.detectors)
         self._landmarker = FaceLandmarker()
 
     def teardown(self) -> None:
@@ -46,11 +44,7 @@ class _Detect(Stage):
 
 
 class DetectFaces(IsolatedStages):
-    """PhotoInWork -> PhotoInWork with faces.
+    """PhotoInWork -> PhotoInWork with faces. landmarks_from: as in mien.models.faces.find."""
 
-    detectors: names from mien.models.faces.detection, whose finds are joined; threads: of one worker process;
-    landmarks_from: as in mien.models.faces.find.
-    """
-
-    def __init__(self, detectors: Sequence[str] = DETECTORS, threads: int = 1, landmarks_from: float = 0.0) -> None:
-        super().__init__([_Detect(detectors, threads, landmarks_from)], PhotoInWork)
+    def __init__(self, settings: FindSettings, landmarks_from: float = 0.0) -> None:
+        super().__init__([_Detect(settings, landmarks_from)], PhotoInWork)

@@ -14,13 +14,14 @@ from mien.models.errors import GalleryError
 from mien.models.faces import Face, FaceDetector, FaceLandmarker, align_face, square
 from mien.models.privacy import Gallery, embed, gallery_digest, load_gallery
 from mien.models.runtime import tune_process
-from mien.transforms.elements import FaceSeed, ListedFile, Photo, Pixels
+from mien.transforms.elements import FaceSeed, ListedFile, Photo, PhotoInWork, Pixels
 from mien.transforms.formats import MemberReader
 from mien.transforms.policy import KeyFile, NamePeople, Policy, SealedRow, face_row, sealed_row
+from mien.transforms.settings import FindSettings
 from mien.transforms.sources import MAX_BYTES, read_file
-from mien.transforms.steps.decode import MAX_PIXELS, decode_photo
+from mien.transforms.steps.decode import decode_photo
 from mien.transforms.steps.detect import find_faces
-from mien.transforms.workers import LIMITS, IsolatedStages, Limits, Stage
+from mien.transforms.workers import IsolatedStages, Stage
 
 # photo pixels of the side of a face's square below which it is nobody's: what the recogniser sees is then the size
 MIN_SIDE = 64.0
@@ -70,6 +71,17 @@ def embeddings_of(pixels: Pixels, faces: Sequence[Face]) -> tuple[Embedding | No
     return tuple(embed(crops[i][None], recogniser)[0] if i in crops else None for i in range(len(faces)))
 
 
+def other_people(photo: PhotoInWork, f: int, avoid: Sequence[npt.NDArray[np.float64]]) -> list[npt.NDArray[np.float64]]:
+    """Embeddings of whom a new face may not resemble: everybody else in the photo, and who is in avoid."""
+    return [*(e.astype(np.float64) for i, e in enumerate(photo.embeddings) if i != f and e is not None), *avoid]
+
+
+def avoided(policy: Policy) -> list[npt.NDArray[np.float64]]:
+    """Embeddings of everybody in the policy's galleries, whom no new face may resemble. GalleryError."""
+    galleries = [gallery(*known) for known in policy.digests.items()]
+    return [embedding for one in galleries for embedding in one.embeddings.astype(np.float64)]
+
+
 class _ReadAgain(beam.DoFn):
     """A file that cannot be read here fails on its way too, where it is told."""
 
@@ -95,22 +107,21 @@ class _FaceRows(Stage):
 
     stage = "people"
 
-    def __init__(self, key_file: KeyFile, detectors: Sequence[str], max_pixels: int, threads: int) -> None:
+    def __init__(self, key_file: KeyFile, settings: FindSettings) -> None:
         self._key_file = key_file
-        self._settings = tuple(detectors), max_pixels, threads
+        self._settings = settings
 
     def setup(self) -> None:
-        detectors, self._max_pixels, threads = self._settings
-        tune_process(threads)
+        tune_process(self._settings.threads)
         self._key = self._key_file.read()
-        self._detector, self._landmarker = FaceDetector(detectors), FaceLandmarker()
+        self._detector, self._landmarker = FaceDetector(self._settings.detectors), FaceLandmarker()
 
     def teardown(self) -> None:
         self._detector.close()
         self._landmarker.close()
 
     def work(self, element: Photo) -> Iterable[SealedRow]:
-        work = find_faces(decode_photo(element, self._max_pixels), self._detector, self._landmarker)
+        work = find_faces(decode_photo(element, self._settings.max_pixels), self._detector, self._landmarker)
         age = element.origin.modified if element.origin else 0.0
         for i, (face, embedding) in enumerate(zip(work.faces, embeddings_of(work.pixels, work.faces), strict=True)):
             if embedding is not None:
@@ -118,20 +129,15 @@ class _FaceRows(Stage):
 
 
 class FaceRows(beam.PTransform):
-    """ListedFile or Photo -> SealedRow of every face that the recogniser can tell, for NamePeople."""
+    """ListedFile or Photo -> SealedRow of every face that the recogniser can tell, for NamePeople.
 
-    def __init__(
-        self,
-        key_file: KeyFile,
-        detectors: Sequence[str],
-        max_bytes: int = MAX_BYTES,
-        max_pixels: int = MAX_PIXELS,
-        threads: int = 1,
-        limits: Limits = LIMITS,
-    ) -> None:
+    max_bytes: of a file that is read here.
+    """
+
+    def __init__(self, key_file: KeyFile, settings: FindSettings, max_bytes: int = MAX_BYTES) -> None:
         super().__init__()
         self._read = _ReadAgain(max_bytes)
-        self._rows = IsolatedStages([_FaceRows(key_file, detectors, max_pixels, threads)], SealedRow, limits)
+        self._rows = IsolatedStages([_FaceRows(key_file, settings)], SealedRow, settings.photo_limits)
 
     def expand(self, photos: beam.PCollection) -> beam.PCollection:
         read = photos | beam.ParDo(self._read).with_output_types(Photo)

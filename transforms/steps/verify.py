@@ -9,13 +9,14 @@ also fire on a hand or a collar beside a filled place; what they find is filled 
 when that is done keeps a photo back.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from mien.models.codec import FaceCodec
 from mien.models.faces import (
     CROP_SIDE,
     SAME_PERSON,
@@ -33,6 +34,7 @@ from mien.models.faces import (
 from mien.models.privacy import ALIKE, NEAR, Hidden, masks_of
 from mien.transforms.elements import CodedFace, Pixels
 from mien.transforms.policy import SHOWN
+from mien.transforms.settings import GENERATED
 from mien.transforms.steps.people import MIN_SIDE
 
 COVERED = 0.5  # share of a found box that must have been painted over for the face to count as handled
@@ -61,17 +63,13 @@ def leaks(
     faces: Sequence[CodedFace],
     hidden: Mapping[int, Hidden],
     found: Sequence[Face],
-    recogniser: Recogniser,
     locate: Callable[[Pixels, Face], Face],
-    generated: Collection[str] = (),
 ) -> Leaks:
     """What is wrong with a written photo.
 
     original, written: (H, W, 3) uint8, the latter from the written file. faces: what was done with the photo's faces.
     hidden: how much went of those that may not be seen, by their index. found: the detectors' faces in the written one.
     locate: gives a face of a photo its landmarks and transform, as FaceLandmarker.locate does.
-
-    generated: the actions that put another face in a face's place.
 
     A found face is handled where COVERED of its box was painted over, or where it is itself one that may stay: one that
     lies before a face that may stay, or on its clothes, is another. Generated, pixelated and blurred faces are always
@@ -98,10 +96,10 @@ def leaks(
         elif not any(same_face(seen.box, face.box) for face in kept) and not _part_of(seen, kept, written, locate):
             unknown.append(seen)
     compared = [i for i in hidden if (faces[i].action != "fill" or i in fired) and _recognisable(faces[i])]
-    likeness = compare(original, written, [faces[i] for i in compared], recogniser)
+    likeness = compare(original, written, [faces[i] for i in compared], FaceCodec.load().recogniser)
     known = []
     for i, (cosine, distance) in zip(compared, likeness, strict=True):
-        other = faces[i].action in generated
+        other = faces[i].action in GENERATED
         if cosine > (ALIKE if other else SAME_PERSON) or (other and distance < NEAR):
             known.append(i)
     return Leaks(tuple(known), tuple(unknown))

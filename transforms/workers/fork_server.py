@@ -61,7 +61,7 @@ def _started(stack: contextlib.ExitStack, preload: str) -> tuple[str, subprocess
         listener.bind(address)
         listener.listen(64)
         words = [sys.executable, "-P", "-c", _CODE, str(listener.fileno()), preload]
-        environment = os.environ | {"PYTHONPATH": import_path()}
+        environment = child_environment(import_path())
         server = subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, pass_fds=[listener.fileno()])
     return address, server
 
@@ -69,6 +69,12 @@ def _started(stack: contextlib.ExitStack, preload: str) -> tuple[str, subprocess
 def import_path() -> str:
     """Where this process imports from, as PYTHONPATH has it."""
     return os.pathsep.join(path or os.getcwd() for path in sys.path)
+
+
+def child_environment(path: str) -> dict[str, str]:
+    """The environment of a process that works on photos and imports from path."""
+    # torch's threads would otherwise spin while they wait, and take the processor from other photos
+    return os.environ | {"PYTHONPATH": path, "OMP_WAIT_POLICY": "passive"}
 
 
 class Forked:

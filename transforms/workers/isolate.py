@@ -15,6 +15,7 @@ import dataclasses
 import logging
 import os
 import pickle
+import resource
 import signal
 import socket
 import subprocess
@@ -27,6 +28,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import apache_beam as beam
+import psutil
 from apache_beam.metrics import Metrics
 from apache_beam.metrics.execution import MetricsContainer
 from apache_beam.pvalue import TaggedOutput
@@ -36,10 +38,11 @@ from apache_beam.utils.counters import CounterFactory
 from mien.models.errors import PhotoCrashedError, PhotoMemoryError, PhotoTimeoutError
 from mien.models.weights import use_weights, weights_in_use
 from mien.transforms.elements import FAILURES, Failure, PhotosAndFailures
-from mien.transforms.workers.fork_server import START_SECONDS, Forked, fork, import_path
+from mien.transforms.workers.fork_server import START_SECONDS, Forked, child_environment, fork, import_path
 from mien.transforms.workers.stage import Input, Stage, StageTransform, as_outputs, failure_of, join_failures
 
 _WATCH_SECONDS = 0.1
+_STILL = 0.01  # of the processor: a child that gets less is not waiting for its turn, it waits for ever
 # What becomes of a photo that costs its child, and the stage that its failure names.
 _LOST: dict[type[Exception], str] = {
     PhotoCrashedError: "crashed",
@@ -52,8 +55,9 @@ _CODE = "import sys; from mien.transforms.workers.isolate import serve; serve(in
 @dataclass(frozen=True)
 class Limits:
     """What one photo may take, and how many children one worker process may have at a time (one for each thread that
-    is to work at once). seconds: of wall time; megabytes: of the child's resident memory, models included; start:
-    seconds of wall time until its stages are set up."""
+    is to work at once). seconds: of the child's processor time, and of wall time in which it stands still, so that a
+    busy machine withholds nothing that a quiet one lets through; megabytes: of the child's resident memory, models
+    included; start: as seconds, until its stages are set up."""
 
     seconds: float = 600.0
     megabytes: int = 8000
@@ -103,6 +107,7 @@ class Child:
             self._send(stages)
             self._receive(limits.start, 0)
             self._stages = stages
+            self._bound_memory(limits.megabytes)
         self._send(element)
         outcome: _Outcome = self._receive(limits.seconds, limits.megabytes)
         return outcome
@@ -115,7 +120,8 @@ class Child:
 
     def _receive(self, seconds: float, megabytes: int) -> Any:
         """The answer; on the way to it the names of the stages that it comes to."""
-        until = time.monotonic() + seconds
+        began = moved = self._processor_seconds()
+        at = time.monotonic()
         while True:
             try:
                 if self._connection.poll(_WATCH_SECONDS):
@@ -128,10 +134,16 @@ class Child:
                     continue
             except (EOFError, ConnectionError):
                 raise self._crash() from None
-            if time.monotonic() > until:
-                raise PhotoTimeoutError(f"not done after {seconds:g} s, in {self._at} (--photo-seconds)")
-            if megabytes and (used := self._resident()) > megabytes:
-                raise PhotoMemoryError(f"took {used} MB of memory in {self._at}, over {megabytes} (--photo-memory)")
+            used, now = self._processor_seconds(), time.monotonic()
+            if used - began > seconds:
+                told = f"not done after {seconds:g} s of processor time, in {self._at} (--photo-seconds)"
+                raise PhotoTimeoutError(told)
+            if used - moved > _STILL * seconds:
+                moved, at = used, now
+            elif now - at > seconds:
+                raise PhotoTimeoutError(f"stood still for {seconds:g} s, in {self._at} (--photo-seconds)")
+            if megabytes and (resident := self._resident()) > megabytes:
+                raise PhotoMemoryError(f"took {resident} MB of memory in {self._at}, over {megabytes} (--photo-memory)")
 
     def _crash(self) -> PhotoCrashedError:
         self._connection.close()
@@ -143,20 +155,37 @@ class Child:
         how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
         return PhotoCrashedError(f"the process that worked on it died in {self._at} ({how})")
 
+    def _bound_memory(self, megabytes: int) -> None:
+        """Lets it map twice as much beside what it has loaded, so that no photo takes all before the watch sees it.
+
+        Linux alone has this.
+        """
+        with contextlib.suppress(AttributeError, OSError, ValueError, psutil.Error):
+            most = psutil.Process(self.process.pid).memory_info().vms + 2 * megabytes * 1_000_000
+            resource.prlimit(self.process.pid, resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+
+    def _processor_seconds(self) -> float:
+        """What all of its threads have used; 0 where the system does not say: the child then seems to stand still."""
+        try:
+            used = psutil.Process(self.process.pid).cpu_times()
+        except psutil.Error:
+            return 0.0
+        return float(used.user + used.system)
+
     def _resident(self) -> int:
         """Megabytes of memory; 0 where the system does not say."""
         try:
-            with open(f"/proc/{self.process.pid}/statm") as stream:
-                return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1_000_000
-        except (OSError, IndexError):
+            return int(psutil.Process(self.process.pid).memory_info().rss) // 1_000_000
+        except psutil.Error:
             return 0
 
 
 def _started(descriptor: int, path: str, level: int) -> subprocess.Popen[bytes]:
     """A child that loads everything itself."""
     words = [sys.executable, "-P", "-c", _CODE, str(descriptor), str(level)]
-    environment = os.environ | {"PYTHONPATH": path}
-    return subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, pass_fds=[descriptor], close_fds=True)
+    return subprocess.Popen(
+        words, env=child_environment(path), stdin=subprocess.DEVNULL, pass_fds=[descriptor], close_fds=True
+    )
 
 
 def packed(stages: Sequence[Stage]) -> bytes:

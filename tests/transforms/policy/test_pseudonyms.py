@@ -34,6 +34,7 @@ from mien.transforms.policy.pseudonyms import (
     seeds,
     seeds_by_face,
 )
+from mien.transforms.settings import FindSettings
 from mien.transforms.steps.decode import decode_photo
 from mien.transforms.steps.detect import find_faces
 from mien.transforms.steps.people import FaceRows, embeddings_of
@@ -217,7 +218,7 @@ def test_no_embedding_crosses_workers(tmp_path: Path) -> None:
     path.write_bytes(secrets.token_bytes(32))
     key_file = KeyFile.of(str(path))
     photo = Photo("x.jpg", (DATA / "samples/1.jpg").read_bytes())
-    (stage,) = FaceRows(key_file, ("mediapipe", "centerface"))._rows.stages
+    (stage,) = FaceRows(key_file, FindSettings())._rows.stages
     stage.setup()
     try:
         (row,) = stage.work(photo)

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from mien.models.codec.face_codec import FaceCodec
 from mien.models.faces.detection import FaceDetector
 from mien.models.faces.face import Face
 from mien.models.faces.find import located_faces
@@ -46,7 +45,7 @@ def look(detector: FaceDetector, landmarker: FaceLandmarker) -> Callable[..., Le
         found: Sequence[Face] | None = None,
     ) -> Leaks:
         found = detector.detect(written) if found is None else found
-        return leaks(original, written, faces, hidden, found, FaceCodec.load().recogniser, landmarker.locate)
+        return leaks(original, written, faces, hidden, found, landmarker.locate)
 
     return again
 

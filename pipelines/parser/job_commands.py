@@ -1,0 +1,131 @@
+"""The commands that are Beam jobs: compress, restore, redact, magnify."""
+
+from typing import Any
+
+from mien.pipelines.parser.options import JOB_STATUS, Page, command, inputs_and_output, option, run_options
+from mien.pipelines.settings import CompressJob, MagnifyJob, RedactJob
+from mien.transforms.settings import FaceSettings, FindSettings, RestoreSettings
+
+_POLICIES = "a built-in policy (compress, background-people, deidentify, redact) or a YAML file"
+
+
+def compress(commands: Any) -> None:
+    """mien compress."""
+    page = Page(
+        "photos to coded photos",
+        "INPUT... --output URI [options]",
+        "Finds the faces of photos and stores each in at most --face-bytes with the face codec; --policy says who stays"
+        " recognisable, and everything else goes through AVIF, WebP or JPEG. mien restore puts the faces back.",
+        [
+            "mien compress photos --output tables",
+            "mien compress photos --output coded --format blobs --policy background-people",
+        ],
+        JOB_STATUS,
+    )
+    parser = command(commands, "compress", page, module="jobs.compress", beam=True)
+    files = inputs_and_output(parser, "photo")
+    option(files, CompressJob, "format", "Parquet tables, an image a photo, or tar shards")
+    _record_uris(files, CompressJob)
+    faces = parser.add_argument_group("faces")
+    _policy(faces, "compress", "who stays recognisable")
+    _coded_faces(faces, CompressJob)
+    _detector(faces, CompressJob)
+    rest = parser.add_argument_group("everything else in the photo")
+    option(rest, CompressJob, "background", "how it is coded")
+    option(rest, CompressJob, "quality", "1 to 100", "N")
+    run_options(parser, CompressJob)
+
+
+def redact(commands: Any) -> None:
+    """mien redact."""
+    page = Page(
+        "photos to safe photos, without what a policy hides",
+        "INPUT... --output URI [options]",
+        "Writes ordinary image files in which every face that --policy hides is filled in, pixelated, blurred, or"
+        " replaced by that of a person who does not exist. Each photo is searched again before it is written; one in"
+        " which a hidden face is still recognised is withheld.",
+        ["mien redact photos --output safe", "mien redact photos --output safe --policy deidentify --dry-run"],
+        JOB_STATUS,
+    )
+    parser = command(commands, "redact", page, module="jobs.redact", beam=True)
+    files = inputs_and_output(parser, "photo")
+    option(files, RedactJob, "format", "an image a photo, or tar shards of them")
+    _record_uris(files, RedactJob)
+    option(files, RedactJob, "image_format", "of the files")
+    option(files, RedactJob, "quality", "of the files, 1 to 100", "N")
+    option(files, RedactJob, "keep", "metadata that is written anew, of date, copyright, artist", "NAME[,NAME]")
+    files.add_argument("--dry-run", action="store_true", help="write what would be done with each face, and no photo")
+    faces = parser.add_argument_group("faces")
+    _policy(faces, "redact", "whose face is seen")
+    faces.add_argument("--mask", choices=("face", "head"), help="how much of a hidden face goes (as the policy says)")
+    _detector(faces, RedactJob)
+    new = parser.add_argument_group("new faces (under a policy with realistic or deidentify)")
+    option(new, RedactJob, "key_file", "with this key one person gets the same new face in every photo", "FILE|URI")
+    _coded_faces(new, RedactJob)
+    option(new, RedactJob, "synthesis_mark", "do not say in the files that faces are generated")
+    option(new, RedactJob, "visible_mark", "write into a corner that faces are generated")
+    run_options(parser, RedactJob)
+
+
+def restore(commands: Any) -> None:
+    """mien restore."""
+    page = Page(
+        "coded photos back to pictures",
+        "INPUT... --output URI [options]",
+        "Decodes what mien compress wrote: the background, and each coded face in its place. Faces that the policy"
+        " redacted stay redacted.",
+        ["mien restore coded --output pictures --image-format jpeg"],
+        JOB_STATUS,
+    )
+    parser = command(commands, "restore", page, module="jobs.restore", beam=True)
+    files = inputs_and_output(parser, "coded photo, table, shard")
+    option(files, RestoreSettings, "image_format", "of the files")
+    option(files, RestoreSettings, "synthesis_mark", "do not say in the files that faces are generated")
+    run_options(parser, RestoreSettings)
+
+
+def magnify(commands: Any) -> None:
+    """mien magnify."""
+    page = Page(
+        "photos enlarged, with their small faces magnified",
+        "INPUT... --output URI [options]",
+        "Enlarges photos and draws their small faces anew, as they may look: the result fits the few pixels that are"
+        " there, and identifies nobody.",
+        [
+            "mien magnify photos --output large --factor 4",
+            "mien magnify faces --output large --aligned --size 512 --samples 4",
+        ],
+        JOB_STATUS,
+    )
+    parser = command(commands, "magnify", page, module="jobs.magnify", beam=True)
+    files = inputs_and_output(parser, "photo")
+    option(files, MagnifyJob, "image_format", "of the files")
+    option(files, MagnifyJob, "payload", "write the faces as payloads of the codec too, .mien")
+    faces = parser.add_argument_group("faces")
+    kind = faces.add_mutually_exclusive_group()
+    option(kind, MagnifyJob, "factor", "how much larger photos become, 2 to 64", "N")
+    option(kind, MagnifyJob, "aligned", "each picture is one FFHQ-aligned face, 8 to 256 px")
+    option(faces, MagnifyJob, "size", "px of a magnified face, with --aligned")
+    parser.set_defaults(factor=None, size=None)  # what was said, and not a default, goes with one kind of picture
+    option(faces, MagnifyJob, "strength", "from 0, faithful, to 1, realistic", "X")
+    option(faces, MagnifyJob, "samples", "different plausible results of each", "N")
+    option(faces, MagnifyJob, "seed", "of the samples after the first", "N")
+    _detector(faces, MagnifyJob)
+    run_options(parser, MagnifyJob)
+
+
+def _policy(group: Any, default: str, what: str) -> None:
+    group.add_argument("--policy", default=default, metavar="FILE|NAME", help=f"{what}: {_POLICIES} ({default})")
+
+
+def _record_uris(group: Any, settings: type[CompressJob] | type[RedactJob]) -> None:
+    option(group, settings, "record_uris", "write each photo's whole URI into shards, and not its name alone")
+
+
+def _coded_faces(group: Any, settings: type[FaceSettings]) -> None:
+    option(group, settings, "face_bytes", "a coded face at most", "N")
+    option(group, settings, "effort", "auto: as much as it takes until recognisers know the person again")
+
+
+def _detector(group: Any, settings: type[FindSettings]) -> None:
+    option(group, settings, "detectors", "what several find is joined", "NAME[,NAME]", "--detector")

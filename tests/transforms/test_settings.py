@@ -1,0 +1,134 @@
+"""Settings: what is wrong is refused, and every field that makes another output makes another fingerprint."""
+
+import argparse
+import dataclasses
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mien.pipelines import settings as jobs
+from mien.pipelines.runs.resume import fingerprint
+from mien.pipelines.settings import CompressJob, MagnifyJob, RedactJob, settings_of
+from mien.transforms import CompressPhotos, MagnifyFaces, RedactPhotos, RestorePhotos
+from mien.transforms import settings as module
+from mien.transforms.policy.pseudonyms import KeyFile
+from mien.transforms.policy.rules import load_policy
+from mien.transforms.settings import (
+    Choice,
+    CompressSettings,
+    Flag,
+    MagnifySettings,
+    Names,
+    Number,
+    RestoreSettings,
+    Settings,
+    SettingsError,
+    Share,
+    is_hashed,
+    kind_of,
+)
+from mien.transforms.workers.isolate import Limits
+
+KINDS = sorted(
+    {
+        kind
+        for home in (module, jobs)
+        for kind in vars(home).values()
+        if isinstance(kind, type) and issubclass(kind, Settings)
+    },
+    key=lambda kind: kind.__name__,
+)
+POLICY = load_policy("deidentify")
+NOT_HASHED = {"threads", "limits"}
+
+
+def made(kind: type[Settings], **values: Any) -> Any:
+    named = {each.name for each in dataclasses.fields(kind)}
+    return kind(**({"policy": POLICY} if "policy" in named else {}), **values)
+
+
+def others(settings: Settings, each: "dataclasses.Field[Any]", folder: Path) -> Iterator[Any]:
+    """Values of the field other than its own."""
+    value, kind = getattr(settings, each.name), kind_of(each)
+    if each.name == "policy":
+        yield load_policy("redact")
+        yield POLICY.with_mask("head")
+    elif each.name == "key_file":
+        (folder / "key").write_bytes(secrets.token_bytes(32))
+        yield KeyFile.of(str(folder / "key"))
+    elif each.name == "limits":
+        yield Limits(7.0)
+    elif isinstance(kind, Number):
+        yield value + 1 if value < kind.high else value - 1
+    elif isinstance(kind, Share):
+        yield (value + 1) / 3
+    elif isinstance(kind, Flag):
+        yield not value
+    elif isinstance(kind, Choice):
+        yield from (one for one in kind.known if one != value)
+    elif isinstance(kind, Names):
+        yield from ((one,) for one in kind.known if (one,) != value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_value_of_a_field_is_another_fingerprint(kind: type[Settings], tmp_path: Path) -> None:
+    for each in dataclasses.fields(kind):
+        beside = {"aligned": True} if each.name == "size" else {}  # which only then is used
+        beside |= {"format": "webdataset"} if each.name == "record_uris" else {}
+        base = made(kind, **beside)
+        different = list(others(base, each, tmp_path))
+        assert different, f"{kind.__name__}.{each.name}: no other value is known here"
+        for value in different:
+            changed = fingerprint(dataclasses.replace(base, **{each.name: value}).recorded())
+            assert (changed == fingerprint(base.recorded())) == (each.name in NOT_HASHED), each.name
+        assert is_hashed(each) == (each.name not in NOT_HASHED)
+
+
+def test_no_secret_and_no_name_is_recorded(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(secrets.token_bytes(32))
+    key = KeyFile.of(str(tmp_path / "key"))
+    recorded = made(RedactJob, key_file=key).recorded()
+    assert recorded["key_id"] == key.id
+    assert str(tmp_path) not in str(recorded)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        (CompressSettings, {"quality": 0}, "quality: 0 is not between 1 and 100"),
+        (CompressSettings, {"quality": True}, "quality: True is not a whole number"),
+        (CompressSettings, {"effort": "more"}, "effort: 'more' is not one of auto, fast, good, best"),
+        (CompressSettings, {"detectors": ()}, "detectors: no detector"),
+        (CompressSettings, {"detectors": "eyes"}, "detectors: unknown detector 'eyes'"),
+        (RedactJob, {"keep": ("name",)}, "keep: unknown field 'name'"),
+        (RedactJob, {"visible_mark": 1}, "visible_mark: 1 is neither True nor False"),
+        (CompressJob, {"record_uris": True}, "--record-uris is of --format webdataset"),
+        (MagnifySettings, {"strength": 1.5}, "strength: 1.5 is not between 0 and 1"),
+        (MagnifySettings, {"size": 300}, "size: 300 is not one of 128, 256, 512"),
+    ],
+)
+def test_what_cannot_be_is_refused(kind: type[Settings], values: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        made(kind, **values)
+
+
+def test_a_composite_takes_its_settings_or_their_fields() -> None:
+    settings = made(CompressSettings, threads=2, limits=Limits(7.0))
+    stages = [CompressPhotos(settings).stages, CompressPhotos("deidentify", threads=2, limits=Limits(7.0)).stages]
+    assert [[type(stage) for stage in one] for one in stages] == [[type(stage) for stage in stages[0]]] * 2
+    assert stages[0][-1]._settings == stages[1][-1]._settings == settings
+    assert CompressPhotos(settings, quality=7).stages[-1]._settings.quality == 7
+    for composite in (CompressPhotos, RedactPhotos, RestorePhotos, MagnifyFaces):
+        with pytest.raises(TypeError, match="qualty"):
+            composite(qualty=3)
+    with pytest.raises(SettingsError, match="quality"):
+        RestorePhotos("jpeg", quality=101)
+
+
+def test_what_an_option_leaves_out_is_the_field_s_default() -> None:
+    args = argparse.Namespace(factor=None, size=None, aligned=False, samples=3, output="o")
+    assert settings_of(MagnifyJob, args) == MagnifyJob(samples=3)
+    assert settings_of(RestoreSettings, args, quality=5) == RestoreSettings(quality=5)

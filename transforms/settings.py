@@ -1,0 +1,320 @@
+"""What each composite does, as one value: checked when it is made, handed whole to the stages, recorded whole.
+
+A new option is a field here (or, if only the job reads it, in mien.pipelines.settings) and a line in the parser of the
+command line, which takes the limits and the default from the field: so nothing here loads Beam or torch.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
+
+from mien.models.errors import MienError
+
+if TYPE_CHECKING:
+    from mien.transforms.policy import KeyFile, Policy
+    from mien.transforms.workers import Limits
+
+Effort = Literal["auto", "fast", "good", "best"]
+BackgroundCodec = Literal["avif", "webp", "jpeg"]
+ImageFormat = Literal["png", "jpeg", "webp", "avif"]
+EFFORTS, BACKGROUNDS, IMAGE_FORMATS = get_args(Effort), get_args(BackgroundCodec), get_args(ImageFormat)
+DETECTORS = ("mediapipe", "centerface")
+METADATA = ("date", "copyright", "artist")
+GENERATED = frozenset(("realistic", "deidentify"))  # actions under which another face takes the place of the original
+# seconds that a photo may take: fast is enough for 500 faces
+SECONDS: dict[str, float] = {"auto": 3600.0, "fast": 600.0, "good": 3600.0, "best": 36_000.0}
+
+
+class SettingsError(MienError, ValueError):
+    """A setting outside what it may be."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """A whole number from low to high."""
+
+    low: int
+    high: int
+
+    def parse(self, text: str) -> Any:
+        """The value of an option's text; ValueError."""
+        try:
+            value = int(text)
+        except ValueError:
+            raise ValueError(f"{text!r} is not a whole number") from None
+        return self.check(value)
+
+    def check(self, value: Any) -> Any:
+        """The value; ValueError for one that is not of this kind."""
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"{value!r} is not a whole number")
+        if not self.low <= value <= self.high:
+            raise ValueError(f"{value} is not between {self.low} and {self.high}")
+        return value
+
+
+class Share:
+    """A number from 0 to 1."""
+
+    def parse(self, text: str) -> Any:
+        """As Number.parse."""
+        try:
+            return self.check(float(text))
+        except ValueError:
+            raise ValueError(f"{text} is not between 0 and 1") from None
+
+    def check(self, value: Any) -> Any:
+        """As Number.check."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise ValueError(f"{value!r} is not between 0 and 1")
+        return float(value)
+
+
+class Flag:
+    """True or False."""
+
+    def check(self, value: Any) -> Any:
+        """As Number.check."""
+        if not isinstance(value, bool):
+            raise ValueError(f"{value!r} is neither True nor False")
+        return value
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of several values."""
+
+    known: tuple[Any, ...]
+
+    def check(self, value: Any) -> Any:
+        """As Number.check."""
+        if value not in self.known:
+            raise ValueError(f"{value!r} is not one of {', '.join(map(str, self.known))}")
+        return value
+
+
+@dataclass(frozen=True)
+class Names:
+    """Several of the known names, each once, in the order given. what: what one is called; empty: may be none."""
+
+    known: tuple[str, ...]
+    what: str
+    empty: bool = False
+
+    def parse(self, text: str) -> Any:
+        """As Number.parse, of names joined by commas."""
+        return self.check(text.split(","))
+
+    def check(self, value: Any) -> Any:
+        """As Number.check."""
+        names = tuple(dict.fromkeys([value] if isinstance(value, str) else value))
+        if unknown := [name for name in names if name not in self.known]:
+            raise ValueError(f"unknown {self.what} {unknown[0]!r}; known are {', '.join(self.known)}")
+        if not names and not self.empty:
+            raise ValueError(f"no {self.what}; known are {', '.join(self.known)}")
+        return names
+
+
+Kind = Number | Share | Flag | Choice | Names
+
+
+NOT_HASHED = "not hashed"  # marks a field whose value makes no other output: nothing need be done again
+
+
+def kind_of(each: "dataclasses.Field[Any]") -> Kind | None:
+    """What the values of a field may be."""
+    return next((known for known in getattr(each.type, "__metadata__", ()) if not isinstance(known, str)), None)
+
+
+def is_hashed(each: "dataclasses.Field[Any]") -> bool:
+    """Whether another value makes another output, so that what was done with this one must be done again."""
+    return NOT_HASHED not in getattr(each.type, "__metadata__", ())
+
+
+def _record_policy(policy: "Policy") -> dict[str, Any]:
+    """Of the galleries the digests alone: no name of a person is recorded."""
+    from mien.transforms.policy import SHOWN
+
+    return {
+        "policy": policy.id,
+        "policy_hash": policy.hash,
+        "galleries": list(policy.digests.values()),
+        "hides": not policy.actions <= SHOWN,
+        "mask": policy.mask,
+    }
+
+
+def _record_key(key_file: "KeyFile | None") -> dict[str, Any]:
+    """No secret: the key's id, wherever it lies."""
+    return {"key_id": key_file.id if key_file else None}
+
+
+_RECORDED: dict[str, Callable[[Any], dict[str, Any]]] = {"policy": _record_policy, "key_file": _record_key}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Of every composite. threads: of one worker process, so one on a runner that starts a process for each core;
+    limits: what one photo may take, by default `seconds` and what a worker's memory allows.
+
+    SettingsError for a value that is not of its field's kind.
+    """
+
+    threads: Annotated[int, Number(1, 1024), NOT_HASHED] = 1
+    limits: Annotated["Limits | None", NOT_HASHED] = None
+
+    def __post_init__(self) -> None:
+        for each in dataclasses.fields(self):
+            if kind := kind_of(each):
+                try:
+                    object.__setattr__(self, each.name, kind.check(getattr(self, each.name)))
+                except ValueError as error:
+                    raise SettingsError(f"{each.name}: {error}") from None
+
+    @property
+    def seconds(self) -> float:
+        """What a photo may take if nothing is said about it."""
+        return SECONDS["fast"]
+
+    @property
+    def photo_limits(self) -> "Limits":
+        """What a photo may take."""
+        from mien.transforms.workers import Limits
+
+        return self.limits or Limits(self.seconds)
+
+    def recorded(self) -> dict[str, Any]:
+        """All that decides what a photo's output is, as run.json and the fingerprint have it: every field but those
+        that say that they are not hashed."""
+        found: dict[str, Any] = {}
+        for each in dataclasses.fields(self):
+            value = getattr(self, each.name)
+            if each.name in _RECORDED:
+                found |= _RECORDED[each.name](value)
+            elif is_hashed(each):
+                found[each.name] = list(value) if isinstance(value, tuple) else value
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class FindSettings(Settings):
+    """How faces are found. detectors: whose finds are joined; max_pixels: of a photo."""
+
+    detectors: Annotated[Sequence[str], Names(DETECTORS, "detector")] = DETECTORS
+    max_pixels: Annotated[int, Number(1, 2**31)] = 100_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceSettings(FindSettings):
+    """What is done with the faces. policy: who stays recognisable; face_bytes: a coded face at most; effort: of the
+    codec, see mien.models.codec."""
+
+    policy: "Policy"
+    face_bytes: Annotated[int, Number(16, 4096)] = 320
+    effort: Annotated[Effort, Choice(EFFORTS)] = "auto"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "policy", self.policy.pinned())
+
+    @property
+    def seconds(self) -> float:
+        """As the effort asks."""
+        return SECONDS[self.effort]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressSettings(FaceSettings):
+    """Of CompressPhotos. effort auto: what is coded under `preserve` is the same person to two recognisers, or the face
+    stays in the background; background, quality: the coder of everything but the faces, and its quality."""
+
+    background: Annotated[BackgroundCodec, Choice(BACKGROUNDS)] = "avif"
+    quality: Annotated[int, Number(1, 100)] = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class RedactSettings(FaceSettings):
+    """Of RedactPhotos. image_format, quality: of the files; keep: metadata that is written anew
+    (mien.models.images.metadata); synthesis_mark: say in XMP that faces are generated; visible_mark: write it into the
+    picture too, both only for photos that have generated faces; key_file: with it one person gets the same new face
+    in every photo under `deidentify`, and one that cannot be matched with its person is filled in."""
+
+    effort: Annotated[Effort, Choice(EFFORTS)] = "fast"
+    image_format: Annotated[ImageFormat, Choice(IMAGE_FORMATS)] = "jpeg"
+    quality: Annotated[int, Number(1, 100)] = 90
+    keep: Annotated[Sequence[str], Names(METADATA, "field", empty=True)] = ()
+    synthesis_mark: Annotated[bool, Flag()] = True
+    visible_mark: Annotated[bool, Flag()] = False
+    key_file: "KeyFile | None" = None
+
+    @property
+    def generates(self) -> bool:
+        """Whether a face may get another one in its place."""
+        return bool(self.policy.actions & GENERATED)
+
+    @property
+    def named_by(self) -> "KeyFile | None":
+        """The key file, if the policy asks for people with pseudonyms."""
+        return self.key_file if "deidentify" in self.policy.actions else None
+
+    @property
+    def seconds(self) -> float:
+        """The work of new faces is counted, and a busy machine may take its time for it."""
+        return SECONDS["good" if self.effort == "fast" and self.generates else self.effort]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreSettings(Settings):
+    """Of RestorePhotos. image_format: of the files; quality: of the lossy ones; synthesis_mark: a picture with decoded
+    faces says in XMP that a trained model made them."""
+
+    image_format: Annotated[ImageFormat, Choice(IMAGE_FORMATS)] = "png"
+    quality: Annotated[int, Number(1, 100)] = 90
+    synthesis_mark: Annotated[bool, Flag()] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class MagnifySettings(FindSettings):
+    """Of MagnifyFaces. factor: how many times as wide and high photos become. aligned: each picture is one FFHQ-aligned
+    face of 8 to 256 px and becomes one of size px; in photos the size follows from the factor. strength, samples, seed:
+    as in FaceMagnifier.magnify. payload: reports hold the faces as payloads of the codec. image_format: of the files;
+    quality: of the lossy ones; max_pixels: of a photo, before and after."""
+
+    factor: Annotated[int, Number(2, 64)] = 4
+    aligned: Annotated[bool, Flag()] = False
+    size: Annotated[int, Choice((128, 256, 512))] = 512
+    strength: Annotated[float, Share()] = 0.0
+    samples: Annotated[int, Number(1, 64)] = 1
+    seed: Annotated[int, Number(0, 2**31)] = 0
+    payload: Annotated[bool, Flag()] = False
+    image_format: Annotated[ImageFormat, Choice(IMAGE_FORMATS)] = "png"
+    quality: Annotated[int, Number(1, 100)] = 95
+
+    def recorded(self) -> dict[str, Any]:
+        """Without what the kind of picture does not use."""
+        unused = ("factor", "detectors") if self.aligned else ("size",)
+        return super().recorded() | dict.fromkeys(unused)
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def chosen(kind: type[S], options: Mapping[str, Any], **first: Any) -> S:
+    """The settings of a composite: its first parameter, which may be the settings whole, and its other options.
+
+    TypeError for an option that is no field, SettingsError for a value that cannot be.
+    """
+    (value,) = first.values()
+    if isinstance(value, kind):
+        return dataclasses.replace(value, **options)
+    return kind(**first, **options)
+
+
+def opened(policy: "str | Policy") -> "Policy":
+    """A policy by the name of a built-in one, or a file's path or URI; or as it is. PolicyError."""
+    if isinstance(policy, str):
+        from mien.transforms.policy import load_policy
+
+        return load_policy(policy)
+    return policy
