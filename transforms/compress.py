@@ -5,7 +5,7 @@ from typing import Any
 from mien.transforms.elements import CodedPhoto
 from mien.transforms.policy import Policy
 from mien.transforms.settings import CompressSettings, chosen, opened
-from mien.transforms.steps import CodeBackground, CodeFaces, DecideFaces, DecodePhotos, DetectFaces
+from mien.transforms.steps import ChooseFaces, CodeBackground, CodeFaces, DecideFaces, DecodePhotos, DetectFaces
 from mien.transforms.workers import IsolatedStages, stages_of
 
 
@@ -26,6 +26,7 @@ class CompressPhotos(IsolatedStages):
             DecodePhotos(settings.max_pixels, coded=False),  # whose faces would be lost
             DetectFaces(settings),
             DecideFaces(settings.policy),
+            ChooseFaces(settings),
             CodeFaces(settings),
             CodeBackground(settings),
         )

@@ -7,6 +7,7 @@ are the encoder's own and dlib's, which takes no part in the codec.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,7 @@ Transform = Sequence[float]
 SMALLEST = 64  # px of a face's view: the trunk's maps would have no places of smaller ones
 # Within these a recogniser says the same of two pictures, as cosine and as dlib's distance: what another quality of the
 # same picture changes.
-SLACK, DLIB_SLACK = 0.02, 0.02
+SLACK, DLIB_SLACK = 0.05, 0.05
 
 
 @dataclass(frozen=True)
@@ -81,15 +82,14 @@ class Original:
     def _seen(self, pixels: Pixels, transform: Transform) -> tuple[list[Tensor], Tensor, Tensor]:
         side = max(SMALLEST, square(transform)[2])
         face = seen(F.interpolate(_tensor(align_face(pixels, transform)), size=INPUT, mode="area"), side)
-        return features(self._encoder, face), self._encoder.recogniser(arcface_crop(face)), dlib_recogniser().embedding(face)
+        person = self._encoder.recogniser(arcface_crop(face))
+        return features(self._encoder, face), person, dlib_recogniser().embedding(face)
 
 
 def _whole_view(pixels: Pixels) -> Tensor:
     """(H, W, 3) uint8 to (1, 3, 256, 256) in -1..1, whatever its shape."""
-    whole = _tensor(pixels)
-    if min(pixels.shape[:2]) >= INPUT:
-        return F.interpolate(whole, size=INPUT, mode="area")
-    return F.interpolate(whole, size=INPUT, mode="bilinear", antialias=True)
+    how = cv2.INTER_AREA if min(pixels.shape[:2]) >= INPUT else cv2.INTER_LINEAR
+    return _tensor(np.asarray(cv2.resize(pixels, (INPUT, INPUT), interpolation=how), np.uint8))
 
 
 def _tensor(pixels: Pixels) -> Tensor:

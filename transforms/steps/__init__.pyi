@@ -1,10 +1,12 @@
 from .align import FALLBACK, MAX_YAW, hidden_of, refusal
 from .background import VERSION, CodeBackground
+from .choose import ChooseFaces
 from .code_faces import CodeFaces
 from .decide import DecideFaces, same_decisions
 from .decode import MAX_PIXELS, DecodePhotos
 from .detect import DetectFaces
 from .new_faces import DrawNewFaces
+from .paste import paste_coded
 from .people import FaceRows, GiveSeeds, with_galleries
 from .verify import SURE, Leaks, leaks, painted_places
 
@@ -14,6 +16,7 @@ __all__ = [
     "MAX_YAW",
     "SURE",
     "VERSION",
+    "ChooseFaces",
     "CodeBackground",
     "CodeFaces",
     "DecideFaces",
@@ -26,6 +29,7 @@ __all__ = [
     "hidden_of",
     "leaks",
     "painted_places",
+    "paste_coded",
     "refusal",
     "same_decisions",
     "with_galleries",
