@@ -20,8 +20,8 @@ from mien.models.images.slim_avif import slim_avif
 Codec = Literal["avif", "webp", "jpeg"]
 Pixels = npt.NDArray[np.uint8]
 
-# Bytes of a file that are not the picture's, and pixels that are best coded in each byte of it, by those bytes. Measured
-# with AVIF on portraits by LPIPS at 256 px; the other codecs hold fewer pixels a byte.
+# Bytes of a file that are not the picture's, and pixels that are best coded in each byte of it, by those bytes:
+# measured with AVIF on portraits by LPIPS at 256 px; the other codecs hold fewer pixels a byte.
 OVERHEAD = {"avif": 238, "webp": 30, "jpeg": 330}
 DENSITY = {"avif": 1.0, "webp": 0.6, "jpeg": 0.4}
 PIXELS_A_BYTE = ((0, 50.0), (800, 45.0), (2_000, 40.0), (4_000, 32.0), (8_000, 25.0), (16_000, 20.0), (64_000, 16.0))

@@ -1,10 +1,10 @@
-from .align import FALLBACK, MAX_YAW, hidden_of, refusal
-from .background import VERSION, CodeBackground
-from .choose import ChooseFaces
-from .code_faces import CodeFaces
-from .decide import DecideFaces, same_decisions
-from .decode import MAX_PIXELS, DecodePhotos
-from .detect import DetectFaces
+from .align import FALLBACK, MAX_YAW, align_faces, hidden_of, refusal
+from .background import VERSION, CodeBackground, code_background
+from .choose import ChooseFaces, choose_faces
+from .code_faces import CodeFaces, code_photo
+from .decide import DecideFaces, decide_photo, same_decisions
+from .decode import MAX_PIXELS, DecodePhotos, decode_photo
+from .detect import DetectFaces, find_faces
 from .new_faces import DrawNewFaces
 from .paste import paste_coded
 from .people import FaceRows, GiveSeeds, with_galleries
@@ -26,6 +26,13 @@ __all__ = [
     "FaceRows",
     "GiveSeeds",
     "Leaks",
+    "align_faces",
+    "choose_faces",
+    "code_background",
+    "code_photo",
+    "decide_photo",
+    "decode_photo",
+    "find_faces",
     "hidden_of",
     "leaks",
     "painted_places",

@@ -147,9 +147,7 @@ def _better(photo: PhotoInWork, coded: Sequence[int], settings: CompressSettings
             found = code_version(photo, faces, settings)
         except BudgetError:
             return plain
-        if settings.budget(photo.source_bytes) is None and _size(photo, found, settings) > _size(
-            photo, plain, settings
-        ):
+        if free and _size(photo, found, settings) > _size(photo, plain, settings):
             return plain  # of as many bytes it would look better still
         seen = looked_at(found)
         pairs = dict(zip(compared, zip(seen.faces, known.faces, strict=True), strict=True))
