@@ -288,8 +288,16 @@ class CompressSettings(FaceSettings):
         if len(given) > 1:
             given[0] = "--preview" if self.preview else given[0]
             raise SettingsError(f"{' and '.join(given)} exclude each other: each says how many bytes a photo gets")
-        if not given:
-            object.__setattr__(self, "quality", QUALITY)
+
+    @property
+    def coder_quality(self) -> int:
+        """Of the background, where no budget decides."""
+        return QUALITY if self.quality is None else self.quality
+
+    def recorded(self) -> dict[str, Any]:
+        """With the quality that nobody said, where it is used."""
+        bounded = self.photo_bytes is not None or self.ratio is not None
+        return super().recorded() | {"quality": None if bounded else self.coder_quality}
 
     def budget(self, source_bytes: int) -> int | None:
         """Bytes of a coded photo at most; None where the quality decides. source_bytes: of the file it is made from."""

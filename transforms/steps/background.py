@@ -69,7 +69,7 @@ def code_version(photo: PhotoInWork, faces: tuple[CodedFace, ...], settings: Com
         return _Version(faces, plain.data, plain.pixels, plain.full)
     filled = redact_faces(photo.pixels, hidden) if hidden else photo.pixels
     if budget is None or room is None:
-        data = encode_image(filled, settings.background, settings.quality or 1)
+        data = encode_image(filled, settings.background, settings.coder_quality)
         return _Version(faces, data, decode_image(data, filled.size) if settings.faces == "auto" else filled, False)
     original = Original(FaceCodec.load().encoder, filled, [])
     try:
