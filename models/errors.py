@@ -72,6 +72,14 @@ class PolicyError(MienError):
     """A policy that cannot be used: which file, line and key."""
 
 
+class CorrectionsError(MienError):
+    """Corrections of a reviewer's that cannot be used: which file and line, or what is wrong with a photo's."""
+
+
+class ReviewedError(MienError):
+    """A photo that a reviewer withholds."""
+
+
 class GalleryError(MienError):
     """A gallery of reference photos that cannot be used: which file, and why."""
 

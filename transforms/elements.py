@@ -44,7 +44,8 @@ class ListedFile(_Row):
 
     name: its path relative to the common root of all inputs; what the output is named after. photos: how many it holds.
     ours: an earlier run of the same job has written its output, which may be replaced. shard, start: of a member of a
-    tar, the tar's uri and where in it, in bytes, the member's data start; modified is the tar's.
+    tar, the tar's uri and where in it, in bytes, the member's data start; modified is the tar's. corrections: what a
+    reviewer wants otherwise, as text (mien.transforms.policy.PhotoCorrections).
     """
 
     uri: str
@@ -55,6 +56,7 @@ class ListedFile(_Row):
     ours: bool = False
     shard: str = ""
     start: int = 0
+    corrections: str = ""
 
 
 @dataclass(frozen=True)

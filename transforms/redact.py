@@ -29,9 +29,11 @@ from mien.transforms.elements import (
 )
 from mien.transforms.policy import SHOWN, KeyFile, Policy
 from mien.transforms.settings import GENERATED, RedactSettings, chosen, opened
+from mien.transforms.sources import corrections_of
 from mien.transforms.steps import (
     SURE,
     VERSION,
+    CorrectFaces,
     DecideFaces,
     DecodePhotos,
     DetectFaces,
@@ -116,10 +118,10 @@ class Redactor:
 
     def redact(self, photo: PhotoInWork) -> SafePhoto:
         """The safe photo. Raises PrivacyError for one in which a face is still seen that the policy hides, its whole
-        head filled in."""
+        head filled in; one that a reviewer released is passed on all the same."""
         faces = list(photo.coded or map(uncoded, photo.faces, photo.decisions))
         data = self._encode(photo, faces)
-        if not self._policy.actions <= SHOWN:
+        if not self._policy.actions <= SHOWN or any(face.action not in SHOWN for face in faces):
             if seen := self._leaks(photo, faces, data):
                 before = len(faces)
                 data = self._escalate(photo, faces, seen)
@@ -130,9 +132,9 @@ class Redactor:
                 data = self._escalate(photo, faces, seen, wide)
                 seen = self._leaks(photo, faces, data, {*wide, *range(before, len(faces))}, wide)
             sure = [face for face in seen.found if face.score >= SURE]
-            if seen.known or sure:
+            if (seen.known or sure) and not corrections_of(photo.origin).of("release"):
                 raise PrivacyError(_reason([(i + 1, faces[i]) for i in seen.known], sure))
-            if seen:  # only what hardly looks like a face is left: it goes, and nothing of it is there to be looked at
+            if seen:  # what is left hardly looks like a face, or is released: it goes, whatever of it is there still
                 data = self._escalate(photo, faces, seen, wide)
         for face in faces:
             Metrics.counter(NAMESPACE, f"action_{face.action}").inc()
@@ -270,6 +272,7 @@ class RedactPhotos(IsolatedStages):
             DetectFaces(settings, landmarks_from),
             DecideFaces(uncoded_policy(settings.policy)),
         ]
+        parts.append(CorrectFaces(settings.generates))
         if settings.generates:
             parts.append(DrawNewFaces(settings))
         super().__init__([*stages_of(parts), _Redact(settings)], SafePhoto, settings.photo_limits)

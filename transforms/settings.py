@@ -331,7 +331,7 @@ class RedactSettings(FaceSettings):
 
     @property
     def seconds(self) -> float:
-        """The work of new faces is counted, and a busy machine may take its time for it."""
+        """As the effort asks, and more where new faces are drawn."""
         return SECONDS["good" if self.effort == "fast" and self.generates else self.effort]
 
 

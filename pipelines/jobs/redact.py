@@ -16,11 +16,11 @@ from mien.pipelines.runs import Job, Plan, warn_unmarked
 from mien.pipelines.settings import SHARDS, RedactJob, settings_of
 from mien.transforms.elements import PhotosAndFailures, SafePhoto
 from mien.transforms.formats import Together
-from mien.transforms.policy import MAX_KEY, KeyFile, load_policy
+from mien.transforms.policy import MAX_KEY, Corrections, KeyFile, load_policy, read_corrections
 from mien.transforms.preview import PreviewPhotos, WritePreview
 from mien.transforms.redact import RedactPhotos, uncoded_policy
 from mien.transforms.sinks import WritePhotos, WriteWebDataset
-from mien.transforms.sources import PHOTO_SUFFIXES, ReadFiles
+from mien.transforms.sources import PHOTO_SUFFIXES, CheckCorrections, ReadFiles
 from mien.transforms.steps import FaceRows, same_decisions, with_galleries
 from mien.transforms.stores import is_local, normal_uri, read_start
 from mien.transforms.workers import StageTransform
@@ -40,11 +40,17 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
     job = Job(args, beam_words, [PERSON_FILE, POOL_FILE] if settings.generates else [])
     policy = with_galleries(settings.policy)
     settings = job.fitted(settings)
+    corrections = _corrections_of(args)
     if settings.generates and not settings.synthesis_mark and not args.dry_run:
         warn_unmarked()
 
+    def read(listed: PhotosAndFailures) -> PhotosAndFailures:
+        checked = listed | CheckCorrections() if corrections else listed
+        photos: PhotosAndFailures = checked | ReadFiles(settings.max_bytes)
+        return photos
+
     def look(listed: PhotosAndFailures, _: beam.PCollection) -> PhotosAndFailures:
-        seen = job.tell_done(listed | ReadFiles(settings.max_bytes) | PreviewPhotos(settings), SafePhoto)
+        seen = job.tell_done(read(listed) | PreviewPhotos(settings), SafePhoto)
         written: PhotosAndFailures = seen | WritePreview(job.output)
         return written
 
@@ -52,7 +58,7 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         rows = None
         if settings.named_by:
             rows = everything | Together() | FaceRows(settings.named_by, settings, settings.max_bytes)
-        safe = listed | ReadFiles(settings.max_bytes) | RedactPhotos(settings, rows=rows)
+        safe = read(listed) | RedactPhotos(settings, rows=rows)
         write: StageTransform = WritePhotos(job.output, job.overwrite)
         if settings.format == SHARDS:
             uris = settings.record_uris
@@ -69,12 +75,19 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         codec.model,
         look if args.dry_run else work,
         reads=(*policy.galleries, *([key_file] if key_file else [])),
+        corrections=corrections,
     )
     if args.dry_run:
         return job.run(dataclasses.replace(plan, dry=True))
     same = functools.partial(same_decisions, uncoded_policy(policy))
     parts = settings.format == SHARDS
     return job.run(dataclasses.replace(plan, decided=_DECIDED, same=same, withdraw=True, parts=parts))
+
+
+def _corrections_of(args: argparse.Namespace) -> Corrections | None:
+    if args.corrections == "":
+        raise JobError("--corrections is empty")
+    return read_corrections(args.corrections) if args.corrections else None
 
 
 def _to_be_read_again(key_file: str, beam_words: list[str]) -> str:

@@ -63,6 +63,9 @@ def redact(commands: Any) -> None:
     faces = parser.add_argument_group("faces")
     _policy(faces, "redact", "whose face is seen")
     faces.add_argument("--mask", choices=("face", "head"), help="how much of a hidden face goes (as the policy says)")
+    faces.add_argument(
+        "--corrections", metavar="FILE|URI", help="what a reviewer wants otherwise, as mien review saves it"
+    )
     _detector(faces, RedactJob)
     new = parser.add_argument_group("new faces (under a policy with realistic or deidentify)")
     option(new, RedactJob, "key_file", "with this key one person gets the same new face in every photo", "FILE|URI")

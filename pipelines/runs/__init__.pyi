@@ -1,4 +1,4 @@
-from .index import FAILED_FILES, INDEX, failure_row_of, index_row_of, rows_of
+from .index import FAILED_FILES, INDEX, dry_row_of, failure_row_of, index_row_of, rows_of
 from .plan import Plan
 from .run import Job, warn_unmarked
 
@@ -7,6 +7,7 @@ __all__ = [
     "INDEX",
     "Job",
     "Plan",
+    "dry_row_of",
     "failure_row_of",
     "index_row_of",
     "rows_of",

@@ -10,6 +10,7 @@ import apache_beam as beam
 
 from mien.pipelines.runs.resume import Wanted, fingerprint
 from mien.transforms.elements import PhotosAndFailures
+from mien.transforms.policy import Corrections
 from mien.transforms.settings import Settings
 from mien.transforms.sources import PHOTO_SUFFIXES
 
@@ -24,6 +25,7 @@ class Plan:
     faces; same: whether faces of an index row are decided on as before (see resume.Wanted). withdraw: whether an output
     of a photo that is now withheld is deleted. parts: whether it writes tables or shards, many photos in a file. dry:
     nothing is made that a later run could take for done. reads: what workers read beside the photos, as paths and URIs.
+    corrections: of a reviewer, of which each photo's are in its own fingerprint and in no other's.
     """
 
     command: str
@@ -38,6 +40,7 @@ class Plan:
     dry: bool = False
     reads: tuple[str, ...] = ()
     weights: Mapping[str, str] = field(default_factory=dict)
+    corrections: Corrections | None = None
 
     @functools.cached_property
     def recorded(self) -> dict[str, Any]:

@@ -55,7 +55,8 @@ class WriteJournal(beam.DoFn):
 
     def process(self, written: Written) -> Iterator[Written]:
         if written.origin is not None and written.origin.photos == 1 and not is_part(written.output):
-            self._lines += index_rows([written], written.origin, self._wanted.settings, self._wanted.base)
+            wanted = self._wanted.of(written.origin)
+            self._lines += index_rows([written], written.origin, wanted.settings, wanted.base)
         if len(self._lines) >= _ROWS or time.monotonic() - self._since >= self._seconds:
             self._write()
             self._seconds = min(2 * self._seconds, _SECONDS)

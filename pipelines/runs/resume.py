@@ -31,6 +31,7 @@ from mien.transforms.formats import (
     members_of_table,
     parts_of,
 )
+from mien.transforms.policy import PhotoCorrections
 from mien.transforms.stores import create, files_named, is_intact, join, patience, replacing, stat_file
 from mien.transforms.workers import NAMESPACE
 
@@ -53,6 +54,15 @@ class Wanted:
     settings: str
     base: str = ""
     same: Callable[[list[dict[str, Any]]], bool] | None = None
+
+    def of(self, file: ListedFile) -> "Wanted":
+        """The same for one photo: what a reviewer corrects in it decides too, and no other photo's corrections do."""
+        if not (digest := PhotoCorrections.of_text(file.corrections).digest):
+            return self
+        settings, base = (
+            fingerprint({"settings": one, "corrections": digest}) if one else "" for one in (self.settings, self.base)
+        )
+        return dataclasses.replace(self, settings=settings, base=base)
 
     def met_by(self, row: Row) -> bool:
         """Whether the photo of this row would come out the same."""
@@ -151,7 +161,7 @@ def is_done(
     still there as it was written."""
     if row is None or (failed is not None and failed["run"] > row["run"]):
         return False
-    if (row["size"], row["modified"]) != (file.size, file.modified) or not wanted.met_by(row):
+    if (row["size"], row["modified"]) != (file.size, file.modified) or not wanted.of(file).met_by(row):
         return False
     return held.holds(row, members)
 
@@ -290,7 +300,8 @@ class _Done(beam.DoFn):
         if file is None:
             return
         Metrics.counter(NAMESPACE, "photos_out").inc(len(written))
-        yield from index_rows(written, file, self._wanted.settings, self._wanted.base)
+        wanted = self._wanted.of(file)
+        yield from index_rows(written, file, wanted.settings, wanted.base)
 
 
 class WriteIndex(beam.PTransform):

@@ -30,7 +30,7 @@ from mien.pipelines.runs.index import INDEX, run_of
 from mien.pipelines.runs.lock import Lock
 from mien.pipelines.runs.plan import Plan, version_of
 from mien.pipelines.runs.progress import DONE, FAILED, LISTED, Progress, Tell
-from mien.pipelines.runs.record import RecordFromWithin, complete, failures_file, write_record
+from mien.pipelines.runs.record import RecordFromWithin, complete, corrections_file, failures_file, write_record
 from mien.pipelines.runs.recover import WriteJournal, recover, refuse_leased
 from mien.pipelines.runs.resume import Earlier, OnlyLeft, WriteIndex, WriteLines, fingerprint
 from mien.pipelines.runs.stale import RemoveStale, remove_from_parts
@@ -50,6 +50,7 @@ from mien.transforms.settings import Settings
 from mien.transforms.sources import (
     EXCLUDED,
     PASSED,
+    GiveCorrections,
     ListFiles,
     folder_of,
     is_covered,
@@ -248,6 +249,9 @@ class Job:
     def _execute(self, plan: Plan, started: float) -> PipelineResult:
         pipeline = beam.Pipeline(options=self.engine.options)
         listed = pipeline | ListFiles(self.inputs, plan.suffixes, self.exclude, not plan.tables, self.globs)
+        unlisted = listed.failures
+        if plan.corrections:
+            listed = listed | GiveCorrections(plan.corrections)
         told = listed.photos | "TellListed" >> beam.ParDo(Tell(self._address, LISTED)).with_output_types(ListedFile)
         anew = self.overwrite or plan.dry
         earlier = Earlier.read(pipeline, self.output, self.check)
@@ -267,6 +271,11 @@ class Job:
             | "WriteFailures" >> WriteLines(join(self.output, failures_file(self.run_id)))
         )
         if not plan.dry:
+            if plan.corrections:
+                lines = [line.decode() for line in plan.corrections.data.splitlines()]
+                wanted = pipeline | "CorrectionLines" >> beam.Create(lines, reshuffle=False).with_output_types(str)
+                path = join(self.output, corrections_file(self.run_id))
+                steps["corrections"] = wanted | "Corrections" >> WriteLines(path)
             journal = beam.ParDo(WriteJournal(self.output, self.run_id, plan.wanted)).with_output_types(Written)
             # where there is an index, all is there that tells which of its photos have failed since
             index = WriteIndex(self.output, self.run_id, plan.wanted, after=steps["failed"])
@@ -275,7 +284,7 @@ class Job:
                 steps["stale"] = {
                     "written": written.photos,
                     "failures": written.failures,
-                    "unlisted": listed.failures,
+                    "unlisted": unlisted,
                     "orphans": only_left.orphans,
                 } | RemoveStale(earlier, self.output, self.run_id, plan.withdraw, plan.parts, self.prune)
         if self.engine.template:
@@ -302,6 +311,7 @@ class Job:
             "only_failed": self.only_failed,
             "recovered": self._recovered,
             "engine": {"runner": self.engine.runner, "workers": self.engine.workers},
+            **({"corrections": plan.corrections.summary} if plan.corrections else {}),
         }
 
 

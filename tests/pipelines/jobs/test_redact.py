@@ -86,7 +86,9 @@ def test_a_scheduled_batch(face: Path, tmp_path: Path) -> None:
 def test_a_dry_run_writes_no_photo(face: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     assert mien("redact", face, "--output", output, "--dry-run", "--policy", "background-people", *QUICK) == 0
-    assert {p.name for p in output.iterdir()} == {"dry-run.jsonl", "dry-run-0001.html", "dry-run.json"}
+    assert {p.name for p in output.iterdir()} == {
+        "dry-run.jsonl", "dry-run-photos.jsonl", "dry-run-0001.html", "dry-run.json",
+    }  # fmt: skip
     (row,) = map(json.loads, (output / "dry-run.jsonl").read_text().splitlines())
     assert set(row) == {"uri", "box", "action", "rule", "measures"}
     assert (row["uri"], row["action"], row["rule"]) == (str(face), "preserve", "subjects")

@@ -85,7 +85,9 @@ def test_no_photo_is_worse_than_plain_avif(portrait: PhotoInWork, codec: FaceCod
 
 @pytest.mark.slow
 def test_few_bytes_are_coded_and_many_are_pixels(portrait: PhotoInWork, codec: FaceCodec) -> None:
-    few, many, free = (store_photo(portrait, codec, each) for each in (within(600, effort="good"), within(20_000), SMALL))
+    few, many, free = (
+        store_photo(portrait, codec, each) for each in (within(600, effort="good"), within(20_000), SMALL)
+    )
     assert [face.action for face in few.faces] == ["preserve"]
     assert LEAST_FACE <= len(few.faces[0].payload) <= 64
     for coded in (many, free):
