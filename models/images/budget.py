@@ -24,7 +24,7 @@ Pixels = npt.NDArray[np.uint8]
 # measured with AVIF on portraits by LPIPS at 256 px; the other codecs hold fewer pixels a byte.
 OVERHEAD = {"avif": 238, "webp": 30, "jpeg": 330}
 DENSITY = {"avif": 1.0, "webp": 0.6, "jpeg": 0.4}
-PIXELS_A_BYTE = ((0, 50.0), (800, 45.0), (2_000, 40.0), (4_000, 32.0), (8_000, 25.0), (16_000, 20.0), (64_000, 16.0))
+STREAM_BYTES, PIXELS_A_BYTE = (0, 800, 2_000, 4_000, 8_000, 16_000, 64_000), (50, 45, 40, 32, 25, 20, 16)
 SPREAD = (0.5, 1.0, 2.0)  # of the pixels a byte: what is tried where the picture is small
 LOOKED_AT = 12_000  # bytes up to which several sizes are tried: beyond it they differ by little
 LEAST_SIDE = 16  # px of the longer side at least
@@ -115,7 +115,7 @@ def fit_picture(
 def _sides(size: tuple[int, ...], codec: Codec, max_bytes: int, several: bool) -> list[int]:
     """Longer sides to try, in px: those of the table, and smaller and larger ones."""
     stream = max(max_bytes - OVERHEAD[codec], 30)
-    density = float(np.interp(stream, *zip(*PIXELS_A_BYTE, strict=True))) * DENSITY[codec]
+    density = float(np.interp(stream, STREAM_BYTES, PIXELS_A_BYTE)) * DENSITY[codec]
     full, area = min(max(size), MAX_SIDE[codec]), size[0] * size[1]
     factors = SPREAD if several and stream <= LOOKED_AT else (1.0,)
     sides = (round(max(size) * (factor * density * stream / area) ** 0.5) for factor in factors)

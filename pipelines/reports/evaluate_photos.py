@@ -175,9 +175,17 @@ def lines_of(rows: Sequence[PhotoRow], ceilings: Sequence[int]) -> list[PhotoLin
     for ceiling in ceilings:
         for codec in dict.fromkeys(row.codec for row in rows):
             some = [row for row in rows if (row.codec, row.ceiling) == (codec, ceiling)]
-            means = (mean(getattr(row.quality, name) for row in some) for name in ("whole", "face", "cosine", "dlib"))
-            neural = mean(row.neural / row.faces if row.faces else None for row in some)
-            found.append(PhotoLine(codec, ceiling, len(some), mean(row.bytes for row in some), *means, neural))
+            names = ("whole", "face", "cosine", "dlib")
+            found.append(
+                PhotoLine(
+                    codec,
+                    ceiling,
+                    len(some),
+                    mean(row.bytes for row in some),
+                    neural=mean(row.neural / row.faces if row.faces else None for row in some),
+                    **{name: mean(getattr(row.quality, name) for row in some) for name in names},
+                )
+            )
     return found
 
 
@@ -200,9 +208,9 @@ def _write(output: Path, report: dict[str, Any], sheets: Sequence[tuple[str, Ima
         plots[title.format(report["criterion"])] = data_uri((output / "plots" / f"{name}.png").read_bytes(), "png")
     shown = []
     for name, sheet in sheets:
-        stream = io.BytesIO()
-        sheet.save(stream, "JPEG", quality=88)
-        shown.append((name, data_uri(stream.getvalue(), "jpeg")))
+        small = io.BytesIO()
+        sheet.save(small, "JPEG", quality=88)
+        shown.append((name, data_uri(small.getvalue(), "jpeg")))
     page = render("evaluate_photos.html", report=report, mien=MIEN, plots=plots, shown=shown)
     (output / "evaluate.html").write_text(page)
 

@@ -21,7 +21,7 @@ from mien.transforms.workers import IsolatedStages, Stage
 
 # Bytes of a face's payload that suit a photo's bytes: measured on ten portraits as the least LPIPS of all of the photo
 # for which a recogniser still knows the face.
-FACE_SHARE = ((300, 40), (600, 64), (1_000, 100), (2_000, 140), (4_000, 240), (8_000, 320))
+PHOTO_BYTES, FACE_SHARE = (300, 600, 1_000, 2_000, 4_000, 8_000), (40, 64, 100, 140, 240, 320)
 MOST_SHARE = 0.3  # of the photo's bytes that several faces may take together
 LEAST_FACE = 40  # bytes with which a coded face is somebody
 # In its own pixels a face that is so like the original is liker than any coded one: the trunk's distance alone, or a
@@ -59,7 +59,7 @@ def face_shares(budget: int, sides: Sequence[float], most: int, least: int = LEA
 
     budget: bytes of the photo; sides: px of the faces' aligned squares.
     """
-    one = float(np.interp(budget, *zip(*FACE_SHARE, strict=True)))
+    one = float(np.interp(budget, PHOTO_BYTES, FACE_SHARE))
     total = min(one * len(sides), max(one, MOST_SHARE * budget))
     order = sorted(range(len(sides)), key=lambda i: -sides[i])
     shares = [0] * len(sides)
