@@ -97,7 +97,7 @@ def _plain_faces(photo: PhotoInWork) -> tuple[CodedFace, ...]:
 
 
 class _Choose(Stage):
-    stage = "choose"
+    stage = "background"  # which it codes a first time: its time and failures are of that
 
     def __init__(self, settings: CompressSettings) -> None:
         self._settings = settings
