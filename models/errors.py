@@ -1,6 +1,20 @@
 """What can be wrong with what mien is given. The message is one line that a user can act on."""
 
 
+def one_line(error: BaseException | str, limit: int | None = None) -> str:
+    """The message of an exception in one line, of at most `limit` characters; its class where it has none."""
+    return " ".join(str(error).split())[:limit] or type(error).__name__
+
+
+def why_unread(error: BaseException) -> str:
+    """Why a file could not be read, in one line without the file's name, which the message around it has."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, FileNotFoundError):  # s3fs and gcsfs give it the path alone
+        return "no such file"
+    return one_line(error)
+
+
 class MienError(Exception):
     """Every error that mien raises on purpose."""
 

@@ -48,6 +48,7 @@ LAYERS = [
     "pipelines.__main__",
     "pipelines.mien",
     "pipelines.measured_process",
+    "pipelines.failures",
     "pipelines.runs",
     "pipelines.jobs",
     "pipelines.reports",

@@ -24,7 +24,7 @@ from PIL.PngImagePlugin import PngImageFile, PngInfo
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from mien.models.errors import ImageError, ImageTooLargeError
+from mien.models.errors import ImageError, ImageTooLargeError, one_line
 from mien.models.images.colours import PROFILE_SPACES, Colours, to_srgb
 from mien.models.images.headers import Header, orientation, read_header
 from mien.models.images.heif_boxes import crop_of
@@ -100,8 +100,7 @@ def decode_image(data: bytes, max_pixels: int = 100_000_000) -> Pixels:
     except MemoryError:
         raise ImageError(f"{header.format}: not enough memory to decode it") from None
     except Exception as error:  # on a damaged file Pillow raises nearly every kind, SyntaxError included
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise ImageError(f"{header.format}: {reason}") from error
+        raise ImageError(f"{header.format}: {one_line(error, 160)}") from error
 
 
 def encode_image(pixels: Pixels, codec: Codec, quality: int = 60, exif: bytes = b"", xmp: bytes = b"") -> bytes:

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
     hides = not policy.actions <= SHOWN  # then nothing that shows more than the policy may stay
 
     def work(listed: PhotosAndFailures, _: beam.PCollection) -> PhotosAndFailures:
-        coded = job.tell_done(listed | ReadFiles(settings.max_bytes) | CompressPhotos(settings), CodedPhoto)
+        coded = job.with_progress(listed | ReadFiles(settings.max_bytes) | CompressPhotos(settings), CodedPhoto)
         shards = {"commits": False, "withdraw": hides}
         write: StageTransform
         if settings.format == "blobs":

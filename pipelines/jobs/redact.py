@@ -15,7 +15,7 @@ from mien.pipelines import JobError
 from mien.pipelines.runs import Job, Plan, warn_unmarked
 from mien.pipelines.settings import SHARDS, RedactJob, settings_of
 from mien.transforms.elements import PhotosAndFailures, SafePhoto
-from mien.transforms.formats import Together
+from mien.transforms.formats import Colocate
 from mien.transforms.policy import MAX_KEY, Corrections, KeyFile, load_policy, read_corrections
 from mien.transforms.preview import PreviewPhotos, WritePreview
 from mien.transforms.redact import RedactPhotos, uncoded_policy
@@ -50,20 +50,20 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         return photos
 
     def look(listed: PhotosAndFailures, _: beam.PCollection) -> PhotosAndFailures:
-        seen = job.tell_done(read(listed) | PreviewPhotos(settings), SafePhoto)
+        seen = job.with_progress(read(listed) | PreviewPhotos(settings), SafePhoto)
         written: PhotosAndFailures = seen | WritePreview(job.output)
         return written
 
     def work(listed: PhotosAndFailures, everything: beam.PCollection) -> PhotosAndFailures:
         rows = None
         if settings.named_by:
-            rows = everything | Together() | FaceRows(settings.named_by, settings, settings.max_bytes)
+            rows = everything | Colocate() | FaceRows(settings.named_by, settings, settings.max_bytes)
         safe = read(listed) | RedactPhotos(settings, rows=rows)
         write: StageTransform = WritePhotos(job.output, job.overwrite)
         if settings.format == SHARDS:
             uris = settings.record_uris
             write = WriteWebDataset(job.output, job.run_id, commits=False, withdraw=True, record_uris=uris)
-        written: PhotosAndFailures = job.tell_done(safe, SafePhoto) | write
+        written: PhotosAndFailures = job.with_progress(safe, SafePhoto) | write
         return written
 
     codec = FaceCodec.load()

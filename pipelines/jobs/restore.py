@@ -22,7 +22,7 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         warn_unmarked()
 
     def work(listed: PhotosAndFailures, _: beam.PCollection) -> PhotosAndFailures:
-        restored = job.tell_done(listed | ReadCodedFiles() | RestorePhotos(settings), Photo)
+        restored = job.with_progress(listed | ReadCodedFiles() | RestorePhotos(settings), Photo)
         written: PhotosAndFailures = restored | WritePhotos(job.output, job.overwrite)
         return written
 

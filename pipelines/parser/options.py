@@ -149,7 +149,8 @@ def run_options(parser: Parser, settings: type[Settings]) -> None:
         "--photo-seconds",
         type=Value(Number(1, 10**6)),
         metavar="N",
-        help="processor time of a photo at most, then it is given up (600; with --effort auto and good 3600, best 36000)",
+        help="processor time of a photo at most, then it is given up "
+        "(600; with --effort auto and good 3600, best 36000)",
     )
     limits.add_argument(
         "--photo-memory",

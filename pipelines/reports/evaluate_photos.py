@@ -22,7 +22,7 @@ from mien.models.errors import BudgetError
 from mien.models.evaluation import MIEN, Lpips, PhotoMeter, PhotoQuality, best_file, peers
 from mien.models.faces import FaceDetector, FaceLandmarker
 from mien.models.runtime import cores, tune_process
-from mien.pipelines.reports.face_set import about, find_lpips, list_pictures, make_output, progress, write_failures
+from mien.pipelines.reports.face_set import about, find_lpips, list_pictures, make_output, progress, record_failures
 from mien.transforms.compress import prepared, store_photo
 from mien.transforms.elements import CodedPhoto, Failure, Photo, PhotoInWork, Pixels
 from mien.transforms.formats import blob_of
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     _write(output, report, sheets)
     if not args.quiet:
         print("\n".join(map(printable, [*_text(report), *notes, str(output / "evaluate.html")])))
-    write_failures(output, failures)
+    record_failures(output, failures)
     return 3 if failures else 0
 
 

@@ -1,5 +1,5 @@
 from .index import FAILED_FILES, INDEX, dry_row_of, failure_row_of, index_row_of, rows_of
-from .plan import Plan
+from .plan import Plan, version_of
 from .run import Job, warn_unmarked
 
 __all__ = [
@@ -11,5 +11,6 @@ __all__ = [
     "failure_row_of",
     "index_row_of",
     "rows_of",
+    "version_of",
     "warn_unmarked",
 ]

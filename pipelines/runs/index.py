@@ -20,12 +20,13 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 
+from mien.pipelines.failures import PREFIX
 from mien.transforms.elements import HandledFace, ListedFile, OutputFile, Written
 from mien.transforms.formats import HIDDEN, MANIFEST, is_part, key_of
 from mien.transforms.stores import is_safe_name, lines_of, parse_json
 from mien.transforms.workers import NAMESPACE
 
-INDEX, FAILED_FILES = "index-", "failures-"
+INDEX, FAILED_FILES = "index-", PREFIX
 MAX_LINE = 4_000_000  # bytes
 _FILES_A_ROW = 200  # so that the names of all that was restored from a table make no line that is too long
 _RUN = r"-\d{8}T[\d.]+-[\da-f]{4}"

@@ -13,6 +13,7 @@ from typing import Any
 import apache_beam as beam
 
 from mien.models.weights import weights_digests
+from mien.pipelines.failures import failures_file
 from mien.pipelines.runs.index import FAILED_FILES, INDEX
 from mien.pipelines.runs.stale import remove_from_parts
 from mien.transforms.elements import Failure, ListedFile, Written
@@ -96,11 +97,6 @@ def _recovered(output: str, runs: Iterable[str]) -> Digests:
     """The sha256 of the index and failures files of runs that were killed, and have no record of their own."""
     names = [f"{kind}{run}.jsonl" for run in runs for kind in (INDEX, FAILED_FILES)]
     return {name: digest for name in names if (digest := _digest(output, name))}
-
-
-def failures_file(run_id: str) -> str:
-    """The name of the run's failures file."""
-    return f"{FAILED_FILES}{run_id}.jsonl"
 
 
 def corrections_file(run_id: str) -> str:

@@ -25,14 +25,15 @@ from apache_beam.runners.runner import PipelineResult
 
 from mien.models.weights import CODEC_FILES, POOL_FILE, WeightsFolder, use_weights
 from mien.pipelines import JobError, JobStoppedError
+from mien.pipelines.failures import failures_file
 from mien.pipelines.runs.engine import choose
 from mien.pipelines.runs.index import INDEX, run_of
 from mien.pipelines.runs.lock import Lock
 from mien.pipelines.runs.plan import Plan, version_of
-from mien.pipelines.runs.progress import DONE, FAILED, LISTED, Progress, Tell
-from mien.pipelines.runs.record import RecordFromWithin, complete, corrections_file, failures_file, write_record
+from mien.pipelines.runs.progress import DONE, FAILED, LISTED, Progress, SendProgress
+from mien.pipelines.runs.record import RecordFromWithin, complete, corrections_file, write_record
 from mien.pipelines.runs.recover import WriteJournal, recover, refuse_leased
-from mien.pipelines.runs.resume import Earlier, OnlyLeft, WriteIndex, WriteLines, fingerprint
+from mien.pipelines.runs.resume import Earlier, PendingFiles, WriteIndex, WriteLines, fingerprint
 from mien.pipelines.runs.stale import RemoveStale, remove_from_parts
 from mien.pipelines.runs.summary import metrics_of, reason_of, summary_of, why_not_listed
 from mien.transforms.elements import (
@@ -133,13 +134,13 @@ class Job:
         """The output, where it lies inside an input: its files are no photos to work on."""
         return self.output if any(self.output.startswith(f"{uri}/") for uri in self.inputs) else ""
 
-    def tell_done(
+    def with_progress(
         self,
         made: PhotosAndFailures,
         element: type[CodedPhoto] | type[Photo] | type[SafePhoto] | type[MagnifiedPhoto],
     ) -> PhotosAndFailures:
         """Counts the photos in the progress display as they come through this place."""
-        photos = made.photos | "TellDone" >> beam.ParDo(Tell(self._address, DONE)).with_output_types(element)
+        photos = made.photos | "SendDone" >> beam.ParDo(SendProgress(self._address, DONE)).with_output_types(element)
         return PhotosAndFailures(photos=photos, failures=made.failures)
 
     def run(self, plan: Plan) -> int:
@@ -252,12 +253,14 @@ class Job:
         unlisted = listed.failures
         if plan.corrections:
             listed = listed | GiveCorrections(plan.corrections)
-        told = listed.photos | "TellListed" >> beam.ParDo(Tell(self._address, LISTED)).with_output_types(ListedFile)
+        files = listed.photos | "SendListed" >> beam.ParDo(SendProgress(self._address, LISTED)).with_output_types(
+            ListedFile
+        )
         anew = self.overwrite or plan.dry
         earlier = Earlier.read(pipeline, self.output, self.check)
         covers = functools.partial(is_covered, patterns=patterns_of(self.inputs))
-        only_left = OnlyLeft(earlier, plan.wanted, anew, self._address, self.only_failed, covers)
-        left = told | only_left
+        pending_files = PendingFiles(earlier, plan.wanted, anew, self._address, self.only_failed, covers)
+        left = files | pending_files
         if self.engine.template:
             renew(self.output, self.run_id, self._lease)
             keep = KeepLease(self.output, self.run_id, self._lease)
@@ -266,7 +269,7 @@ class Job:
         steps: dict[str, beam.PCollection] = {}
         steps["failed"] = (
             written.failures
-            | "TellFailed" >> beam.ParDo(Tell(self._address, FAILED)).with_output_types(Failure)
+            | "SendFailed" >> beam.ParDo(SendProgress(self._address, FAILED)).with_output_types(Failure)
             | "AsJson" >> beam.ParDo(_FailureLine()).with_output_types(str)
             | "WriteFailures" >> WriteLines(join(self.output, failures_file(self.run_id)))
         )
@@ -280,12 +283,12 @@ class Job:
             # where there is an index, all is there that tells which of its photos have failed since
             index = WriteIndex(self.output, self.run_id, plan.wanted, after=steps["failed"])
             steps["index"] = written.photos | journal | index
-            if earlier is not None and only_left.orphans is not None:
+            if earlier is not None and pending_files.orphans is not None:
                 steps["stale"] = {
                     "written": written.photos,
                     "failures": written.failures,
                     "unlisted": unlisted,
-                    "orphans": only_left.orphans,
+                    "orphans": pending_files.orphans,
                 } | RemoveStale(earlier, self.output, self.run_id, plan.withdraw, plan.parts, self.prune)
         if self.engine.template:
             steps |= {"listed": listed.photos, "left": left, "written": written.photos, "failures": written.failures}

@@ -29,7 +29,7 @@ from .parquet import (
     rows_of_table,
     without_rows,
 )
-from .tar_members import SHARD, MemberReader, Together, is_shard, kind_of, list_members
+from .tar_members import SHARD, Colocate, MemberReader, is_shard, kind_of, list_members
 from .webdataset import (
     Sample,
     ShardWriter,
@@ -52,13 +52,13 @@ __all__ = [
     "ROW_GROUP_BYTES",
     "SCHEMA",
     "SHARD",
+    "Colocate",
     "KeepLease",
     "Manifest",
     "MemberReader",
     "Sample",
     "ShardWriter",
     "TableWriter",
-    "Together",
     "blob_name",
     "blob_of",
     "commit",

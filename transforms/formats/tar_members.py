@@ -224,7 +224,7 @@ def _check_unchanged(file: ListedFile) -> None:
         raise ImageError("its shard changed after it was listed")
 
 
-class Together(beam.PTransform):
+class Colocate(beam.PTransform):
     """ListedFile -> the same, those that lie near each other in a shard of a store one after the other.
 
     A store is asked for many bytes at once, so that a reader (MemberReader) which keeps the shard open asks once for

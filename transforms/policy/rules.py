@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from mien.models.errors import PolicyError
+from mien.models.errors import PolicyError, one_line, why_unread
 from mien.transforms.stores import is_local, read_start
 
 Action = Literal["keep", "preserve", "realistic", "deidentify", "fill", "pixelate", "blur"]
@@ -241,7 +241,7 @@ def load_policy(name_or_uri: str) -> Policy:
         text = read_start(name_or_uri, _MAX_BYTES + 1)
     except Exception as error:
         known = f"; built in are {', '.join(BUILT_IN)}" if is_local(name_or_uri) and "/" not in name_or_uri else ""
-        raise PolicyError(f"{name_or_uri}: {_reason(error)}{known}") from error
+        raise PolicyError(f"{name_or_uri}: {why_unread(error)}{known}") from error
     if len(text) > _MAX_BYTES:
         raise PolicyError(f"{name_or_uri}: over {_MAX_BYTES} bytes, no policy")
     try:
@@ -265,7 +265,7 @@ def parse_policy(text: str, name: str, where: str = "") -> Policy:
     except Exception as error:  # of a value that is not what its tag says PyYAML raises nearly every kind
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise PolicyError(f"{where}{line}: not YAML: {_reason(error)}") from error
+        raise PolicyError(f"{where}{line}: not YAML: {one_line(getattr(error, 'problem', None) or error)}") from error
     try:
         policy = Policy.model_validate(_actions_named(content))
     except ValidationError as error:
@@ -384,11 +384,3 @@ def _line(node: yaml.Node, path: tuple[int | str, ...]) -> int:
             break
         node = found
     return line
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    if isinstance(error, FileNotFoundError):  # s3fs and gcsfs give it the path alone
-        return "no such file"
-    return " ".join(str(getattr(error, "problem", None) or error).split()) or type(error).__name__

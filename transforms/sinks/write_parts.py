@@ -49,7 +49,7 @@ from mien.transforms.workers import (
     by_action,
     failure_of,
     join_failures,
-    tell_written,
+    log_written,
     through,
     with_time,
 )
@@ -136,7 +136,7 @@ class _WriteParts(beam.DoFn):
                 bytes=packed.bytes,
                 actions=by_action(photo.faces),
             )
-            self._photos[-1] = tell_written(with_time(written, photo.spent, "write", milliseconds))
+            self._photos[-1] = log_written(with_time(written, photo.spent, "write", milliseconds))
         except Exception as error:
             if not self._photos:
                 self._photos.append(Written(photo.uri, "", photo.origin))

@@ -25,15 +25,15 @@ from mien.transforms.formats import (
     HIDDEN,
     MANIFEST,
     SHARD,
+    Colocate,
     MemberReader,
-    Together,
     is_part,
     is_shard,
     kind_of,
     list_members,
     read_manifest,
 )
-from mien.transforms.stores import common_root, is_local, join, name_under, normal_uri, not_for_photos, patience
+from mien.transforms.stores import circuit_breaker, common_root, is_local, join, name_under, normal_uri, not_for_photos
 from mien.transforms.workers import (
     NAMESPACE,
     Input,
@@ -340,7 +340,10 @@ def read_file(file: ListedFile, max_bytes: int = MAX_BYTES, shards: MemberReader
     before = os.stat(file.uri) if is_local(file.uri) else None
     if before and not stat.S_ISREG(before.st_mode):
         raise ImageError("not a regular file")
-    with patience(file.uri), FileSystems.open(file.uri, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+    with (
+        circuit_breaker(file.uri),
+        FileSystems.open(file.uri, compression_type=CompressionTypes.UNCOMPRESSED) as stream,
+    ):
         data: bytes = stream.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise ImageTooLargeError(f"grew over the limit of {max_bytes} bytes while it was read (--max-bytes)")
@@ -365,10 +368,10 @@ class _List(beam.DoFn):
                 yield _outcome(entry)
         except Exception as error:
             yield _outcome(failure_of(uri, "list", error))
-        _tell_passed(counts)
+        _count_passed(counts)
 
 
-def _tell_passed(counts: Counter[str]) -> None:
+def _count_passed(counts: Counter[str]) -> None:
     for kind, number in counts.items():
         Metrics.counter(NAMESPACE, f"{PASSED}{kind}").inc(number)
 
@@ -392,7 +395,7 @@ class _TakeApart(beam.DoFn):
     def process(self, file: ListedFile) -> Iterator[Any]:
         counts: Counter[str] = Counter()
         yield from map(_outcome, list_members(file, IMAGE_SUFFIXES, counts))
-        _tell_passed(counts)
+        _count_passed(counts)
 
 
 class _Read(Stage):
@@ -465,7 +468,7 @@ class ReadFiles(StageTransform):
 
     def expand(self, listed: Input) -> PhotosAndFailures:
         files, failures = as_outputs(listed)
-        read = through(files | Together(), _Read(self._max_bytes), Photo)
+        read = through(files | Colocate(), _Read(self._max_bytes), Photo)
         return PhotosAndFailures(photos=read.photos, failures=join_failures(read.failures, failures))
 
 

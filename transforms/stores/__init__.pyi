@@ -1,4 +1,4 @@
-from .breaker import patience
+from .breaker import circuit_breaker
 from .files import (
     create,
     delete,
@@ -10,11 +10,12 @@ from .files import (
     parse_json,
     read_bytes,
     read_start,
-    replacing,
     sha256_of,
     stat_file,
+    whole_file,
     write_whole,
 )
+from .local import PART, whole_local_file
 from .names import (
     SUFFIXES,
     common_root,
@@ -30,7 +31,9 @@ from .names import (
 )
 
 __all__ = [
+    "PART",
     "SUFFIXES",
+    "circuit_breaker",
     "common_root",
     "create",
     "delete",
@@ -47,13 +50,13 @@ __all__ = [
     "not_for_photos",
     "output_name",
     "parse_json",
-    "patience",
     "printable",
     "read_bytes",
     "read_start",
-    "replacing",
     "safe_name",
     "sha256_of",
     "stat_file",
+    "whole_file",
+    "whole_local_file",
     "write_whole",
 ]

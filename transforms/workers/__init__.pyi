@@ -11,8 +11,8 @@ from .stage import (
     by_action,
     failure_of,
     join_failures,
+    log_written,
     photo_id,
-    tell_written,
     through,
     with_time,
 )
@@ -32,9 +32,9 @@ __all__ = [
     "failure_of",
     "fork_server",
     "join_failures",
+    "log_written",
     "photo_id",
     "stages_of",
-    "tell_written",
     "through",
     "with_time",
 ]

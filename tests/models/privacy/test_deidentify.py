@@ -67,6 +67,7 @@ def test_a_different_person_in_the_same_surroundings(deidentifier, face, new) ->
     assert new.score >= FaceCodec.MIN_SCORE
 
 
+@pytest.mark.slow
 def test_a_seed_is_a_person_and_the_same_bytes(deidentifier, face, seed, new) -> None:
     """Again, on two threads, and in a second photo: mirrored, and darker."""
     before = torch.get_num_threads()
@@ -121,6 +122,7 @@ def test_what_is_no_face_is_refused(deidentifier) -> None:
         deidentifier.face_in_photo(noise, SIDE)
 
 
+@pytest.mark.slow
 def test_a_payload_is_another_person_in_64_bytes(codec, deidentifier, face) -> None:
     payload = codec.encode(face, objective="private")
     assert len(payload) <= BASE_BYTES
