@@ -36,11 +36,6 @@ class PhotoQuality:
     cosine: float | None
     dlib: float | None
 
-    @property
-    def worse(self) -> float:
-        """What the best size has least of."""
-        return self.whole + (self.face or 0.0)
-
 
 class PhotoMeter:
     """Compares photos with one, (H, W, 3) uint8 RGB, and its faces, by their transforms."""
@@ -52,19 +47,27 @@ class PhotoMeter:
         self._original = Original(encoder, pixels, transforms)
         self._maps = self._look(pixels)
 
+    def distance(self, pixels: Pixels) -> float:
+        """Of a photo of the same size, the whole's and the faces' mean together: what the best size has least of."""
+        whole, *faces = self._distances(pixels) if self._lpips else [self._original.whole(pixels)]
+        return whole + (float(np.mean(faces)) if faces else 0.0)
+
     def quality(self, pixels: Pixels) -> PhotoQuality:
         """Of a photo of the same size."""
         likeness = self._original.compare(pixels)
-        distances = [likeness.whole, *(face.distance for face in likeness.faces)]
-        if self._lpips is not None:
-            with torch.inference_mode():
-                seen = zip(self._maps, self._look(pixels), strict=True)
-                distances = [float(self._lpips.compare(a, b)) for a, b in seen]
+        distances = self._distances(pixels) or [likeness.whole, *(face.distance for face in likeness.faces)]
         if not likeness.faces:
             return PhotoQuality(distances[0], None, None, None)
         faces = [(face.cosine, face.dlib) for face in likeness.faces]
         cosine, dlib = (float(value) for value in np.mean(faces, axis=0))
         return PhotoQuality(distances[0], float(np.mean(distances[1:])), cosine, dlib)
+
+    @torch.inference_mode()
+    def _distances(self, pixels: Pixels) -> list[float]:
+        """LPIPS of the whole and of each face; none without its weights."""
+        if self._lpips is None:
+            return []
+        return [float(self._lpips.compare(a, b)) for a, b in zip(self._maps, self._look(pixels), strict=True)]
 
     @torch.inference_mode()
     def _look(self, pixels: Pixels) -> list[list[Tensor]]:
@@ -81,7 +84,6 @@ class PhotoFile:
     data: bytes
     pixels: Pixels
     size: tuple[int, int]
-    quality: PhotoQuality
 
 
 def best_file(pixels: Pixels, peer: Peer, ceiling: int, meter: PhotoMeter) -> PhotoFile | None:
@@ -91,16 +93,15 @@ def best_file(pixels: Pixels, peer: Peer, ceiling: int, meter: PhotoMeter) -> Ph
     sides = [full / 2 ** (i / 2) for i in range(24)]
     areas = [(round(side), width * height * (side / full) ** 2) for side in sides if side >= 8]
     fit = [side for side, area in areas if LEAST <= area / ceiling <= MOST] or [round(sides[0])]
-    best: PhotoFile | None = None
+    best, least = None, float("inf")
     for side in fit[:SIZES]:
         size = scaled(width, height, side)
         data = _finest(shrink(pixels, size), peer, ceiling)
         if data is None:
             continue
         shown = enlarge(peer.unpack(data), (width, height))
-        found = PhotoFile(data, shown, size, meter.quality(shown))
-        if best is None or found.quality.worse < best.quality.worse:
-            best = found
+        if (distance := meter.distance(shown)) < least:
+            best, least = PhotoFile(data, shown, size), distance
     return best
 
 

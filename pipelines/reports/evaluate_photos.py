@@ -138,7 +138,7 @@ def _measure(photo: PhotoInWork, bench: _Bench) -> tuple[list[PhotoRow], dict[tu
             ms = 1000 * (time.perf_counter() - begin)
             if found:
                 about_row = photo.name, peer.name, ceiling, len(found.data), found.size, len(transforms), 0, ms
-                rows.append(PhotoRow(*about_row, found.quality))
+                rows.append(PhotoRow(*about_row, meter.quality(found.pixels)))
                 pictures[peer.name, ceiling] = found.pixels
     return rows, pictures
 
