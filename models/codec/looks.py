@@ -62,6 +62,13 @@ class Original:
         """The distance of a photo of the same size."""
         return _distance(self._whole, self._maps(_whole_view(pixels)))
 
+    def distance(self, pixels: Pixels) -> float:
+        """Of a photo of the same size, the whole's and the faces' mean together."""
+        faces = [self._maps(_face_view(pixels, each)) for each in self._transforms]
+        pairs = zip(self._faces, faces, strict=True)
+        distances = [_distance(wanted, maps) for (wanted, *_), maps in pairs]
+        return self.whole(pixels) + (float(np.mean(distances)) if distances else 0.0)
+
     def compare(self, pixels: Pixels) -> Likeness:
         """A photo of the same size."""
         return Likeness(self.whole(pixels), tuple(self.face(i, pixels) for i in range(len(self._faces))))
@@ -80,16 +87,29 @@ class Original:
 
     @torch.inference_mode()
     def _seen(self, pixels: Pixels, transform: Transform) -> tuple[list[Tensor], Tensor, Tensor]:
-        side = max(SMALLEST, square(transform)[2])
-        face = seen(F.interpolate(_tensor(align_face(pixels, transform)), size=INPUT, mode="area"), side)
+        face = _face_view(pixels, transform)
         person = self._encoder.recogniser(arcface_crop(face))
         return features(self._encoder, face), person, dlib_recogniser().embedding(face)
+
+
+def is_seen(pixels: Pixels, transform: Transform) -> bool:
+    """Whether a photo has a face there that can be looked at: with a transform, and not far larger than the photo."""
+    try:
+        return bool(transform) and len(align_face(pixels, transform)) > 0
+    except ValueError:
+        return False
 
 
 def _whole_view(pixels: Pixels) -> Tensor:
     """(H, W, 3) uint8 to (1, 3, 256, 256) in -1..1, whatever its shape."""
     how = cv2.INTER_AREA if min(pixels.shape[:2]) >= INPUT else cv2.INTER_LINEAR
     return _tensor(np.asarray(cv2.resize(pixels, (INPUT, INPUT), interpolation=how), np.uint8))
+
+
+def _face_view(pixels: Pixels, transform: Transform) -> Tensor:
+    """A face (1, 3, S, S) in -1..1, as large as it is in the photo, at most 256 px."""
+    side = max(SMALLEST, square(transform)[2])
+    return seen(F.interpolate(_tensor(align_face(pixels, transform)), size=INPUT, mode="area"), side)
 
 
 def _tensor(pixels: Pixels) -> Tensor:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from mien.models.codec import FaceCodec, FaceLikeness, Original
+from mien.models.codec import FaceCodec, FaceLikeness, Original, is_seen
 from mien.models.faces import square
 from mien.models.runtime import tune_process
 from mien.transforms.elements import CodedFace, Decision, PhotoInWork
@@ -40,6 +40,7 @@ def choose_faces(photo: PhotoInWork, settings: CompressSettings) -> PhotoInWork:
     budget = settings.budget(photo.source_bytes)
     ceilings = [settings.face_bytes] * len(photo.faces)
     open_to = [i for i in preserved if not refusal(photo.faces[i], "preserve")]
+    open_to = [i for i in open_to if is_seen(photo.pixels, photo.faces[i].transform)]
     if budget is not None:
         sides = [square(photo.faces[i].transform)[2] for i in open_to]
         least = LEAST_FACE if settings.faces == "auto" else 0
