@@ -36,8 +36,8 @@ def test_a_table_is_redacted_row_by_row(photos: Path, tmp_path: Path, capsys: py
     words = ("redact", source, "--output", output, *QUICK, "--format", "parquet")
     assert mien(*words) == 3
     assert counts(output) == [6, 3, 1, 2, 0, 0]
-    assert set(failures(output)) == {"2", "3", "1.parquet"}
-    assert "row 2 has no picture" in failures(output)["2"]["message"]
+    assert set(failures(output)) == {"0000002", "0000003", "1.parquet"}
+    assert "row 2 has no picture" in failures(output)["0000002"]["message"]
     assert "no column 'image'" in failures(output)["1.parquet"]["message"]
     found = rows(output)
     assert [(row["n"], row["text"]) for row in found] == [(0, "Zürich"), (1, None), (4, "e")]
@@ -76,4 +76,7 @@ def test_a_list_of_paths_is_a_table(photos: Path, tmp_path: Path) -> None:
     coded = tmp_path / "coded"
     assert mien("compress", paths, "--output", coded, *QUICK, "--effort", "fast") == 3
     assert counts(coded) == [2, 1, 0, 1, 0, 0]
+    (part,) = coded.glob("photos-*.parquet")
+    assert pq.read_table(part).column("row").to_pylist() == [{"n": "007", "image": f"{photos}/b/x.jpg"}]
     assert mien("restore", coded, "--output", tmp_path / "back") == 0
+    assert (tmp_path / "back" / "list.csv" / "0000000.png").is_file()

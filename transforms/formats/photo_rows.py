@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mien.models.errors import ImageError
-from mien.transforms.elements import SafePhoto
+from mien.transforms.elements import ListedFile, SafePhoto
 from mien.transforms.formats.parquet import MIEN, PHOTO_COLUMN, ROW_GROUP_BYTES
 from mien.transforms.formats.photo_tables import OtherColumns, PhotoColumn
 from mien.transforms.formats.shard_samples import check_text
@@ -33,23 +33,37 @@ class RowMaker:
     def row(self, photo: SafePhoto) -> pa.Table:
         """One row, whose schema says all about its table. ImageError for a photo of no table, for a table that changed
         after it was listed, and for text that may hold a picture."""
-        if photo.origin is None or not photo.origin.column:
-            raise ImageError("the photo came from no table")
-        others = self._others.row(photo.origin)
-        schema = self._others.schema
-        assert schema is not None
+        others, named, schema = self._read(photo.origin)
         own = self._column.name
-        names = [name for name in others.column_names if name and name != own]
-        for name in names:
-            _check_texts(name, others.column(name)[0].as_py())
-        named = others.column(own)[0].as_py() if own in others.column_names else None
         about = {"id": key_of(photo.uri), **about_of(photo, self._record_uris)}
-        columns = {name: others.column(name) for name in names}
-        columns[own] = _picture(schema.field(own).type, photo, named["path"] if isinstance(named, dict) else named)
+        columns = {name: others.column(name) for name in others.column_names}
+        columns[own] = _picture(schema.field(own).type, photo, named)
         columns[MIEN] = pa.array([json.dumps(about, ensure_ascii=False)], pa.string())
         order = [*(name for name in schema.names if name in columns and name != MIEN), MIEN]
         table = pa.table({name: columns[name] for name in order})
         return table.replace_schema_metadata(_metadata(schema, own, order))
+
+    def beside(self, origin: ListedFile | None) -> pa.StructArray | None:
+        """What the row holds beside its picture, as one struct, with what the row names as the picture's path; None
+        where that is nothing. ImageError as in row()."""
+        others, named, _ = self._read(origin)
+        arrays = {name: others.column(name).combine_chunks() for name in others.column_names}
+        if named is not None:
+            arrays[self._column.name] = pa.array([named], pa.string())
+        return pa.StructArray.from_arrays(list(arrays.values()), list(arrays)) if arrays else None
+
+    def _read(self, origin: ListedFile | None) -> tuple[pa.Table, str | None, pa.Schema]:
+        """The row's other columns, the path that it names, and its table's schema."""
+        if origin is None or not origin.column:
+            raise ImageError("the photo came from no table")
+        others = self._others.row(origin)
+        schema, own = self._others.schema, self._column.name
+        assert schema is not None
+        names = [name for name in others.column_names if name and name != own]
+        for name in names:
+            _check_texts(name, others.column(name)[0].as_py())
+        named = others.column(own)[0].as_py() if own in others.column_names else None
+        return others.select(names), named["path"] if isinstance(named, dict) else named, schema
 
 
 def _is_binary(kind: pa.DataType) -> bool:
