@@ -184,13 +184,6 @@ class Redactor:
         return with_new_pixels(photo.source, pixels, changed, photo.exif, xmp)
 
 
-def uncoded_policy(policy: Policy) -> Policy:
-    """The policy with keep for preserve: in a safe photo a face that may be recognised stays as it is."""
-    rules = tuple(rule.model_copy(update={"do": "keep"}) if rule.do == "preserve" else rule for rule in policy.rules)
-    otherwise = "keep" if policy.otherwise == "preserve" else policy.otherwise
-    return policy.model_copy(update={"rules": rules, "otherwise": otherwise})
-
-
 def uncoded(face: Face, decision: Decision) -> CodedFace:
     """A face for which no codec was asked."""
     return CodedFace(face.box, face.transform, decision.action, decision.rule, "", b"", 0.0)
@@ -276,7 +269,7 @@ class RedactPhotos(IsolatedStages):
         parts: list[IsolatedStages] = [
             DecodePhotos(settings.max_pixels, settings.keep, keep_blocks=settings.keep_blocks),
             DetectFaces(settings, landmarks_from),
-            DecideFaces(uncoded_policy(settings.policy)),
+            DecideFaces(settings.policy.uncoded()),
         ]
         parts.append(CorrectFaces(settings.generates))
         if settings.generates:

@@ -27,6 +27,7 @@ class Plan:
     of a photo that is now withheld is deleted. parts: whether it writes tables or shards, many photos in a file. dry:
     nothing is made that a later run could take for done. reads: what workers read beside the photos, as paths and URIs.
     whole, column: as in ListFiles.
+    check: raises MienError where what the work needs, its models, cannot be used; called if anything is left to do.
     corrections: of a reviewer, of which each photo's are in its own fingerprint and in no other's.
     """
 
@@ -44,6 +45,7 @@ class Plan:
     weights: Mapping[str, str] = field(default_factory=dict)
     whole: Sequence[str] | None = None
     column: PhotoColumn | None = None
+    check: Callable[[], object] = lambda: None
     corrections: Corrections | None = None
 
     @functools.cached_property
@@ -75,3 +77,11 @@ def version_of(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def check_codec() -> None:
+    """WeightsError where the codec, or what tells faces from what is none, cannot be used."""
+    from mien.models.codec import FaceCodec  # brings torch, which a job that has nothing to do does without
+    from mien.models.faces import check_reading
+
+    check_reading(FaceCodec.load().recogniser)

@@ -1,4 +1,4 @@
-from .fork_server import fork_server
+from .fork_server import fork_server, wake_fork_server
 from .isolate import LIMITS, IsolatedStages, Limits, run_stages, stages_of
 from .stage import (
     NAMESPACE,
@@ -37,5 +37,6 @@ __all__ = [
     "run_stages",
     "stages_of",
     "through",
+    "wake_fork_server",
     "with_time",
 ]

@@ -11,7 +11,7 @@ from mien.models import FaceCodec
 from mien.models.codec.rate_control import BASE_BYTES
 from mien.models.errors import NotUnderstoodError, PrivacyError, WeightsError
 from mien.models.faces.dlib_recogniser import dlib_recogniser
-from mien.models.faces.recogniser import SAME_PERSON
+from mien.models.faces.same_face import SAME_PERSON
 from mien.models.privacy import deidentify
 from mien.models.privacy.deidentify import ALIKE, LOOKALIKE, NEAR, SEED, Deidentifier, NewFace, check_files
 from mien.models.privacy.pool import load_pool
