@@ -58,6 +58,11 @@ def test_a_table_is_redacted_row_by_row(photos: Path, tmp_path: Path, capsys: py
     assert mien(*words, "--drop-members", "te*") == 0
     assert counts(output) == [5, 5, 0, 0, 0, 0]
     assert [row.keys() for row in rows(output)] == [{"n": 0, "image": 0, "mien": 0}.keys()] * 5
+    broken = [{"bytes": b"no picture" if i == 4 else picture(i)} for i in range(5)]
+    pq.write_table(table.set_column(1, "image", [broken]), source / "0.parquet")
+    assert mien(*words, "--drop-members", "te*") == 3
+    assert counts(output) == [5, 4, 1, 0, 0, 1]  # the row that was made of it before is gone
+    assert [row["n"] for row in rows(output)] == [0, 1, 2, 3]
     assert mien("redact", source, "--output", output, *QUICK[:2], "--format", "parquet") == 2
     assert "name their column with --column" in capsys.readouterr().err
 
