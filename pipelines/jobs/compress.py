@@ -44,5 +44,4 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
     parts, reads = settings.format != "blobs", tuple(policy.galleries)
     suffixes = TABLE_SUFFIXES if settings.column else PHOTO_SUFFIXES
     plan = Plan("compress", suffixes, settings, codec_model(), work, withdraw=hides, parts=parts, reads=reads)
-    column = settings.photo_column
-    return job.run(dataclasses.replace(plan, check=check_codec, whole=settings.whole, column=column))
+    return job.run(dataclasses.replace(plan, check=check_codec, whole=settings.whole, column=settings.photo_column))

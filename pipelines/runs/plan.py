@@ -26,8 +26,8 @@ class Plan:
     faces; same: whether faces of an index row are decided on as before (see resume.Wanted). withdraw: whether an output
     of a photo that is now withheld is deleted. parts: whether it writes tables or shards, many photos in a file. dry:
     nothing is made that a later run could take for done. reads: what workers read beside the photos, as paths and URIs.
-    whole, column: as in ListFiles.
     check: raises MienError where what the work needs, its models, cannot be used; called if anything is left to do.
+    whole, column: as in ListFiles.
     corrections: of a reviewer, of which each photo's are in its own fingerprint and in no other's.
     """
 
@@ -43,9 +43,9 @@ class Plan:
     dry: bool = False
     reads: tuple[str, ...] = ()
     weights: Mapping[str, str] = field(default_factory=dict)
+    check: Callable[[], object] = lambda: None
     whole: Sequence[str] | None = None
     column: PhotoColumn | None = None
-    check: Callable[[], object] = lambda: None
     corrections: Corrections | None = None
 
     @functools.cached_property

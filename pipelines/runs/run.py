@@ -174,7 +174,7 @@ class Job:
 
     def _all_done(self, plan: Plan) -> Counter[str] | None:
         """The counters of a run that finds everything done; None where workers must be started to tell."""
-        if not self.engine.local or self.overwrite or self.only_failed or plan.dry or plan.corrections:
+        if not self.engine.local or self.overwrite or self.only_failed or plan.dry or plan.corrections or plan.column:
             return None
         passed: Counter[str] = Counter()
         root = self._root(plan)
