@@ -218,9 +218,9 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class FindSettings(Settings):
-    """How faces are found. detectors: whose finds are joined; max_pixels: of a photo."""
+    """How faces are found. detectors: whose finds are joined with the search in all turns; max_pixels: of a photo."""
 
-    detectors: Annotated[Sequence[str], Names(DETECTORS, "detector")] = DETECTORS
+    detectors: Annotated[Sequence[str], Names(DETECTORS, "detector")] = ("centerface",)
     max_pixels: Annotated[int, Number(1, 2**31)] = 100_000_000
 
 
