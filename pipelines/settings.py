@@ -48,7 +48,7 @@ class PhotoJob(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.record_uris and self.format != SHARDS and not self._passes_on:  # coded tables have the URI, files never
+        if self.record_uris and not self._records_uris:
             raise SettingsError(f"--record-uris is of --format {SHARDS}")
         if self.drop_members and self.format != SHARDS and not self._passes_on:
             raise SettingsError(f"--drop-members is of --format {SHARDS}, and of tables in and out")
@@ -56,9 +56,14 @@ class PhotoJob(Settings):
             raise SettingsError("--kind is of the photos' column: name it with --column")
 
     @property
+    def _records_uris(self) -> bool:
+        """Whether URIs are left out unless they are asked for: tables of coded photos always have them, files never."""
+        return self.format == SHARDS
+
+    @property
     def _passes_on(self) -> bool:
         """Whether the other columns of tables go on."""
-        return False
+        return self.format == TABLES and bool(self.column)
 
     @property
     def photo_column(self) -> "PhotoColumn | None":
@@ -78,7 +83,7 @@ class PhotoJob(Settings):
 class CompressJob(CompressSettings, PhotoJob):
     """Of mien compress. format: tables, an image a photo, or tar shards."""
 
-    format: Annotated[str, Choice(("parquet", "blobs", SHARDS))] = "parquet"
+    format: Annotated[str, Choice((TABLES, "blobs", SHARDS))] = TABLES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +98,8 @@ class RedactJob(RedactSettings, PhotoJob):
             raise SettingsError(f"--format {TABLES} is of photos that come in tables: name their column with --column")
 
     @property
-    def _passes_on(self) -> bool:
-        return self.format == TABLES and bool(self.column)
+    def _records_uris(self) -> bool:
+        return self.format in (SHARDS, TABLES)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         elif settings.format == SHARDS:
             write = WriteWebDataset(job.output, job.run_id, record_uris=settings.record_uris, **shards)
         else:
-            write = WriteParquet(job.output, job.run_id, **shards)
+            write = WriteParquet(job.output, job.run_id, column=settings.photo_column, **shards)
         written: PhotosAndFailures = coded | write
         return written
 

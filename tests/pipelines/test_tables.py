@@ -36,8 +36,8 @@ def test_a_table_is_redacted_row_by_row(photos: Path, tmp_path: Path, capsys: py
     words = ("redact", source, "--output", output, *QUICK, "--format", "parquet")
     assert mien(*words) == 3
     assert counts(output) == [6, 3, 1, 2, 0, 0]
-    assert set(failures(output)) == {"2", "3", "1.parquet"}
-    assert "row 2 has no picture" in failures(output)["2"]["message"]
+    assert set(failures(output)) == {"0000002", "0000003", "1.parquet"}
+    assert "row 2 has no picture" in failures(output)["0000002"]["message"]
     assert "no column 'image'" in failures(output)["1.parquet"]["message"]
     found = rows(output)
     assert [(row["n"], row["text"]) for row in found] == [(0, "Zürich"), (1, None), (4, "e")]
@@ -58,6 +58,11 @@ def test_a_table_is_redacted_row_by_row(photos: Path, tmp_path: Path, capsys: py
     assert mien(*words, "--drop-members", "te*") == 0
     assert counts(output) == [5, 5, 0, 0, 0, 0]
     assert [row.keys() for row in rows(output)] == [{"n": 0, "image": 0, "mien": 0}.keys()] * 5
+    broken = [{"bytes": b"no picture" if i == 4 else picture(i)} for i in range(5)]
+    pq.write_table(table.set_column(1, "image", [broken]), source / "0.parquet")
+    assert mien(*words, "--drop-members", "te*") == 3
+    assert counts(output) == [5, 4, 1, 0, 0, 1]  # the row that was made of it before is gone
+    assert [row["n"] for row in rows(output)] == [0, 1, 2, 3]
     assert mien("redact", source, "--output", output, *QUICK[:2], "--format", "parquet") == 2
     assert "name their column with --column" in capsys.readouterr().err
 
@@ -76,4 +81,7 @@ def test_a_list_of_paths_is_a_table(photos: Path, tmp_path: Path) -> None:
     coded = tmp_path / "coded"
     assert mien("compress", paths, "--output", coded, *QUICK, "--effort", "fast") == 3
     assert counts(coded) == [2, 1, 0, 1, 0, 0]
+    (part,) = coded.glob("photos-*.parquet")
+    assert pq.read_table(part).column("row").to_pylist() == [{"n": "007", "image": f"{photos}/b/x.jpg"}]
     assert mien("restore", coded, "--output", tmp_path / "back") == 0
+    assert (tmp_path / "back" / "list.csv" / "0000000.png").is_file()

@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -52,6 +52,7 @@ ROOT_KEY = b"mien.root"
 # Of a table of safe photos among the columns they came with: the photos' column, and the one that says what was done.
 PHOTO_COLUMN = b"mien.column"
 MIEN = "mien"
+BESIDE = "row"  # of a table of coded photos, the column with what was beside them in the tables that they came in
 OPTIONS: dict[str, Any] = {
     "compression": "zstd",
     "write_statistics": ["uri", "source_bytes", "width", "height"],
@@ -113,26 +114,39 @@ def _face_of(face: dict[str, Any]) -> CodedFace:
     )
 
 
+class CodedRow(NamedTuple):
+    """A coded photo as a row. beside: of a photo that came in a table what else its row held, one struct, which becomes
+    the column BESIDE."""
+
+    photo: CodedPhoto
+    beside: pa.StructArray | None = None
+
+
 class TableWriter:
     """One part file as it grows: rows are held until they fill a row group. It is of use only once it is closed."""
 
     def __init__(self, path: str, row_group_bytes: int = ROW_GROUP_BYTES) -> None:
         self._row_group_bytes = row_group_bytes
         self._stream = create(path)
-        self._writer = pq.ParquetWriter(self._stream, SCHEMA, **OPTIONS)
-        self._rows: list[dict[str, Any]] = []
+        self._writer: pq.ParquetWriter | None = None
+        self._beside: pa.DataType | None = None
+        self._rows: list[CodedRow] = []
         self._held = 0
         self.bytes = 0
         self._root: str | None = None
 
-    def takes(self, photo: CodedPhoto) -> bool:
-        """Whether the photo is a row of the same columns, as each coded photo is."""
-        return isinstance(photo, CodedPhoto)
+    def takes(self, row: CodedRow) -> bool:
+        """Whether the row has the table's columns."""
+        return self._writer is None or self._beside == (None if row.beside is None else row.beside.type)
 
-    def add(self, photo: CodedPhoto) -> None:
+    def add(self, row: CodedRow) -> None:
         """Takes a row; writes a row group when there is enough."""
+        photo, beside = row
+        if self._writer is None:
+            self._begin(beside)
         size = len(photo.background) + sum(len(face.payload) + 200 for face in photo.faces) + 200
-        self._rows.append(row_of(photo))
+        size += 0 if beside is None else beside.nbytes
+        self._rows.append(row)
         self._held += size
         self.bytes += size
         root = photo.uri.removesuffix(f"/{photo.name}") if photo.name else ""
@@ -140,11 +154,18 @@ class TableWriter:
         if self._held >= self._row_group_bytes:
             self._flush()
 
+    def _begin(self, beside: pa.StructArray | None) -> pq.ParquetWriter:
+        self._beside = None if beside is None else beside.type
+        schema = SCHEMA if beside is None else SCHEMA.append(pa.field(BESIDE, self._beside))
+        self._writer = pq.ParquetWriter(self._stream, schema, **OPTIONS)
+        return self._writer
+
     def close(self) -> int:
         """Writes what is held and the footer; the file's bytes."""
+        writer = self._writer or self._begin(None)
         self._flush()
-        self._writer.add_key_value_metadata({ROOT_KEY: self._root or ""})
-        self._writer.close()
+        writer.add_key_value_metadata({ROOT_KEY: self._root or ""})
+        writer.close()
         size = self._stream.tell()
         self._stream.close()
         return size
@@ -153,13 +174,17 @@ class TableWriter:
         """Lets go of the file, which is not whole."""
         for closes in (self._writer, self._stream):
             try:
-                closes.close()
+                if closes is not None:
+                    closes.close()
             except Exception:  # a full disk fails again here; the file is deleted all the same
                 continue
 
     def _flush(self) -> None:
-        if self._rows:
-            self._writer.write_table(pa.Table.from_pylist(self._rows, SCHEMA))
+        if self._rows and self._writer is not None:
+            table = pa.Table.from_pylist([row_of(row.photo) for row in self._rows], SCHEMA)
+            if self._beside is not None:
+                table = table.append_column(BESIDE, pa.chunked_array([row.beside for row in self._rows]))
+            self._writer.write_table(table)
         self._rows, self._held = [], 0
 
 

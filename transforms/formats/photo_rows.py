@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mien.models.errors import ImageError
-from mien.transforms.elements import SafePhoto
+from mien.transforms.elements import ListedFile, SafePhoto
 from mien.transforms.formats.parquet import MIEN, PHOTO_COLUMN, ROW_GROUP_BYTES
 from mien.transforms.formats.photo_tables import OtherColumns, PhotoColumn
 from mien.transforms.formats.shard_samples import check_text
@@ -33,33 +33,51 @@ class RowMaker:
     def row(self, photo: SafePhoto) -> pa.Table:
         """One row, whose schema says all about its table. ImageError for a photo of no table, for a table that changed
         after it was listed, and for text that may hold a picture."""
-        if photo.origin is None or not photo.origin.column:
-            raise ImageError("the photo came from no table")
-        others = self._others.row(photo.origin)
-        schema = self._others.schema
-        assert schema is not None
+        others, paths, schema = self._read(photo.origin)
         own = self._column.name
-        names = [name for name in others.column_names if name and name != own]
-        for name in names:
-            _check_texts(name, others.column(name)[0].as_py())
-        named = others.column(own)[0].as_py() if own in others.column_names else None
         about = {"id": key_of(photo.uri), **about_of(photo, self._record_uris)}
-        columns = {name: others.column(name) for name in names}
-        columns[own] = _picture(schema.field(own).type, photo, named["path"] if isinstance(named, dict) else named)
+        columns = {name: others.column(name) for name in others.column_names}
+        columns[own] = _picture(schema.field(own).type, photo, paths)
         columns[MIEN] = pa.array([json.dumps(about, ensure_ascii=False)], pa.string())
         order = [*(name for name in schema.names if name in columns and name != MIEN), MIEN]
         table = pa.table({name: columns[name] for name in order})
         return table.replace_schema_metadata(_metadata(schema, own, order))
+
+    def beside(self, origin: ListedFile | None) -> pa.StructArray | None:
+        """What the row holds beside its picture, as one struct, with what the row names as the picture's path; None
+        where that is nothing. ImageError as in row()."""
+        others, paths, _ = self._read(origin)
+        arrays = {name: others.column(name).combine_chunks() for name in others.column_names}
+        if paths is not None:
+            arrays[self._column.name] = paths
+        return pa.StructArray.from_arrays(list(arrays.values()), list(arrays)) if arrays else None
+
+    def _read(self, origin: ListedFile | None) -> tuple[pa.Table, pa.Array | None, pa.Schema]:
+        """The row's other columns, the path that it names, where its table has paths, and the table's schema."""
+        if origin is None or not origin.column:
+            raise ImageError("the photo came from no table")
+        others = self._others.row(origin)
+        schema, own = self._others.schema, self._column.name
+        assert schema is not None
+        names = [name for name in others.column_names if name and name != own]
+        for name in names:
+            _check_texts(name, others.column(name)[0].as_py())
+        if own not in others.column_names:
+            return others.select(names), None, schema
+        named = others.column(own)[0].as_py()
+        path = pa.array([named["path"] if isinstance(named, dict) else named], pa.string())
+        return others.select(names), path, schema
 
 
 def _is_binary(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def _picture(kind: pa.DataType, photo: SafePhoto, path: str | None) -> pa.Array:
-    """The safe photo as its column has it, bytes or a struct; path: as the row named it."""
+def _picture(kind: pa.DataType, photo: SafePhoto, paths: pa.Array | None) -> pa.Array:
+    """The safe photo as its column has it, bytes or a struct; paths: as the row named it."""
     if _is_binary(kind):
         return pa.array([photo.data], kind)
+    path = None if paths is None else paths[0].as_py()
     return pa.array([{"bytes": photo.data, "path": path}], _PICTURE)
 
 

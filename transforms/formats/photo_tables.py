@@ -195,9 +195,14 @@ def _check(schema: pa.Schema, column: PhotoColumn) -> str:
     return kind
 
 
+def row_uri(table: ListedFile, row: int) -> str:
+    """What a row's photo is called."""
+    return join(table.uri, f"{row:07d}")
+
+
 def _row(table: ListedFile, column: PhotoColumn, row: int, group: int) -> ListedFile:
     return ListedFile(
-        join(table.uri, str(row)),
+        row_uri(table, row),
         f"{table.name}/{row:07d}",
         0,
         table.modified,
@@ -212,7 +217,7 @@ def _of_paths(
     table: ListedFile, column: PhotoColumn, values: Collection[Any], start: int, group: int
 ) -> Iterator[ListedFile | Failure]:
     for row, value in enumerate(values, start):
-        uri = join(table.uri, str(row))
+        uri = row_uri(table, row)
         try:
             path = photo_path(table.uri, value)
             found = stat_file(path)

@@ -1,11 +1,10 @@
+from .photo_reader import MAX_BYTES, PhotoReader, read_file
 from .read import (
     EXCLUDED,
     IMAGE_SUFFIXES,
-    MAX_BYTES,
     PASSED,
     PHOTO_SUFFIXES,
     ListFiles,
-    PhotoReader,
     ReadFiles,
     folder_of,
     is_covered,
@@ -13,7 +12,6 @@ from .read import (
     list_files,
     passed_over,
     patterns_of,
-    read_file,
 )
 from .read_coded import CODED_SUFFIXES, ReadCodedFiles, photo_of_blob, photo_of_sample, photos_of_table
 from .reviewed import CheckCorrections, GiveCorrections, check_corrections, corrections_of

@@ -27,7 +27,8 @@ from mien.transforms.formats import (
     rows_of_table,
     samples,
 )
-from mien.transforms.sources.read import MAX_BYTES, ListFiles, read_file
+from mien.transforms.sources.photo_reader import MAX_BYTES, read_file
+from mien.transforms.sources.read import ListFiles
 from mien.transforms.stores import join, safe_name
 from mien.transforms.workers import NAMESPACE, Input, StageTransform, as_outputs, failure_of, join_failures, through
 

@@ -54,7 +54,7 @@ def test_rows_are_read_out_of_their_groups(tmp_path: Path) -> None:
     file = table(tmp_path / "t.parquet", {"n": range(8), "image": [*data[:4], None, *data[5:]]})
     rows, failures = listed(file, PhotoColumn("image"))
     assert failures == {}
-    assert [row.uri for row in rows] == [f"{file.uri}/{i}" for i in range(8)]
+    assert [row.uri for row in rows] == [f"{file.uri}/{i:07d}" for i in range(8)]
     assert [row.group for row in rows] == [0, 0, 0, 1, 1, 1, 2, 2]
     reader = RowReader()
     for i in (0, 1, 2, 7, 3, 5, 6, 3):  # forwards, and back again
@@ -93,12 +93,12 @@ def test_paths_are_of_the_tables_folder(tmp_path: Path, suffix: str) -> None:
         file = table(path, {"id": range(5), "where": paths})
     rows, failures = listed(file, PhotoColumn("where", "uri"))
     assert [(row.uri[-2:], row.path, row.size) for row in rows] == [
-        (f"/{i}", str(tmp_path / "a.png"), len(picture(1))) for i in (0, 3)
+        (f"0{i}", str(tmp_path / "a.png"), len(picture(1))) for i in (0, 3)
     ]
     assert {row: message.partition(":")[0] for row, message in failures.items()} == {
-        "/1": "the row names no file", "/2": str(tmp_path / "gone.png"), "/4": "https",
+        "/0000001": "the row names no file", "/0000002": str(tmp_path / "gone.png"), "/0000004": "https",
     }  # fmt: skip
-    assert "http" in failures["/4"]
+    assert "http" in failures["/0000004"]
 
 
 def test_what_is_no_table_of_photos_is_told(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from mien.models.faces.alignment import snap_transform
 from mien.transforms.elements import CodedFace, CodedPhoto, ListedFile
 from mien.transforms.formats.manifest import commit, parts_of, roll_back
-from mien.transforms.formats.parquet import SCHEMA, TableWriter, photo_of, row_of
+from mien.transforms.formats.parquet import SCHEMA, CodedRow, TableWriter, photo_of, row_of, without_rows
 from mien.transforms.sinks.write_parquet import WriteParquet
 from mien.transforms.sources.read import list_files
 from mien.transforms.sources.read_coded import CODED_SUFFIXES, photos_of_table
@@ -56,13 +56,30 @@ def test_rows_that_are_no_photo(change: dict[str, object]) -> None:
 def test_row_groups_are_bounded_by_bytes(tmp_path: Path) -> None:
     writer = TableWriter(str(tmp_path / "t.parquet"), row_group_bytes=5000)
     for i in range(10):
-        writer.add(photo(f"{i}.jpg"))
+        writer.add(CodedRow(photo(f"{i}.jpg")))
     assert writer.close() == (tmp_path / "t.parquet").stat().st_size
     table = pq.ParquetFile(tmp_path / "t.parquet")
     assert [table.metadata.row_group(i).num_rows for i in range(table.num_row_groups)] == [4, 4, 2]
     back = list(photos_of_table(ListedFile(str(tmp_path / "t.parquet"), "t.parquet", 1, 1.0)))
     assert [p.name for p in back if isinstance(p, CodedPhoto)] == [f"{i}.jpg" for i in range(10)]
     assert {p.origin.photos for p in back if isinstance(p, CodedPhoto) and p.origin} == {10}
+
+
+def test_what_was_beside_a_photo_is_in_its_row(tmp_path: Path) -> None:
+    beside = pa.StructArray.from_arrays([pa.array([7]), pa.array(["x"])], ["n", "uri"])
+    first, second = photo("0.jpg"), photo("1.jpg")
+    writer = TableWriter(str(tmp_path / "t.parquet"))
+    writer.add(CodedRow(first, beside))
+    assert writer.takes(CodedRow(second, beside))
+    assert not writer.takes(CodedRow(second))
+    assert not writer.takes(CodedRow(second, pa.StructArray.from_arrays([pa.array([7])], ["n"])))
+    writer.add(CodedRow(second, beside))
+    writer.close()
+    assert pq.read_table(tmp_path / "t.parquet").column("row").to_pylist() == [{"n": 7, "uri": "x"}] * 2
+    back = list(photos_of_table(ListedFile(str(tmp_path / "t.parquet"), "t.parquet", 1, 1.0)))
+    assert [p.uri for p in back if isinstance(p, CodedPhoto)] == [first.uri, second.uri]
+    assert without_rows(str(tmp_path / "t.parquet"), [first.uri], str(tmp_path / "c.parquet")) == (1, {first.uri})
+    assert pq.read_table(tmp_path / "c.parquet").column("row").to_pylist() == [{"n": 7, "uri": "x"}]
 
 
 def test_a_photo_that_is_done_anew_is_there_once(tmp_path: Path) -> None:
