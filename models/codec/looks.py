@@ -25,8 +25,8 @@ SMALLEST = 64  # px of a face's view: the trunk's maps would have no places of s
 # Within these a recogniser says the same of two pictures, as cosine and as dlib's distance: what another quality of the
 # same picture changes.
 SLACK, DLIB_SLACK = 0.05, 0.05
-# The trunk doubts coded faces more than LPIPS does: on five portraits of 500 to 4,000 bytes a coded face of 1.3 times the
-# trunk's distance had the LPIPS of one in the background's pixels.
+# The trunk doubts coded faces more than LPIPS does: on five portraits of 500 to 4,000 bytes a coded face of 1.3 times
+# the trunk's distance had the LPIPS of one in the background's pixels.
 DOUBT = 1.2
 
 
