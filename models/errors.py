@@ -132,3 +132,7 @@ class FaceShapeError(MagnifyError):
 
 class NoFaceError(MagnifyError):
     """No face was found that can be aligned and magnified."""
+
+
+class WithheldError(MienError):
+    """A single photo of which nothing may be shown, for a reason that has no class of its own: the stage, the error."""

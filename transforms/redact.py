@@ -14,9 +14,9 @@ from apache_beam.metrics import Metrics
 from mien.models.codec import FaceCodec
 from mien.models.errors import PrivacyError
 from mien.models.faces import Face, FaceDetector, Looks, align_face, square
-from mien.models.images import decode_image, draw_mark, encode_image, synthesis_xmp
+from mien.models.images import decode_image, draw_mark, encode_image, synthesis_xmp, with_new_pixels
 from mien.models.painting import fitted, paste_face
-from mien.models.privacy import Hidden, MaskKind, join, join_outline, redact_faces
+from mien.models.privacy import Hidden, MaskKind, join, join_outline, masks_of, redact_faces
 from mien.models.runtime import one_thread, tune_process
 from mien.transforms.elements import (
     CodedFace,
@@ -175,14 +175,13 @@ class Redactor:
         if generated and self._settings.visible_mark:
             draw_mark(pixels)
         xmp = synthesis_xmp(VERSION) if generated and self._settings.synthesis_mark else b""
-        return encode_image(pixels, self._settings.image_format, self._settings.quality, photo.exif, xmp)
-
-
-def uncoded_policy(policy: Policy) -> Policy:
-    """The policy with keep for preserve: in a safe photo a face that may be recognised stays as it is."""
-    rules = tuple(rule.model_copy(update={"do": "keep"}) if rule.do == "preserve" else rule for rule in policy.rules)
-    otherwise = "keep" if policy.otherwise == "preserve" else policy.otherwise
-    return policy.model_copy(update={"rules": rules, "otherwise": otherwise})
+        if not self._settings.keep_blocks:
+            return encode_image(pixels, self._settings.image_format, self._settings.quality, photo.exif, xmp)
+        changed = (pixels != photo.pixels).any(2)
+        for face in hidden_faces(faces, self._policy.mask, new_faces(photo, faces), wide).values():
+            for window, alpha in masks_of(face, (changed.shape[0], changed.shape[1])):
+                changed[window] |= alpha > 0
+        return with_new_pixels(photo.source, pixels, changed, photo.exif, xmp)
 
 
 def uncoded(face: Face, decision: Decision) -> CodedFace:
@@ -268,9 +267,9 @@ class RedactPhotos(IsolatedStages):
         settings = chosen(RedactSettings, options, policy=first)
         landmarks_from = 0.0 if settings.generates or settings.policy.asks_for_pose else ALIGNED_FROM
         parts: list[IsolatedStages] = [
-            DecodePhotos(settings.max_pixels, settings.keep),
+            DecodePhotos(settings.max_pixels, settings.keep, keep_blocks=settings.keep_blocks),
             DetectFaces(settings, landmarks_from),
-            DecideFaces(uncoded_policy(settings.policy)),
+            DecideFaces(settings.policy.uncoded()),
         ]
         parts.append(CorrectFaces(settings.generates))
         if settings.generates:

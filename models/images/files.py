@@ -37,7 +37,7 @@ Pixels = npt.NDArray[np.uint8]
 MAX_SIDE: dict[str, int] = {"avif": 32768, "webp": 16383, "jpeg": 65500, "png": 2**31 - 1}
 _MAX_AVIF_PIXELS = 16384 * 16384  # AVIF_DEFAULT_IMAGE_SIZE_LIMIT
 
-_UPRIGHT = {
+UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -93,7 +93,7 @@ def decode_image(data: bytes, max_pixels: int = 100_000_000) -> Pixels:
         exif = header.exif or image.info.get("exif") or b""
         image = _to_srgb(image, _colours(header, image))
         # HEIF's decoder has turned the photo already, and its EXIF repeats what it did
-        turn = None if header.format == "HEIF" else _UPRIGHT.get(orientation(exif))
+        turn = None if header.format == "HEIF" else UPRIGHT.get(orientation(exif))
         return np.array(image if turn is None else image.transpose(turn))
     except ImageError:
         raise

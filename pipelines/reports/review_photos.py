@@ -8,25 +8,38 @@ import functools
 import hashlib
 import re
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
 from PIL import Image
 
-from mien.models.errors import ImageError, PrivacyError
+from mien.models.errors import ImageError, PrivacyError, one_line
 from mien.models.images import decode_image, encode_image
 from mien.models.privacy import Hidden, redact_faces
 from mien.pipelines import JobError
 from mien.pipelines.reports.report_runs import DONE, FAILED, WITHHELD, Seen, read_run
 from mien.pipelines.runs import dry_row_of, rows_of
 from mien.transforms.elements import ListedFile
-from mien.transforms.formats import SHARD, Sample, is_part, key_of, list_members, parts_in, samples
+from mien.transforms.formats import (
+    SHARD,
+    Sample,
+    is_part,
+    is_shard,
+    list_members,
+    open_table,
+    parts_in,
+    photo_column,
+    photos_of_rows,
+    samples,
+)
 from mien.transforms.policy import SHOWN
 from mien.transforms.preview import PHOTOS
 from mien.transforms.sources import IMAGE_SUFFIXES, MAX_BYTES, read_file
-from mien.transforms.stores import exists, join, read_bytes, safe_name, stat_file
+from mien.transforms.stores import exists, join, key_of, read_bytes, safe_name, stat_file
 
 SIDE, QUALITY = 1600, 75  # pixels of a picture's longer side at most
 IN_PARTS = 500  # photos at most whose pictures are taken out of shards, and held
@@ -135,7 +148,7 @@ class Pictures:
                 return Looked(note="its shard is gone, or has more photos than are shown")
             return _looked(_checked(read_bytes(join(photo.folder, safe_name(photo.seen.name))), photo.seen))
         except Exception as error:  # what cannot be understood is not shown
-            return Looked(note=f"cannot be shown: {' '.join(str(error).split()) or type(error).__name__}"[:300])
+            return Looked(note=f"cannot be shown: {one_line(error, 300)}")
 
     def _original(self, photo: Reviewed) -> Looked:
         file = original(photo.seen.uri)
@@ -158,13 +171,26 @@ class Pictures:
             left = {key_of(photo.seen.uri): photo.seen for photo in within if photo.folder == folder}
             for name in sorted(parts_in(folder), reverse=True):
                 try:
-                    for sample in samples(join(folder, name), IMAGE_SUFFIXES, MAX_BYTES):
-                        seen = left.get(sample.key) if isinstance(sample, Sample) else None
-                        if seen is not None and isinstance(sample, Sample) and sample.sha256 == seen.sha256:
-                            self._held[seen.uri] = _looked(sample.data)
-                            del left[sample.key]
+                    for key, data in _pictures_of(join(folder, name)):
+                        seen = left.get(key)
+                        if seen is not None and hashlib.sha256(data).hexdigest() == seen.sha256:
+                            self._held[seen.uri] = _looked(data)
+                            del left[key]
                 except (OSError, ValueError, ImageError, tarfile.TarError):
                     continue
+
+
+def _pictures_of(part: str) -> Iterator[tuple[str, bytes]]:
+    """The image files of a part by key_of their photos' uris. Raises what readers of shards and tables raise."""
+    if is_shard(part):
+        for sample in samples(part, IMAGE_SUFFIXES, MAX_BYTES):
+            if isinstance(sample, Sample):
+                yield sample.photo, sample.data
+        return
+    with FileSystems.open(part, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+        table = open_table(stream)
+        if column := photo_column(table):
+            yield from photos_of_rows(table, column)
 
 
 def _checked(data: bytes, seen: Seen) -> bytes:

@@ -1,5 +1,5 @@
 from .index import FAILED_FILES, INDEX, dry_row_of, failure_row_of, index_row_of, rows_of
-from .plan import Plan, version_of
+from .plan import Plan, check_codec, version_of
 from .run import Job, warn_unmarked
 
 __all__ = [
@@ -7,6 +7,7 @@ __all__ = [
     "INDEX",
     "Job",
     "Plan",
+    "check_codec",
     "dry_row_of",
     "failure_row_of",
     "index_row_of",

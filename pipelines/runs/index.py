@@ -22,8 +22,8 @@ from apache_beam.metrics import Metrics
 
 from mien.pipelines.failures import PREFIX
 from mien.transforms.elements import HandledFace, ListedFile, OutputFile, Written
-from mien.transforms.formats import HIDDEN, MANIFEST, is_part, key_of
-from mien.transforms.stores import is_safe_name, lines_of, parse_json
+from mien.transforms.formats import HIDDEN, MANIFEST, is_part
+from mien.transforms.stores import is_safe_name, key_of, lines_of, parse_json
 from mien.transforms.workers import NAMESPACE
 
 INDEX, FAILED_FILES = "index-", PREFIX

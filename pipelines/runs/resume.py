@@ -26,13 +26,12 @@ from mien.transforms.formats import (
     is_copy,
     is_part,
     is_shard,
-    key_of,
     members_of_shard,
     members_of_table,
     parts_of,
 )
 from mien.transforms.policy import PhotoCorrections
-from mien.transforms.stores import files_named, is_intact, join, stat_file, whole_file
+from mien.transforms.stores import files_named, is_intact, join, key_of, stat_file, whole_file
 from mien.transforms.workers import NAMESPACE
 
 _SKIPPED, _ORPHANS = "skipped", "orphans"
@@ -201,8 +200,7 @@ class _Members(beam.DoFn):
     def process(self, name: str) -> Iterator[tuple[str, Row]]:
         members = members_of_shard if is_shard(name) else members_of_table
         try:
-            for found, digest in members(join(self._state.output, name), name in self._state.hashed):
-                key = found if is_shard(name) else key_of(found)
+            for key, digest in members(join(self._state.output, name), name in self._state.hashed):
                 yield key, {"part": name, "sha256": digest}
         except (ValueError, ImageError, tarfile.TarError, OSError):
             Metrics.counter(NAMESPACE, "parts_damaged").inc()

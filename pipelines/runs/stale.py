@@ -21,9 +21,9 @@ from apache_beam.typehints import KV
 from mien.pipelines.runs.index import MAX_LINE, Row
 from mien.pipelines.runs.resume import Earlier, OutputState, WriteLines, latest, names_of
 from mien.transforms.elements import Failure, Written
-from mien.transforms.formats import hidden_folder, is_part, key_of
+from mien.transforms.formats import hidden_folder, is_part
 from mien.transforms.sinks import remove_photos
-from mien.transforms.stores import delete, delete_inside, exists, is_intact, join, lines_of, stat_file
+from mien.transforms.stores import delete, delete_inside, exists, is_intact, join, key_of, lines_of, stat_file
 from mien.transforms.workers import NAMESPACE, NOT_READ
 
 _KEEP, _REPLACED, _WITHHELD, _ORPHAN = "keep", "replaced", "withheld", "orphan"

@@ -22,7 +22,7 @@ from mien.transforms.elements import ListedFile, PhotoInWork, Pixels
 from mien.transforms.policy import parse_corrections
 from mien.transforms.policy.rules import load_policy
 from mien.transforms.preview import lines_of, preview, sheet
-from mien.transforms.redact import FOUND_LATER, Redactor, hidden_faces, safe_pixels, uncoded_policy
+from mien.transforms.redact import FOUND_LATER, Redactor, hidden_faces, safe_pixels
 from mien.transforms.settings import RedactSettings
 from mien.transforms.steps.align import align_faces
 from mien.transforms.steps.correct import ADDED, REMOVED, correct_photo
@@ -52,7 +52,7 @@ def found(redactor: Redactor) -> PhotoInWork:
 
 
 def decided(photo: PhotoInWork, policy: str) -> PhotoInWork:
-    return decide_photo(uncoded_policy(load_policy(policy)), photo)
+    return decide_photo(load_policy(policy).uncoded(), photo)
 
 
 def change(photo: PhotoInWork, data: bytes) -> float:
@@ -174,9 +174,9 @@ def test_another_face_takes_the_place(found: PhotoInWork) -> None:
 
 
 def test_preserve_is_keep_in_a_safe_photo() -> None:
-    policy = uncoded_policy(load_policy("background-people"))
+    policy = load_policy("background-people").uncoded()
     assert [rule.do for rule in policy.rules] == ["keep", "realistic"]
-    assert uncoded_policy(load_policy("compress")).otherwise == "keep"
+    assert load_policy("compress").uncoded().otherwise == "keep"
 
 
 def test_a_preview_shows_no_face(found: PhotoInWork) -> None:

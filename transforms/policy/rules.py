@@ -202,6 +202,12 @@ class Policy(BaseModel):
         """The same policy with another mask."""
         return self.model_copy(update={"mask": mask})
 
+    def uncoded(self) -> "Policy":
+        """The policy with keep for preserve: in a safe photo a face that may be recognised stays as it is."""
+        rules = tuple(rule.model_copy(update={"do": "keep"}) if rule.do == "preserve" else rule for rule in self.rules)
+        otherwise = "keep" if self.otherwise == "preserve" else self.otherwise
+        return self.model_copy(update={"rules": rules, "otherwise": otherwise})
+
     def pinned(self) -> "Policy":
         """The same policy with the digest of each gallery as it is now, or as it was when this was first asked.
 

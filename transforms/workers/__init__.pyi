@@ -1,5 +1,5 @@
-from .fork_server import fork_server
-from .isolate import LIMITS, IsolatedStages, Limits, stages_of
+from .fork_server import fork_server, wake_fork_server
+from .isolate import LIMITS, IsolatedStages, Limits, run_stages, stages_of
 from .stage import (
     NAMESPACE,
     NOT_READ,
@@ -34,7 +34,9 @@ __all__ = [
     "join_failures",
     "log_written",
     "photo_id",
+    "run_stages",
     "stages_of",
     "through",
+    "wake_fork_server",
     "with_time",
 ]
