@@ -25,7 +25,7 @@ Pixels = npt.NDArray[np.uint8]
 OVERHEAD = {"avif": 238, "webp": 30, "jpeg": 330}
 DENSITY = {"avif": 1.0, "webp": 0.6, "jpeg": 0.4}
 STREAM_BYTES, PIXELS_A_BYTE = (0, 800, 2_000, 4_000, 8_000, 16_000, 64_000), (50, 45, 40, 32, 25, 20, 16)
-SPREAD = (0.5, 0.8, 1.3, 2.0)  # of the pixels a byte: what is tried where the picture is small
+SPREAD = (0.3, 0.5, 0.8, 1.3, 2.0)  # of the pixels a byte: what is tried where the picture is small
 LOOKED_AT = 12_000  # bytes up to which several sizes are tried: beyond it they differ by little
 LEAST_SIDE = 16  # px of the longer side at least
 MOST_QUALITY = 90  # no picture is worth more: what is left of the budget stays unused
@@ -94,7 +94,7 @@ def fit_picture(
 ) -> Fitted:
     """The picture as a file of at most max_bytes, within 2 % of them where its content allows.
 
-    pixels: (H, W, 3) uint8 RGB. distance: of a picture of the same size from this one: it chooses among four sizes.
+    pixels: (H, W, 3) uint8 RGB. distance: of a picture of the same size from this one: it chooses among five sizes.
     BudgetError, with the least that the picture needs, where it cannot be made so small.
     """
     search = _Search(pixels, codec, max_bytes)

@@ -50,7 +50,7 @@ def read_back(coded: CodedPhoto) -> CodedPhoto:
 
 
 def plain_avif(photo: PhotoInWork, most: int, original: Original) -> tuple[float, float]:
-    """The least distance of the whole and of the face among AVIFs of other sizes, as Pillow writes them."""
+    """The distances of the whole and of the face of the best of AVIFs of several sizes, as Pillow writes them."""
     found = []
     height, width = photo.pixels.shape[:2]
     for share in (0.06, 0.09, 0.13, 0.18, 0.25, 0.36, 0.5):
@@ -67,11 +67,11 @@ def plain_avif(photo: PhotoInWork, most: int, original: Original) -> tuple[float
         if data:
             likeness = original.compare(enlarge(decode_image(data), (width, height)))
             found.append((likeness.whole, likeness.faces[0].distance))
-    return min(found)
+    return min(found, key=sum)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("most", [500, 700, 1000, 2000, 6000])
+@pytest.mark.parametrize("most", [700, 1000, 2000, 6000])
 def test_no_photo_is_worse_than_plain_avif(portrait: PhotoInWork, codec: FaceCodec, most: int) -> None:
     coded = store_photo(portrait, codec, within(most))
     blob = blob_of(coded)
