@@ -61,6 +61,18 @@ class PolicyError(MienError):
     """A policy that cannot be used: which file, line and key."""
 
 
+class WithheldError(MienError):
+    """A photo that a rule of the policy withholds."""
+
+
+class DetectorError(MienError):
+    """A detector of one's own that cannot be used, or that gave no boxes for a photo."""
+
+
+class BoxesError(MienError):
+    """A file of boxes that cannot be used, or what it says of a photo."""
+
+
 class GalleryError(MienError):
     """A gallery of reference photos that cannot be used: which file, and why."""
 

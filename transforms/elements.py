@@ -15,7 +15,7 @@ import numpy.typing as npt
 from apache_beam import PCollection, coders
 from apache_beam.typehints import row_type, schemas
 
-from mien.models.faces import Face
+from mien.models.faces import FACE_KIND, Face
 
 FAILURES = "failures"
 
@@ -97,7 +97,8 @@ class Decision(_Row):
 
 @dataclass(frozen=True)
 class CodedFace(_Row):
-    """A face as it is stored; see models.container.StoredFace. payload is empty for a face that is not coded."""
+    """A face as it is stored; see models.container.StoredFace. payload is empty for a face that is not coded. kind: as
+    in mien.models.faces.Face; not stored."""
 
     box: tuple[float, float, float, float]
     transform: tuple[float, ...]
@@ -106,6 +107,7 @@ class CodedFace(_Row):
     model: str
     payload: bytes
     score: float
+    kind: str = FACE_KIND
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,8 @@ class HandledFace(_Row):
 
     box: x, y, width, height in photo pixels. action, rule: what was done, and the policy's rule that said so. decided:
     the rule's own action, which may be another one than could be carried out; empty for a face that was first found
-    when the photo was verified. doubted: as in Decision. The rest: see mien.transforms.steps.decide.measures.
+    when the photo was verified. doubted: as in Decision. kind: as in mien.models.faces.Face. The rest: see
+    mien.transforms.steps.decide.measures.
     """
 
     box: tuple[float, float, float, float]
@@ -150,6 +153,8 @@ class HandledFace(_Row):
     score: float | None = None
     sharpness: float | None = None
     doubted: bool = False
+    count: float | None = None
+    kind: str = FACE_KIND
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from .inpaint import (
     face_mask,
     fill_faces,
     membrane,
+    rectangle_mask,
     shrink_known,
     window_of,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "needed_size",
     "outline_mask",
     "paste_face",
+    "rectangle_mask",
     "shrink_known",
     "softened",
     "to_cells",

@@ -1,18 +1,26 @@
+from .conditions import GROWN, YOUNG, Conditions, matches_path
 from .pseudonyms import MAX_KEY, Key, KeyFile, NamePeople, SealedRow, face_row, read_key, sealed_row, seeds_by_face
-from .rules import SHOWN, SHOWS, Conditions, Policy, load_policy
+from .rules import ACTIONS, FOR_FACES, SHOWN, SHOWS, WITHHOLD, Policy, Rule, load_policy
 
 __all__ = [
+    "ACTIONS",
+    "FOR_FACES",
+    "GROWN",
     "MAX_KEY",
     "SHOWN",
     "SHOWS",
+    "WITHHOLD",
+    "YOUNG",
     "Conditions",
     "Key",
     "KeyFile",
     "NamePeople",
     "Policy",
+    "Rule",
     "SealedRow",
     "face_row",
     "load_policy",
+    "matches_path",
     "read_key",
     "sealed_row",
     "seeds_by_face",

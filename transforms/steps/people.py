@@ -12,7 +12,7 @@ import numpy.typing as npt
 from mien.models.codec import FaceCodec
 from mien.models.errors import GalleryError
 from mien.models.faces import Face, FaceDetector, FaceLandmarker, align_face, square
-from mien.models.privacy import Gallery, embed, gallery_digest, load_gallery
+from mien.models.privacy import Gallery, embed, gallery_digest, load_gallery, looks_grown_up
 from mien.models.runtime import tune_process
 from mien.transforms.elements import FaceSeed, ListedFile, Photo, PhotoInWork, Pixels
 from mien.transforms.formats import MemberReader
@@ -69,6 +69,11 @@ def embeddings_of(pixels: Pixels, faces: Sequence[Face]) -> tuple[Embedding | No
                 continue
     recogniser = FaceCodec.load().recogniser
     return tuple(embed(crops[i][None], recogniser)[0] if i in crops else None for i in range(len(faces)))
+
+
+def grown_up(embedding: Embedding) -> bool:
+    """Whether a face clearly looks grown up, see mien.models.privacy.age."""
+    return looks_grown_up(embedding, FaceCodec.load().basis)
 
 
 def other_people(photo: PhotoInWork, f: int, avoid: Sequence[npt.NDArray[np.float64]]) -> list[npt.NDArray[np.float64]]:

@@ -10,7 +10,7 @@ from mien.models.faces.face import Face
 from mien.models.privacy.gallery import Gallery
 from mien.transforms.elements import Decision, HandledFace
 from mien.transforms.policy.rules import ACTIONS, SHOWS, Policy, load_policy, parse_policy
-from mien.transforms.steps.decide import decide, measure_faces, measures, same_decisions, sharpness
+from mien.transforms.steps.decide import Known, decide, measure_faces, measures, same_decisions, sharpness
 
 PIXELS = np.zeros((100, 200, 3), np.uint8)
 LARGE = Face((90.0, 10.0, 40.0, 50.0), 0.9, pose=(-20.0, 5.0, 0.0))
@@ -110,7 +110,7 @@ def people(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_gallery_is_asked(people: None, when: str, embedding: npt.NDArray[np.float32] | None, action: str) -> None:
     (measured,) = measure_faces([LARGE], PIXELS)
-    assert decide(rule(when), measured, embedding).action == action
+    assert decide(rule(when), measured, Known(embedding)).action == action
 
 
 @pytest.mark.parametrize("condition", ["person_in", "person_not_in"])
@@ -122,10 +122,10 @@ def test_doubt_never_shows_more(
     rules = f"[{{name: r, when: {{{condition}: friends}}, do: {one}}}]"
     policy = parse_policy(f"{{version: 1, rules: {rules}, otherwise: {other}}}", "p")
     (measured,) = measure_faces([LARGE], PIXELS)
-    settled = [decide(policy, measured, alike(cosine)) for cosine in (0.9, 0.1)]
+    settled = [decide(policy, measured, Known(alike(cosine))) for cosine in (0.9, 0.1)]
     assert {decision.action for decision in settled} == {one, other}
     assert not any(decision.doubted for decision in settled)
-    found = decide(policy, measured, embedding)
+    found = decide(policy, measured, Known(embedding))
     assert found.doubted
     assert SHOWS[found.action] == min(SHOWS[one], SHOWS[other])
 
@@ -134,16 +134,16 @@ def test_only_what_both_answers_would_give_is_looked_at(people: None) -> None:
     rules = "{name: a, when: {person_in: friends}, do: keep}, {name: b, when: {person_not_in: friends}, do: blur}"
     policy = parse_policy(f"{{version: 1, rules: [{rules}], otherwise: fill}}", "p")
     (measured,) = measure_faces([LARGE], PIXELS)
-    assert decide(policy, measured, alike(0.45)) == Decision("blur", "b", doubted=True)
+    assert decide(policy, measured, Known(alike(0.45))) == Decision("blur", "b", doubted=True)
     same = parse_policy("{version: 1, rules: [{name: a, when: {person_in: friends}, do: blur}], otherwise: blur}", "p")
-    assert decide(same, measured, alike(0.45)).action == "blur"
+    assert decide(same, measured, Known(alike(0.45))).action == "blur"
 
 
 def test_with_many_galleries_in_doubt_nothing_is_shown_either() -> None:
     each = ", ".join(f"{{name: r{i}, when: {{person_not_in: g{i}}}, do: fill}}" for i in range(200))
     policy = parse_policy(f"{{version: 1, rules: [{each}], otherwise: keep}}", "p")
     (measured,) = measure_faces([LARGE], PIXELS)
-    found = decide(policy, measured, None)
+    found = decide(policy, measured)
     assert (found.action, found.doubted) == ("fill", True)
 
 
