@@ -49,6 +49,8 @@ class RedactJob(RedactSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_uris(self)
+        if self.write_boxes != "none" and self.format == SHARDS:
+            raise SettingsError("--write-boxes is of --format files")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -161,7 +161,8 @@ class HandledFace(_Row):
 class SafePhoto(_Row):
     """A photo that may be shown: an image file's bytes, and what was done with its faces.
 
-    name: of its file, relative to the output folder. policy: the id of the policy. origin, spent: as in Photo.
+    name: of its file, relative to the output folder. policy: the id of the policy. origin, spent: as in Photo. beside,
+    beside_data: a file that goes beside it, by what is behind its name, and its bytes; empty: none.
     """
 
     uri: str
@@ -172,6 +173,8 @@ class SafePhoto(_Row):
     version: str
     origin: ListedFile | None = None
     spent: Mapping[str, int] = field(default_factory=dict)
+    beside: str = ""
+    beside_data: bytes = b""
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from PIL import Image
 
 from mien.models.faces import FACE_KIND, Face
 from mien.models.images import encode_image
-from mien.models.privacy import Hidden, redact_faces
+from mien.models.privacy import redact_faces
 from mien.transforms.elements import Decision, HandledFace, PhotoInWork, PhotosAndFailures, SafePhoto, Written
 from mien.transforms.page import data_uri, render
 from mien.transforms.policy import Policy
 from mien.transforms.settings import FaceSettings
-from mien.transforms.steps import FALLBACK, VERSION, DecideFaces, DecodePhotos, DetectFaces, refusal
+from mien.transforms.steps import FALLBACK, VERSION, DecideFaces, DecodePhotos, DetectFaces, hidden_of, refusal
 from mien.transforms.stores import create, delete, files_named, join, normal_uri, write_whole
 from mien.transforms.workers import (
     NAMESPACE,
@@ -53,7 +53,7 @@ COLOURS = {
 
 def preview(photo: PhotoInWork, policy: Policy) -> SafePhoto:
     """The photo's faces with what was decided, and a small JPEG of it that shows none of them."""
-    hidden = redact_faces(photo.pixels, [Hidden(face.box, face.transform, "fill", policy.mask) for face in photo.faces])
+    hidden = redact_faces(photo.pixels, [hidden_of(face, "fill", policy.mask) for face in photo.faces])
     height, width = hidden.shape[:2]
     scale = min(1.0, THUMBNAIL / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))

@@ -6,7 +6,8 @@ import apache_beam as beam
 
 from mien.models.codec import FaceCodec
 from mien.models.faces import check_reading
-from mien.models.weights import PERSON_FILE, POOL_FILE
+from mien.pipelines.jobs.boxes import box_file, check_photos
+from mien.pipelines.jobs.policy import warn_withheld, weights_for
 from mien.pipelines.runs import Job, Plan
 from mien.pipelines.settings import SHARDS, CompressJob, settings_of
 from mien.transforms.compress import CompressPhotos
@@ -20,8 +21,10 @@ from mien.transforms.workers import StageTransform
 
 def run(args: argparse.Namespace, beam_words: list[str]) -> int:
     """Runs the job; the exit status. Raises MienError for a job that cannot start."""
-    settings = settings_of(CompressJob, args, policy=load_policy(args.policy))
-    job = Job(args, beam_words, [PERSON_FILE, POOL_FILE] if "deidentify" in settings.policy.actions else [])
+    settings = settings_of(CompressJob, args, policy=load_policy(args.policy), boxes=box_file(args.boxes))
+    job = Job(args, beam_words, weights_for(settings.policy, draws="deidentify" in settings.policy.actions))
+    check_photos(settings.boxes, job.inputs, job.exclude, job.globs)
+    warn_withheld(settings.policy)
     policy = with_galleries(settings.policy)
     settings = job.fitted(settings)
     hides = not policy.actions <= SHOWN  # then nothing that shows more than the policy may stay
@@ -41,6 +44,6 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
 
     codec = FaceCodec.load()
     check_reading(codec.recogniser)
-    parts, reads = settings.format != "blobs", tuple(policy.galleries)
+    parts, reads = settings.format != "blobs", (*policy.galleries, *([settings.boxes.uri] if settings.boxes else []))
     plan = Plan("compress", PHOTO_SUFFIXES, settings, codec.model, work, withdraw=hides, parts=parts, reads=reads)
     return job.run(plan)

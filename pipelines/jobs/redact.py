@@ -10,8 +10,9 @@ import apache_beam as beam
 
 from mien.models.codec import FaceCodec
 from mien.models.faces import check_reading
-from mien.models.weights import PERSON_FILE, POOL_FILE
 from mien.pipelines import JobError
+from mien.pipelines.jobs.boxes import box_file, check_photos
+from mien.pipelines.jobs.policy import warn_withheld, weights_for
 from mien.pipelines.runs import Job, Plan, warn_unmarked
 from mien.pipelines.settings import SHARDS, RedactJob, settings_of
 from mien.transforms.elements import PhotosAndFailures, SafePhoto
@@ -36,8 +37,11 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
     if args.key_file == "":
         raise JobError("--key-file is empty")
     key_file = _to_be_read_again(args.key_file or "", beam_words)
-    settings = settings_of(RedactJob, args, policy=policy, key_file=KeyFile.of(key_file) if key_file else None)
-    job = Job(args, beam_words, [PERSON_FILE, POOL_FILE] if settings.generates else [])
+    key = KeyFile.of(key_file) if key_file else None
+    settings = settings_of(RedactJob, args, policy=policy, key_file=key, boxes=box_file(args.boxes))
+    job = Job(args, beam_words, weights_for(settings.policy, draws=settings.generates))
+    check_photos(settings.boxes, job.inputs, job.exclude, job.globs)
+    warn_withheld(policy)
     policy = with_galleries(settings.policy)
     settings = job.fitted(settings)
     if settings.generates and not settings.synthesis_mark and not args.dry_run:
@@ -68,7 +72,7 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         settings,
         codec.model,
         look if args.dry_run else work,
-        reads=(*policy.galleries, *([key_file] if key_file else [])),
+        reads=(*policy.galleries, *([key_file] if key_file else []), *([settings.boxes.uri] if settings.boxes else [])),
     )
     if args.dry_run:
         return job.run(dataclasses.replace(plan, dry=True))

@@ -1,4 +1,5 @@
 from .conditions import GROWN, YOUNG, Conditions, matches_path
+from .explained import explained
 from .pseudonyms import MAX_KEY, Key, KeyFile, NamePeople, SealedRow, face_row, read_key, sealed_row, seeds_by_face
 from .rules import ACTIONS, FOR_FACES, SHOWN, SHOWS, WITHHOLD, Policy, Rule, load_policy
 
@@ -18,6 +19,7 @@ __all__ = [
     "Policy",
     "Rule",
     "SealedRow",
+    "explained",
     "face_row",
     "load_policy",
     "matches_path",

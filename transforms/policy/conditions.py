@@ -115,9 +115,9 @@ class Conditions(BaseModel):
 
     def never(self) -> tuple[str, str] | None:
         """The first condition that nothing can meet, and why; None where there is none."""
-        if FACE_KIND not in self.kinds:
-            if name := next((name for name in _OF_FACES if getattr(self, name) is not None), ""):
-                return name, f"is asked of faces alone, and the rule is for {', '.join(sorted(self.kinds))}"
+        of_faces = next((name for name in _OF_FACES if getattr(self, name) is not None), "")
+        if of_faces and FACE_KIND not in self.kinds:
+            return of_faces, f"is asked of faces alone, and the rule is for {', '.join(sorted(self.kinds))}"
         for name, wanted in self.ranges().items():
             (low, high), (least, most) = wanted.ends(), LIMITS[name]
             if name == "count" and self.kinds == {FACE_KIND}:

@@ -3,7 +3,7 @@ from .background import VERSION, CodeBackground
 from .code_faces import CodeFaces
 from .decide import DecideFaces, same_decisions
 from .decode import MAX_PIXELS, DecodePhotos
-from .detect import DetectFaces
+from .detect import DetectFaces, FaceSearch
 from .new_faces import DrawNewFaces
 from .people import FaceRows, GiveSeeds, with_galleries
 from .verify import SURE, Leaks, leaks, painted_places
@@ -21,6 +21,7 @@ __all__ = [
     "DetectFaces",
     "DrawNewFaces",
     "FaceRows",
+    "FaceSearch",
     "GiveSeeds",
     "Leaks",
     "hidden_of",

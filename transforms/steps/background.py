@@ -20,7 +20,7 @@ def code_background(photo: PhotoInWork, settings: CompressSettings) -> CodedPhot
     mask = settings.policy.mask  # how much of the faces goes that must not be recognised
     height, width = photo.pixels.shape[:2]
     hidden = [
-        hidden_of(face, face.action, "face" if face.action == "preserve" else mask)
+        hidden_of(face, face.action, *(("face", 0.0) if face.action == "preserve" else (mask, settings.margin)))
         for face in photo.coded
         if face.action != "keep"
     ]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from mien.models.codec import FaceCodec
 from mien.models.errors import GalleryError
-from mien.models.faces import Face, FaceDetector, FaceLandmarker, align_face, square
+from mien.models.faces import Face, align_face, square
 from mien.models.privacy import Gallery, embed, gallery_digest, load_gallery, looks_grown_up
 from mien.models.runtime import tune_process
 from mien.transforms.elements import FaceSeed, ListedFile, Photo, PhotoInWork, Pixels
@@ -20,7 +20,7 @@ from mien.transforms.policy import KeyFile, NamePeople, Policy, SealedRow, face_
 from mien.transforms.settings import FindSettings
 from mien.transforms.sources import MAX_BYTES, read_file
 from mien.transforms.steps.decode import decode_photo
-from mien.transforms.steps.detect import find_faces
+from mien.transforms.steps.detect import Finder
 from mien.transforms.workers import IsolatedStages, Stage
 
 # photo pixels of the side of a face's square below which it is nobody's: what the recogniser sees is then the size
@@ -119,14 +119,13 @@ class _FaceRows(Stage):
     def setup(self) -> None:
         tune_process(self._settings.threads)
         self._key = self._key_file.read()
-        self._detector, self._landmarker = FaceDetector(self._settings.detectors), FaceLandmarker()
+        self._finder = Finder(self._settings)
 
     def teardown(self) -> None:
-        self._detector.close()
-        self._landmarker.close()
+        self._finder.close()
 
     def work(self, element: Photo) -> Iterable[SealedRow]:
-        work = find_faces(decode_photo(element, self._settings.max_pixels), self._detector, self._landmarker)
+        work = self._finder.find(decode_photo(element, self._settings.max_pixels))
         age = element.origin.modified if element.origin else 0.0
         for i, (face, embedding) in enumerate(zip(work.faces, embeddings_of(work.pixels, work.faces), strict=True)):
             if embedding is not None:

@@ -1,5 +1,5 @@
 from .fork_server import fork_server
-from .isolate import LIMITS, IsolatedStages, Limits, stages_of
+from .isolate import LIMITS, IsolatedStages, Limits, run_stages, stages_of
 from .stage import (
     NAMESPACE,
     NOT_READ,
@@ -33,6 +33,7 @@ __all__ = [
     "fork_server",
     "join_failures",
     "photo_id",
+    "run_stages",
     "stages_of",
     "tell_written",
     "through",

@@ -283,6 +283,13 @@ class Isolated(beam.DoFn):
             return child.work(self._stages, element, self._limits)
 
 
+def run_stages(stages: Sequence[Stage], element: Any, limits: Limits) -> list[Any]:
+    """What Isolated gives for one element, outside of any pipeline: results, and failures as TaggedOutput."""
+    isolated = Isolated(stages, limits)
+    isolated.setup()
+    return list(isolated.process(element))
+
+
 def _values(count: int, total: int, low: int, high: int) -> list[int]:
     """Values that have this count, sum, least and greatest one."""
     if count < 3:
