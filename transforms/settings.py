@@ -129,7 +129,7 @@ class DetectorNames(Names):
     def check(self, value: Any) -> Any:
         """As Number.check."""
         from mien.models.errors import DetectorError
-        from mien.models.faces import detector_kind, own_detectors
+        from mien.models.faces import detector_kind, installed_detectors
 
         given = [value] if isinstance(value, str) else list(value)
         if NO_DETECTOR in given:
@@ -142,7 +142,7 @@ class DetectorNames(Names):
                 try:
                     detector_kind(name)
                 except DetectorError as error:
-                    known = ", ".join((*self.known, USUAL, NO_DETECTOR, *own_detectors()))
+                    known = ", ".join((*self.known, USUAL, NO_DETECTOR, *installed_detectors()))
                     hint = f"; known are {known}, and module:Class" if str(error).startswith("unknown") else ""
                     raise ValueError(f"{error}{hint}") from None
         return tuple(dict.fromkeys(names))
@@ -376,7 +376,7 @@ class MagnifySettings(FindSettings):
 
     def recorded(self) -> dict[str, Any]:
         """Without what the kind of picture does not use."""
-        unused = ("factor", "detectors") if self.aligned else ("size",)
+        unused = ("factor", "detectors", "min_score", "boxes") if self.aligned else ("size",)
         return super().recorded() | dict.fromkeys(unused)
 
 

@@ -18,7 +18,14 @@ from .face import FACE_KIND, KIND_PATTERN, Face
 from .find import aligned_faces, join_faces, located_faces
 from .landmarks import FaceLandmarker
 from .mesh import OVAL, covered
-from .own_detectors import OwnDetector, RegionDetector, bad_box, detector_digest, detector_kind, own_detectors
+from .own_detectors import (
+    OwnDetector,
+    RegionDetector,
+    bad_box,
+    detector_digest,
+    detector_kind,
+    installed_detectors,
+)
 from .recogniser import CROP_SIDE, EMBEDDING, SAME_PERSON, Conv, Recogniser, arcface_crop
 from .same_face import mostly_within, same_face, same_places, same_square, shared_of_union
 from .understanding import bands, check_reading, is_clear, recogniser_id
@@ -60,6 +67,7 @@ __all__ = [
     "distortion",
     "dlib_recogniser",
     "face_transform",
+    "installed_detectors",
     "is_clear",
     "join_faces",
     "load_centerface",
@@ -67,7 +75,6 @@ __all__ = [
     "looks",
     "matrix",
     "mostly_within",
-    "own_detectors",
     "pack_transform",
     "recogniser_id",
     "same_face",

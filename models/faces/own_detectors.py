@@ -36,7 +36,7 @@ class RegionDetector(Protocol):
         """(H, W, 3) uint8 RGB, upright, to its regions: x, y, width, height in pixels, and a score from 0 to 1."""
 
 
-def own_detectors() -> tuple[str, ...]:
+def installed_detectors() -> tuple[str, ...]:
     """The names of the installed entry points."""
     return tuple(sorted({point.name for point in importlib.metadata.entry_points(group=GROUP)}))
 

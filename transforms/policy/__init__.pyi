@@ -1,7 +1,7 @@
 from .conditions import GROWN, YOUNG, Conditions, matches_path
-from .explained import explained
 from .pseudonyms import MAX_KEY, Key, KeyFile, NamePeople, SealedRow, face_row, read_key, sealed_row, seeds_by_face
 from .rules import ACTIONS, FOR_FACES, SHOWN, SHOWS, WITHHOLD, Policy, Rule, load_policy
+from .sentences import explained
 
 __all__ = [
     "ACTIONS",
