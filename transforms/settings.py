@@ -250,7 +250,7 @@ class Settings:
 @dataclass(frozen=True, kw_only=True)
 class FindSettings(Settings):
     """How faces are found. detectors: whose finds are joined; min_score: what they are less sure of is no face; boxes:
-    a file of boxes that are joined to what they find; max_pixels: of a photo."""
+    a file of boxes that are joined to what they find, or its path (BoxesError); max_pixels: of a photo."""
 
     detectors: Annotated[Sequence[str], DetectorNames(DETECTORS, "detector")] = DETECTORS
     min_score: Annotated[float, Share()] = 0.0
@@ -259,6 +259,10 @@ class FindSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if isinstance(self.boxes, str):  # as Beam YAML can say it
+            from mien.transforms.boxes import BoxFile
+
+            object.__setattr__(self, "boxes", BoxFile.at(self.boxes))
         if not self.detectors and self.boxes is None:
             raise SettingsError(f"detectors: no detector, and no boxes (--boxes); known are {', '.join(DETECTORS)}")
 
