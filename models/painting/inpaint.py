@@ -143,6 +143,14 @@ def _ramp(distance: npt.NDArray[np.float32]) -> Alpha:
     return alpha
 
 
+def painted_over(masks: Sequence[Mask], shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """(height, width) bool: the pixels that fill_faces() replaces in a photo of this shape."""
+    under = np.zeros(shape, np.uint8)
+    for window, alpha in masks:
+        under[window] |= (alpha > 0).view(np.uint8)
+    return cv2.dilate(under, np.ones((2 * MARGIN + 1, 2 * MARGIN + 1), np.uint8)) > 0
+
+
 def fill_faces(pixels: Pixels, masks: Sequence[Mask]) -> Pixels:
     """The photo with every pixel under a mask, and MARGIN pixels around, replaced from the ring around it.
 

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from mien.models.faces import FACE_KIND
+from mien.models.painting import painted_over
 from mien.models.privacy import Hidden, masks_of
 from mien.transforms.elements import HandledFace
 
@@ -68,10 +69,9 @@ def _yolo(name: str, faces: Sequence[HandledFace], size: tuple[int, int]) -> byt
 
 
 def _masks(hidden: Sequence[Hidden], size: tuple[int, int]) -> bytes:
-    shown = np.zeros((size[1], size[0]), np.uint8)
-    for face in hidden:
-        for window, alpha in masks_of(face, shown.shape):
-            shown[window][alpha > 0] = 255
+    shape = size[1], size[0]
+    painted = painted_over([mask for face in hidden for mask in masks_of(face, shape)], shape)
+    shown = painted.astype(np.uint8) * 255
     stream = io.BytesIO()
     Image.fromarray(shown).save(stream, "PNG", optimize=True)
     return stream.getvalue()
