@@ -15,7 +15,7 @@ setup(
         "": ["py.typed", "*.pyi"],
         "mien.models": ["weights/**"],
         "mien.pipelines": ["*.yaml"],
-        "mien.pipelines.reports": ["*.html"],
+        "mien.pipelines.reports": ["*.html", "*.js"],
         "mien.transforms": ["*.html"],
     },
 )

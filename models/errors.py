@@ -1,6 +1,20 @@
 """What can be wrong with what mien is given. The message is one line that a user can act on."""
 
 
+def one_line(error: BaseException | str, limit: int | None = None) -> str:
+    """The message of an exception in one line, of at most `limit` characters; its class where it has none."""
+    return " ".join(str(error).split())[:limit] or type(error).__name__
+
+
+def why_unread(error: BaseException) -> str:
+    """Why a file could not be read, in one line without the file's name, which the message around it has."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, FileNotFoundError):  # s3fs and gcsfs give it the path alone
+        return "no such file"
+    return one_line(error)
+
+
 class MienError(Exception):
     """Every error that mien raises on purpose."""
 
@@ -61,7 +75,7 @@ class PolicyError(MienError):
     """A policy that cannot be used: which file, line and key."""
 
 
-class WithheldError(MienError):
+class WithheldByRuleError(MienError):
     """A photo that a rule of the policy withholds."""
 
 
@@ -71,6 +85,14 @@ class DetectorError(MienError):
 
 class BoxesError(MienError):
     """A file of boxes that cannot be used, or what it says of a photo."""
+
+
+class CorrectionsError(MienError):
+    """Corrections of a reviewer's that cannot be used: which file and line, or what is wrong with a photo's."""
+
+
+class ReviewedError(MienError):
+    """A photo that a reviewer withholds."""
 
 
 class GalleryError(MienError):
@@ -111,3 +133,7 @@ class FaceShapeError(MagnifyError):
 
 class NoFaceError(MagnifyError):
     """No face was found that can be aligned and magnified."""
+
+
+class WithheldError(MienError):
+    """A single photo of which nothing may be shown, for a reason that has no class of its own: the stage, the error."""

@@ -17,7 +17,7 @@ from mien.models.errors import MienError
 from mien.pipelines import JobStoppedError
 from mien.pipelines.parser import option_names, parser
 from mien.transforms.stores import printable
-from mien.transforms.workers import fork_server
+from mien.transforms.workers import fork_server, wake_fork_server
 
 _PRELOAD = "mien.transforms.preload"  # what the children of a job are forked with
 _STOPPED = 128 + signal.SIGINT  # as shells say it
@@ -96,7 +96,17 @@ def _main(words: list[str], own: bool) -> int:
         threading.excepthook = lambda error: None  # Beam's threads: what stops the job is told where it stops
     here = args.beam and not any(word.partition("=")[0] == "--runner" for word in beam_words)
     with fork_server(_PRELOAD) if own and here else contextlib.nullcontext():
+        if not _has_index(args):
+            wake_fork_server()  # it loads while this process does; else it is seen first whether anything is left to do
         return _run(args, beam_words)
+
+
+def _has_index(args: argparse.Namespace) -> bool:
+    """Whether an earlier run has left its index in the output, as far as this machine can tell."""
+    try:
+        return any(name.startswith("index-") for name in os.listdir(getattr(args, "output", None) or "."))
+    except OSError:
+        return False
 
 
 def _from_worker(record: logging.LogRecord) -> bool:

@@ -127,7 +127,7 @@ def _of_action(action: argparse.Action) -> dict[str, Any]:
     found: dict[str, Any] = {"isOptional": not action.required}
     if action.nargs == 0:
         return _parameter(name, text, ["^(true|false)$"], paramType="BOOLEAN", defaultValue="false", **found)
-    if action.default is not None and not isinstance(action.default, tuple):
+    if action.default not in (None, "") and not isinstance(action.default, tuple):
         found["defaultValue"] = str(action.default)
     if action.choices is not None:
         choices = [str(choice) for choice in action.choices]

@@ -38,6 +38,7 @@ LAYERS = [
     "transforms.preview",
     "transforms.redact",
     "transforms.magnify",
+    "transforms.one_call",
     "transforms.preload",
     "transforms",
     "pipelines",
@@ -49,6 +50,7 @@ LAYERS = [
     "pipelines.__main__",
     "pipelines.mien",
     "pipelines.measured_process",
+    "pipelines.failures",
     "pipelines.runs",
     "pipelines.jobs",
     "pipelines.reports",
@@ -84,7 +86,7 @@ def faults(path: Path) -> Iterator[str]:
         if LAYERS.index(there) > LAYERS.index(here):
             yield f"{own} imports {module}, which lies above it"
         door = there if (ROOT / there.replace(".", "/")).is_dir() else module.removeprefix("mien.")
-        if module.removeprefix("mien.") not in (door, door.partition(".")[0]):
+        if whole != door and module.removeprefix("mien.") not in (door, door.partition(".")[0]):
             yield f"{own} reaches into {there}"
         if name.startswith("_"):
             yield f"{own} imports {name}, which is private to {module}"

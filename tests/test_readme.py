@@ -66,7 +66,7 @@ def test_the_first_block_has_the_two_commands() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("code", blocks("python"), ids=["beam", "face", "magnify"])
+@pytest.mark.parametrize("code", blocks("python"), ids=lambda code: code.strip().rpartition("import ")[2].split()[0])
 def test_a_python_example_runs(code: str, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     for name in ("portrait.jpg", "photos/a.jpg"):

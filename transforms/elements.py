@@ -36,12 +36,25 @@ class _Row:
 
 
 @dataclass(frozen=True)
+class Member(_Row):
+    """A member of a tar. name: as it stands there; size: bytes of its data, which start at that byte."""
+
+    name: str
+    size: int
+    start: int
+
+
+@dataclass(frozen=True)
 class ListedFile(_Row):
     """A file that was found but not yet read: bytes, and when it was last changed (Unix seconds).
 
     name: its path relative to the common root of all inputs; what the output is named after. photos: how many it holds.
     ours: an earlier run of the same job has written its output, which may be replaced. shard, start: of a member of a
-    tar, the tar's uri and where in it, in bytes, the member's data start; modified is the tar's.
+    tar, the tar's uri and where in it, in bytes, the member's data start; modified is the tar's. key, members: of a
+    photo whose WebDataset sample is to stay whole, its key and what else is in it. column, group: of a row of a table,
+    where its picture is, and its row group; shard is then the table and start the row, from 0. path: of the file that
+    the row names, whose size this is; modified is the later one of both. corrections: what a reviewer wants otherwise,
+    as text (mien.transforms.policy.PhotoCorrections).
     """
 
     uri: str
@@ -52,6 +65,16 @@ class ListedFile(_Row):
     ours: bool = False
     shard: str = ""
     start: int = 0
+    key: str = ""
+    members: tuple[Member, ...] = ()
+    column: str = ""
+    group: int = 0
+    path: str = ""
+    corrections: str = ""
+
+    def at(self, path: str, size: int, modified: float) -> "ListedFile":
+        """The same, to be read from a file of its own."""
+        return dataclasses.replace(self, path=path, size=size, modified=modified)
 
 
 @dataclass(frozen=True)
@@ -307,6 +330,7 @@ class ElementCoder(coders.RowCoder, metaclass=_EqualsRowCoder):
 
 
 for _element in (
+    Member,
     ListedFile,
     FaceSeed,
     Photo,
@@ -338,8 +362,8 @@ class PhotoInWork:
     aligned holds a (512, 512, 3) uint8 face where one is to be coded and None elsewhere. measured: of each face, see
     mien.transforms.steps.decide.measures. embeddings: (192,) float32 of the recogniser, where a policy asks for them;
     they live here and in galleries alone. new: of each face that another one takes the place of in this very photo,
-    what is drawn there. exif: what of the file's own metadata is to be written anew. seeds, spent: as in
-    Photo.
+    what is drawn there. exif: what of the file's own metadata is to be written anew. source: the file, where its blocks
+    are to be kept. seeds, spent: as in Photo.
     """
 
     uri: str
@@ -354,6 +378,7 @@ class PhotoInWork:
     new: tuple[Pixels | None, ...] = ()
     measured: tuple[Measured, ...] = ()
     exif: bytes = b""
+    source: bytes = field(default=b"", repr=False)
     seeds: tuple[FaceSeed, ...] = ()
     embeddings: tuple[npt.NDArray[np.float32] | None, ...] = field(default=(), repr=False)
     spent: Mapping[str, int] = field(default_factory=dict)

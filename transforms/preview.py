@@ -21,8 +21,17 @@ from mien.models.privacy import redact_faces
 from mien.transforms.elements import Decision, HandledFace, PhotoInWork, PhotosAndFailures, SafePhoto, Written
 from mien.transforms.page import data_uri, render
 from mien.transforms.policy import Policy
-from mien.transforms.settings import FaceSettings
-from mien.transforms.steps import FALLBACK, VERSION, DecideFaces, DecodePhotos, DetectFaces, hidden_of, refusal
+from mien.transforms.settings import GENERATED, FaceSettings
+from mien.transforms.steps import (
+    FALLBACK,
+    VERSION,
+    CorrectFaces,
+    DecideFaces,
+    DecodePhotos,
+    DetectFaces,
+    hidden_of,
+    refusal,
+)
 from mien.transforms.stores import create, delete, files_named, join, normal_uri, write_whole
 from mien.transforms.workers import (
     NAMESPACE,
@@ -36,7 +45,7 @@ from mien.transforms.workers import (
     through,
 )
 
-LINES, SHEET = "dry-run.jsonl", "dry-run"
+LINES, SHEET, PHOTOS = "dry-run.jsonl", "dry-run", "dry-run-photos.jsonl"
 THUMBNAIL = 480  # pixels of the longer side
 PHOTOS_A_SHEET = 100
 COLOURS = {
@@ -98,6 +107,13 @@ def lines_of(photo: SafePhoto) -> str:
     return "".join(f"{row}\n" for row in rows)
 
 
+def row_of(photo: SafePhoto) -> str:
+    """A JSON line for the photo, as a run's index has it: uri, size, modified and faces, of which it may have none."""
+    size, modified = (photo.origin.size, photo.origin.modified) if photo.origin else (0, 0.0)
+    faces = [dataclasses.asdict(face) for face in photo.faces]
+    return f"{json.dumps({'uri': photo.uri, 'size': size, 'modified': modified, 'faces': faces})}\n"
+
+
 def sheet(photos: Sequence[SafePhoto], number: int) -> str:
     """One contact sheet as an HTML page that needs no other file."""
     shown = [
@@ -134,10 +150,12 @@ class PreviewPhotos(IsolatedStages):
     """Photo -> SafePhoto with a small picture without any face, and what the policy decides on each."""
 
     def __init__(self, settings: FaceSettings) -> None:
+        generates = bool(settings.policy.actions & GENERATED)
         before = (
             DecodePhotos(settings.max_pixels),
             DetectFaces(settings),
             DecideFaces(settings.policy, withholds=False),
+            CorrectFaces(generates),
         )
         super().__init__([*stages_of(before), _Preview(settings.policy)], SafePhoto, settings.photo_limits)
 
@@ -152,9 +170,10 @@ class _WriteSheets(beam.DoFn):
         _delete_sheets(self._output)
         held: list[SafePhoto] = []
         number = 1
-        with create(join(self._output, LINES)) as stream:
+        with create(join(self._output, LINES)) as stream, create(join(self._output, PHOTOS)) as rows:
             for photo in group[1]:
                 stream.write(lines_of(photo).encode())
+                rows.write(row_of(photo).encode())
                 held.append(photo)
                 if len(held) == PHOTOS_A_SHEET:
                     self._write(held, number)
@@ -182,11 +201,12 @@ def _delete_all(count: int, output: str) -> None:
     if count == 0:
         _delete_sheets(output)
         delete(join(output, LINES))
+        delete(join(output, PHOTOS))
 
 
 class WritePreview(StageTransform):
-    """What PreviewPhotos gives -> dry-run.jsonl and dry-run-*.html in the output folder, instead of those of before; of
-    no photo there is neither."""
+    """What PreviewPhotos gives -> dry-run.jsonl, dry-run-photos.jsonl and dry-run-*.html in the output folder, instead
+    of those of before; of no photo there is none."""
 
     def __init__(self, output: str) -> None:
         super().__init__()

@@ -14,9 +14,9 @@ from apache_beam.metrics import Metrics
 from mien.models.codec import FaceCodec
 from mien.models.errors import PrivacyError
 from mien.models.faces import Face, Looks, align_face, square
-from mien.models.images import decode_image, draw_mark, encode_image, synthesis_xmp
+from mien.models.images import decode_image, draw_mark, encode_image, synthesis_xmp, with_new_pixels
 from mien.models.painting import fitted, paste_face
-from mien.models.privacy import Hidden, MaskKind, join, join_outline, redact_faces
+from mien.models.privacy import Hidden, MaskKind, join, join_outline, masks_of, redact_faces
 from mien.models.runtime import one_thread, tune_process
 from mien.transforms.boxes import boxes_of
 from mien.transforms.elements import (
@@ -30,9 +30,11 @@ from mien.transforms.elements import (
 )
 from mien.transforms.policy import SHOWN, KeyFile, Policy
 from mien.transforms.settings import GENERATED, RedactSettings, chosen, opened
+from mien.transforms.sources import corrections_of
 from mien.transforms.steps import (
     SURE,
     VERSION,
+    CorrectFaces,
     DecideFaces,
     DecodePhotos,
     DetectFaces,
@@ -120,11 +122,11 @@ class Redactor:
 
     def redact(self, photo: PhotoInWork) -> SafePhoto:
         """The safe photo. Raises PrivacyError for one in which a face is still seen that the policy hides, its whole
-        head filled in."""
+        head filled in; one that a reviewer released is passed on all the same."""
         faces = list(photo.coded or map(uncoded, photo.faces, photo.decisions))
         data = self._encode(photo, faces)
         wide: frozenset[int] = frozenset()
-        if not self._policy.actions <= SHOWN:
+        if not self._policy.actions <= SHOWN or any(face.action not in SHOWN for face in faces):
             if seen := self._leaks(photo, faces, data):
                 before = len(faces)
                 data = self._escalate(photo, faces, seen)
@@ -135,9 +137,9 @@ class Redactor:
                 data = self._escalate(photo, faces, seen, wide)
                 seen = self._leaks(photo, faces, data, {*wide, *range(before, len(faces))}, wide)
             sure = [face for face in seen.found if face.score >= SURE]
-            if seen.known or sure:
+            if (seen.known or sure) and not corrections_of(photo.origin).of("release"):
                 raise PrivacyError(_reason([(i + 1, faces[i]) for i in seen.known], sure))
-            if seen:  # only what hardly looks like a face is left: it goes, and nothing of it is there to be looked at
+            if seen:  # what is left hardly looks like a face, or is released: it goes, whatever of it is there still
                 data = self._escalate(photo, faces, seen, wide)
         for face in faces:
             Metrics.counter(NAMESPACE, f"action_{face.action}").inc()
@@ -184,14 +186,15 @@ class Redactor:
         if generated and self._settings.visible_mark:
             draw_mark(pixels)
         xmp = synthesis_xmp(VERSION) if generated and self._settings.synthesis_mark else b""
-        return encode_image(pixels, self._settings.image_format, self._settings.quality, photo.exif, xmp)
-
-
-def uncoded_policy(policy: Policy) -> Policy:
-    """The policy with keep for preserve: in a safe photo a face that may be recognised stays as it is."""
-    rules = tuple(rule.model_copy(update={"do": "keep"}) if rule.do == "preserve" else rule for rule in policy.rules)
-    otherwise = "keep" if policy.otherwise == "preserve" else policy.otherwise
-    return policy.model_copy(update={"rules": rules, "otherwise": otherwise})
+        if not self._settings.keep_blocks:
+            return encode_image(pixels, self._settings.image_format, self._settings.quality, photo.exif, xmp)
+        changed = (pixels != photo.pixels).any(2)
+        for face in hidden_faces(
+            faces, self._policy.mask, new_faces(photo, faces), wide, self._settings.margin
+        ).values():
+            for window, alpha in masks_of(face, (changed.shape[0], changed.shape[1])):
+                changed[window] |= alpha > 0
+        return with_new_pixels(photo.source, pixels, changed, photo.exif, xmp)
 
 
 def uncoded(face: Face, decision: Decision) -> CodedFace:
@@ -279,10 +282,11 @@ class RedactPhotos(IsolatedStages):
         settings = chosen(RedactSettings, options, policy=first)
         landmarks_from = 0.0 if settings.generates or settings.policy.asks_for_pose else ALIGNED_FROM
         parts: list[IsolatedStages] = [
-            DecodePhotos(settings.max_pixels, settings.keep),
+            DecodePhotos(settings.max_pixels, settings.keep, keep_blocks=settings.keep_blocks),
             DetectFaces(settings, landmarks_from),
-            DecideFaces(uncoded_policy(settings.policy)),
+            DecideFaces(settings.policy.uncoded()),
         ]
+        parts.append(CorrectFaces(settings.generates))
         if settings.generates:
             parts.append(DrawNewFaces(settings))
         super().__init__([*stages_of(parts), _Redact(settings)], SafePhoto, settings.photo_limits)

@@ -5,6 +5,7 @@ command line, which takes the limits and the default from the field: so nothing 
 """
 
 import dataclasses
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
@@ -23,7 +24,7 @@ EFFORTS, BACKGROUNDS, IMAGE_FORMATS = get_args(Effort), get_args(BackgroundCodec
 DETECTORS = ("mediapipe", "centerface")
 USUAL, NO_DETECTOR = "mien", "none"  # stand for DETECTORS, and for none of them
 BOX_FORMATS = ("coco", "yolo", "masks")
-METADATA = ("date", "copyright", "artist")
+METADATA = ("date", "copyright", "artist", "camera", "gps", "heading", "orientation")
 GENERATED = frozenset(("realistic", "deidentify"))  # actions under which another face takes the place of the original
 # seconds that a photo may take: fast is enough for 500 faces
 SECONDS: dict[str, float] = {"auto": 3600.0, "fast": 600.0, "good": 3600.0, "best": 36_000.0}
@@ -148,7 +149,25 @@ class DetectorNames(Names):
         return tuple(dict.fromkeys(names))
 
 
-Kind = Number | Share | Flag | Choice | Names
+@dataclass(frozen=True)
+class Texts:
+    """Any texts, each once, in the order given, or none. what: what one is called."""
+
+    what: str
+
+    def parse(self, text: str) -> Any:
+        """As Number.parse, of texts joined by commas."""
+        return self.check(text.split(","))
+
+    def check(self, value: Any) -> Any:
+        """As Number.check."""
+        texts = tuple(dict.fromkeys([value] if isinstance(value, str) else value))
+        if not all(isinstance(text, str) and text for text in texts):
+            raise ValueError(f"an empty {self.what}")
+        return texts
+
+
+Kind = Number | Share | Flag | Choice | Names | Texts
 
 
 NOT_HASHED = "not hashed"  # marks a field whose value makes no other output: nothing need be done again
@@ -316,19 +335,28 @@ class CompressSettings(FaceSettings):
 @dataclass(frozen=True, kw_only=True)
 class RedactSettings(FaceSettings):
     """Of RedactPhotos. image_format, quality: of the files; keep: metadata that is written anew
-    (mien.models.images.metadata); synthesis_mark: say in XMP that faces are generated; visible_mark: write it into the
-    picture too, both only for photos that have generated faces; key_file: with it one person gets the same new face
-    in every photo under `deidentify`, and one that cannot be matched with its person is filled in; write_boxes: what is
-    written beside each photo of what was found, or of what was painted over."""
+    (mien.models.images.metadata); keep_blocks: every block of a JPEG file that no hidden face touches keeps its
+    coefficients bit for bit, and quality is not used; synthesis_mark: say in XMP that faces are generated;
+    visible_mark: write it into the picture too, both only for photos that have generated faces; key_file: with it one
+    person gets the same new face in every photo under `deidentify`, and one that cannot be matched with its person is
+    filled in; write_boxes: what is written beside each photo of what was found, or of what was painted over."""
 
     effort: Annotated[Effort, Choice(EFFORTS)] = "fast"
     image_format: Annotated[ImageFormat, Choice(IMAGE_FORMATS)] = "jpeg"
     quality: Annotated[int, Number(1, 100)] = 90
     keep: Annotated[Sequence[str], Names(METADATA, "field", empty=True)] = ()
+    keep_blocks: Annotated[bool, Flag()] = False
     synthesis_mark: Annotated[bool, Flag()] = True
     visible_mark: Annotated[bool, Flag()] = False
     key_file: "KeyFile | None" = None
     write_boxes: Annotated[str, Choice(("none", *BOX_FORMATS))] = "none"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.keep_blocks and self.image_format != "jpeg":
+            raise SettingsError("--keep-blocks is of --image-format jpeg")
+        if self.keep_blocks and importlib.util.find_spec("jpeglib") is None:
+            raise SettingsError("--keep-blocks needs jpeglib: pip install 'mien[blocks]'")
 
     @property
     def generates(self) -> bool:

@@ -39,7 +39,7 @@ PARROT_LIMIT = 3.0  # times chance
 LEFT = ("as it was", "partly as it was", "recognisable")
 # Of a false find of one detector nothing can be told, and of what is no face any more a parrot learns only the colours
 # of a photo: what the whole of an output gives away is judged by these.
-AGREED, SEEN = "no rule, found by both detectors", "of these, a face is seen"
+AGREED, FACE_SEEN = "no rule, found by both detectors", "of these, a face is seen"
 VERDICTS = ("kept by a rule", *LEFT, "changed", "gone")
 
 
@@ -136,7 +136,11 @@ def figures(faces: Sequence[tuple[int, OutputFace]], rows: Sequence[Json], galle
     """All figures of one view of the outputs: what a viewer shows, or what restore brings back."""
     hidden = [i for i, (_, face) in enumerate(faces) if face.action not in ALLOWED]
     agreed = [i for i in hidden if len(faces[i][1].original.found_by) == len(DETECTORS)]
-    groups = {"every place": list(range(len(faces))), AGREED: agreed, SEEN: [i for i in agreed if faces[i][1].seen_by]}
+    groups = {
+        "every place": list(range(len(faces))),
+        AGREED: agreed,
+        FACE_SEEN: [i for i in agreed if faces[i][1].seen_by],
+    }
     for action in sorted({face.action for _, face in faces if face.action}):
         groups[f"action {action}"] = [i for i, (_, face) in enumerate(faces) if face.action == action]
     named: dict[tuple[int, ...], list[str]] = {}
@@ -167,7 +171,7 @@ def _group(faces: Sequence[OutputFace], gallery: Gallery) -> Json:
         scores = one.similarities(
             np.stack([face.seen.embeddings[one.name] for face in faces]), gallery.embeddings[one.name]
         )
-        found.append({"recogniser": one.name, **_told(reidentify(scores, own, gallery.people))})
+        found.append({"recogniser": one.name, **_rates(reidentify(scores, own, gallery.people))})
     parrots = []
     for level in LEVELS:
         originals = {
@@ -179,7 +183,7 @@ def _group(faces: Sequence[OutputFace], gallery: Gallery) -> Json:
     return {"faces": len(faces), "originals": len(gallery.faces), "recognisers": found, "parrots": parrots}
 
 
-def _told(found: Reidentification) -> Json:
+def _rates(found: Reidentification) -> Json:
     edges = np.histogram_bin_edges(np.concatenate([found.genuine, found.impostor]), 40)
     return {
         "rank1": _json(found.rank1),
@@ -302,7 +306,7 @@ def findings(view: str, found: Json, undecided: int) -> list[Json]:
             told.append(
                 {"kind": f"linked by {one['recogniser']}", "view": view, "count": group["faces"], "detail": detail}
             )
-    group = named.get(SEEN, nothing)
+    group = named.get(FACE_SEEN, nothing)
     for one in group["parrots"]:
         # the parrot that learns from appearance finds pose and light too, which a new face keeps: told, but no finding
         if one["level"] == "identity" and one.get("above_limit"):

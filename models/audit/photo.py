@@ -38,7 +38,7 @@ _SMALL, _THUMBNAIL = 128, 96
 
 
 @dataclass(frozen=True)
-class Seen:
+class FaceMeasures:
     """What recognisers see in an aligned face; nothing of one that could not be aligned. embeddings: by recogniser,
     (D,) each. learned: of parrot.features, (D,) each."""
 
@@ -54,7 +54,7 @@ class OriginalFace:
     box: Box
     found_by: tuple[str, ...]
     transform: tuple[float, ...]
-    seen: Seen
+    seen: FaceMeasures
 
     @property
     def side(self) -> float:
@@ -71,7 +71,7 @@ class OutputFace:
     action: str
     kept: Kept
     seen_by: tuple[str, ...]
-    seen: Seen
+    seen: FaceMeasures
     picture: Pixels = field(repr=False)
 
 
@@ -108,7 +108,7 @@ class PhotoAuditor:
         measured = self._measure([crop for crop in crops if crop is not None])
         faces = []
         for (box, names), transform, crop in zip(found, transforms, crops, strict=True):
-            seen = next(measured) if crop is not None else Seen()
+            seen = next(measured) if crop is not None else FaceMeasures()
             faces.append(OriginalFace(box, names, transform if crop is not None else (), seen))
         return faces
 
@@ -131,7 +131,7 @@ class PhotoAuditor:
         measured = self._measure([crop for crop in crops if crop is not None])
         places = []
         for face, crop in zip(faces, crops, strict=True):
-            there = next(measured) if crop is not None else Seen()
+            there = next(measured) if crop is not None else FaceMeasures()
             names = tuple(name for name, boxes in seen.items() if any(same_face(face.box, box) for box in boxes))
             action = _recorded(face.box, record or ())
             picture = crop if crop is not None else _square(output, face.box)
@@ -165,14 +165,14 @@ class PhotoAuditor:
         except ValueError:  # its square lies beyond the photo
             return None
 
-    def _measure(self, crops: list[Pixels]) -> Iterator[Seen]:
+    def _measure(self, crops: list[Pixels]) -> Iterator[FaceMeasures]:
         if not crops:
             return
         faces = np.stack(crops)
         embedded = {one.name: one.embed(faces) for one in self._recognisers}
         learned = features(self._network.network, self._network.crops(faces))
         for i, crop in enumerate(crops):
-            yield Seen(
+            yield FaceMeasures(
                 {name: rows[i] for name, rows in embedded.items()},
                 {name: rows[i].astype(np.float32) for name, rows in learned.items()},
                 self._reader.read(crop),

@@ -11,7 +11,6 @@ step for all of them, and the squared error of the latents stands for what is se
 
 import copy
 import functools
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,7 +23,7 @@ from mien.models.codec.bitstream import LAYERS, SPREAD, Header, Tables, decode_s
 from mien.models.codec.generator import STYLES, Generator
 from mien.models.errors import WrongModelError
 from mien.models.runtime import multiplies_bfloat16
-from mien.models.weights import read_weights
+from mien.models.weights import codec_name, codec_number, read_weights
 
 Symbols = NDArray[np.int32]
 
@@ -50,8 +49,8 @@ class FaceDecoder:
 
     def __init__(self, base: bytes, layers: bytes) -> None:
         """base, layers: the files decoder.safetensors and layers.safetensors."""
-        self.number = _number(base + layers)
-        self.model = f"layers1-{self.number:04x}"
+        self.number = codec_number(base, layers)
+        self.model = codec_name(self.number)
         tensors, more = read_weights(base), read_weights(layers)
         for name in ("tables.counts", "tables.offsets", "tables.classes", "steps", "basis.centre"):
             tensors.pop(name, None)  # of a base layer that stood alone; layers.safetensors has its own
@@ -136,10 +135,6 @@ class FaceDecoder:
             empty if grid is None else channels.T @ grid.view(len(channels), len(places)) @ places for grid in grids
         ]
         return torch.stack(maps).view(len(grids), -1, px, px).contiguous(memory_format=torch.channels_last)
-
-
-def _number(data: bytes) -> int:
-    return int.from_bytes(hashlib.sha256(data).digest()[:2], "big")
 
 
 def read_tables(tensors: Mapping[str, Tensor], name: str, colours: int) -> Tables:

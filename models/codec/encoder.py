@@ -15,7 +15,7 @@ INPUT = 256
 # (expansion, channels, repeats, stride) of MobileNetV2, table 2
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-SQUEEZED, HIDDEN = 32, 512
+SQUEEZED, HIDDEN_WIDTH = 32, 512
 
 
 class InvertedResidual(nn.Module):
@@ -52,8 +52,8 @@ class Encoder(nn.Module):
         self.squeeze = nn.Conv2d(320, SQUEEZED, 1)
         self.identity = nn.Conv2d(128, SQUEEZED, 1)
         self.inputs = nn.LayerNorm(SQUEEZED * (64 + 49) + 320 + EMBEDDING)
-        self.hidden = nn.Linear(SQUEEZED * (64 + 49) + 320 + EMBEDDING, HIDDEN)
-        self.output = nn.Linear(HIDDEN, latents)
+        self.hidden = nn.Linear(SQUEEZED * (64 + 49) + 320 + EMBEDDING, HIDDEN_WIDTH)
+        self.output = nn.Linear(HIDDEN_WIDTH, latents)
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[None, :, None, None], persistent=False)

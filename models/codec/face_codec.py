@@ -45,9 +45,9 @@ Effort = Literal["auto", "fast", "good", "best"]
 Images = NDArray[np.uint8]
 
 SIZE = 512
-FACE = (slice(int(0.30 * 128), int(0.86 * 128)), slice(int(0.24 * 128), int(0.76 * 128)))  # skin, in a 128 px face
+SKIN_128 = (slice(int(0.30 * 128), int(0.86 * 128)), slice(int(0.24 * 128), int(0.76 * 128)))  # skin, in a 128 px face
 INNER = ((0.25, 0.9), (0.2, 0.8))  # rows and columns of the face, as shares of the aligned square
-SEEN = (slice(8, 29), slice(6, 26))  # the face, in a 32 px one
+FACE_32 = (slice(8, 29), slice(6, 26))  # the face, in a 32 px one
 REALISTIC = 0.85  # truncation towards the mean face, as StyleGAN's psi
 # Step of the style layer under effort fast: the encoder does not know it any better, and finer steps cost bytes for
 # nothing (measured on faces/dev and wild_dev, see the model card).
@@ -323,7 +323,7 @@ class FaceCodec:
     def colours(self, face: Tensor, drawn: Tensor) -> Symbols:
         """The four symbols that give the drawn face (1, 3, S, S) the saturation and mean of the original's skin."""
         small = (F.interpolate(picture, size=128, mode="area") for picture in (face[None], drawn))
-        skin, ours = (picture[:, :, *FACE] + 1 for picture in small)
+        skin, ours = (picture[:, :, *SKIN_128] + 1 for picture in small)
         chroma = [(t - t.mean(1, keepdim=True)).square().mean().sqrt() for t in (skin, ours)]
         saturation = int(np.clip(np.rint(float(chroma[0] / chroma[1].clamp(min=1e-3) - 1) * SATURATIONS), -8, 8))
         ours = tint(ours - 1, colour_values(np.array([saturation, 0, 0, 0], np.int32))[None]) + 1
@@ -334,7 +334,7 @@ class FaceCodec:
 
 def _correlation(face: Tensor, drawn: Tensor) -> float:
     """Of the grey faces at 32 px, (3, S, S) and (1, 3, T, T)."""
-    grey = [F.interpolate(t.mean(1, keepdim=True), size=32, mode="area")[0, 0][SEEN] for t in (drawn, face[None])]
+    grey = [F.interpolate(t.mean(1, keepdim=True), size=32, mode="area")[0, 0][FACE_32] for t in (drawn, face[None])]
     a, b = (g - g.mean() for g in grey)
     return float((a * b).sum() / ((a * a).sum() * (b * b).sum() + 1e-6).sqrt())
 

@@ -26,8 +26,8 @@ from .own_detectors import (
     detector_kind,
     installed_detectors,
 )
-from .recogniser import CROP_SIDE, EMBEDDING, SAME_PERSON, Conv, Recogniser, arcface_crop
-from .same_face import mostly_within, same_face, same_places, same_square, shared_of_union
+from .recogniser import CROP_SIDE, EMBEDDING, Conv, Recogniser, arcface_crop
+from .same_face import SAME_PERSON, mostly_within, same_face, same_places, same_square, shared_of_union
 from .understanding import bands, check_reading, is_clear, recogniser_id
 from .verification import Verification, seen
 

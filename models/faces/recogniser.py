@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 EMBEDDING = 192
-SAME_PERSON = 0.52  # cosine; false accept rate 1e-3, measured in shared/TRAINING.md
 # Where ArcFace's 112 px crop lies in an FFHQ-aligned face, as a share of its side: length and centre, on average.
 CROP_SIDE, CROP_X, CROP_Y = 0.768, 0.5015, 0.499
 # Blocks as (expansion, output, stride, repeats).

@@ -1,4 +1,5 @@
-"""When two boxes (x, y, width, height) are of one face: the one rule for detection, verification and the audit."""
+"""When two boxes (x, y, width, height) are of one face: the one rule for detection, verification and the audit; and
+when two of the recogniser's embeddings are of one person."""
 
 import math
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import numpy.typing as npt
 SAME_UNION = 0.4
 SAME_PART = 0.7
 PART_AREA = 0.25
+SAME_PERSON = 0.52  # cosine; at it one of 1,000 pairs of different people is taken for the same
 
 
 def same_face(one: Sequence[float], other: Sequence[float]) -> bool:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from mien.models.faces.dlib_recogniser import SAME_PERSON as DLIB_SAME_PERSON
 from mien.models.faces.dlib_recogniser import dlib_recogniser
-from mien.models.faces.recogniser import SAME_PERSON, Recogniser, arcface_crop
+from mien.models.faces.recogniser import Recogniser, arcface_crop
+from mien.models.faces.same_face import SAME_PERSON
 
 # How far beyond its threshold a recogniser has no doubt: cosine, and dlib's distance.
 MARGIN, DLIB_MARGIN = 0.2, 0.1

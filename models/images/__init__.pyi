@@ -2,6 +2,7 @@ from .chunk import StoredFace, StoredPhoto
 from .container import describe, embed, extract, has_chunk, is_own, strip
 from .files import decode_image, encode_image, image_size
 from .headers import read_header
+from .jpeg_blocks import with_new_pixels
 from .metadata import draw_mark, kept_exif, synthesis_xmp
 from .segments import (
     AFTER,
@@ -44,4 +45,5 @@ __all__ = [
     "riff_chunks",
     "strip",
     "synthesis_xmp",
+    "with_new_pixels",
 ]

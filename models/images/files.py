@@ -24,7 +24,7 @@ from PIL.PngImagePlugin import PngImageFile, PngInfo
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from mien.models.errors import ImageError, ImageTooLargeError
+from mien.models.errors import ImageError, ImageTooLargeError, one_line
 from mien.models.images.colours import PROFILE_SPACES, Colours, to_srgb
 from mien.models.images.headers import Header, orientation, read_header
 from mien.models.images.heif_boxes import crop_of
@@ -37,7 +37,7 @@ Pixels = npt.NDArray[np.uint8]
 MAX_SIDE: dict[str, int] = {"avif": 32768, "webp": 16383, "jpeg": 65500, "png": 2**31 - 1}
 _MAX_AVIF_PIXELS = 16384 * 16384  # AVIF_DEFAULT_IMAGE_SIZE_LIMIT
 
-_UPRIGHT = {
+UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -93,15 +93,14 @@ def decode_image(data: bytes, max_pixels: int = 100_000_000) -> Pixels:
         exif = header.exif or image.info.get("exif") or b""
         image = _to_srgb(image, _colours(header, image))
         # HEIF's decoder has turned the photo already, and its EXIF repeats what it did
-        turn = None if header.format == "HEIF" else _UPRIGHT.get(orientation(exif))
+        turn = None if header.format == "HEIF" else UPRIGHT.get(orientation(exif))
         return np.array(image if turn is None else image.transpose(turn))
     except ImageError:
         raise
     except MemoryError:
         raise ImageError(f"{header.format}: not enough memory to decode it") from None
     except Exception as error:  # on a damaged file Pillow raises nearly every kind, SyntaxError included
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise ImageError(f"{header.format}: {reason}") from error
+        raise ImageError(f"{header.format}: {one_line(error, 160)}") from error
 
 
 def encode_image(pixels: Pixels, codec: Codec, quality: int = 60, exif: bytes = b"", xmp: bytes = b"") -> bytes:

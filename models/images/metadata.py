@@ -6,22 +6,32 @@ Nothing is copied: a field is read as one value, checked and cut to length, and 
 import contextlib
 import datetime
 import io
+import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any
 from xml.sax.saxutils import escape
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.TiffImagePlugin import IFDRational
 
 from mien.models.errors import ImageError
 from mien.models.images.files import Pixels, exif_of
 
-KEPT = ("date", "copyright", "artist")
+KEPT = ("date", "copyright", "artist", "camera", "gps", "heading", "orientation")
 MAX_TEXT = 200  # characters of a kept text
 
-# EXIF 2.32: Artist, Copyright in the first directory; DateTimeOriginal and OffsetTimeOriginal in the one it points to
-_ARTIST, _COPYRIGHT, _DATE, _OFFSET, _EXIF = 315, 33432, 36867, 36881, 34665
-_TEXTS = {"artist": _ARTIST, "copyright": _COPYRIGHT}
+# EXIF 2.32: Artist, Copyright, Make, Model, Orientation in the first directory; DateTimeOriginal, OffsetTimeOriginal,
+# LensMake and LensModel in the one it points to; no serial number, no owner, no maker's note
+_EXIF, _GPS = 34665, 34853
+_ORIENTATION, _DATE, _OFFSET = 274, 36867, 36881
+_TEXTS = {"artist": (315,), "copyright": (33432,), "camera": (271, 272)}
+_INNER_TEXTS = {"camera": (42035, 42036)}
+# of the directory of places (EXIF 2.32, 4.6.6): the reference and the value of latitude, longitude, height, direction
+_LATITUDE, _LONGITUDE, _HEIGHT, _DIRECTION = (1, 2), (3, 4), (5, 6), (16, 17)
+_FINE = 1_000_000  # denominator of a place's numbers at most; a second's millionth is a hair's width
 _DATE_FORMAT = "%Y:%m:%d %H:%M:%S"
 _MAX_EXIF = 1 << 20  # bytes; a JPEG's block has 64 KiB
 
@@ -39,25 +49,89 @@ _XMP = (
 VISIBLE_MARK = "synthetic faces"
 
 
-def kept_exif(data: bytes, fields: Sequence[str]) -> bytes:
+def kept_exif(data: bytes, fields: Sequence[str], turned: bool = False) -> bytes:
     """A new EXIF block with the named fields of an image file, as encode_image takes it; empty where it has none.
 
-    fields: of KEPT. A value that is not what the field is for, or that cannot be read, is left out.
+    fields: of KEPT. camera: maker and model of camera and lens; gps: latitude, longitude, height; heading: the
+    direction. A value that is not what the field is for, or that cannot be read, is left out. turned: the pixels go
+    with this file's orientation, and are not upright as decode_image gives them.
     """
     if not fields:
         return b""
     source = _read_exif(data)
+    inner, places = source.get_ifd(_EXIF), source.get_ifd(_GPS)
+    first = _texts(source, fields, _TEXTS)
+    kept = {_EXIF: _texts(inner, fields, _INNER_TEXTS), _GPS: {}}
+    if "date" in fields and (date := _date(inner.get(_DATE))):
+        kept[_EXIF][_DATE] = date
+        if offset := _offset(inner.get(_OFFSET)):
+            kept[_EXIF][_OFFSET] = offset
+    if "gps" in fields:
+        kept[_GPS] |= _place(places)
+    if "heading" in fields:
+        kept[_GPS] |= _heading(places)
+    if "orientation" in fields and turn_of(source):
+        first[_ORIENTATION] = turn_of(source) if turned else 1  # 1: the pixels are upright
     target = Image.Exif()
-    for name in fields:
-        if name in _TEXTS and (text := _clean(source.get(_TEXTS[name]))):
-            target[_TEXTS[name]] = text.encode()
-    if "date" in fields:
-        inner = source.get_ifd(_EXIF)
-        if date := _date(inner.get(_DATE)):
-            target.get_ifd(_EXIF)[_DATE] = date
-            if offset := _offset(inner.get(_OFFSET)):
-                target.get_ifd(_EXIF)[_OFFSET] = offset
-    return target.tobytes() if target or target.get_ifd(_EXIF) else b""
+    for tag, value in first.items():
+        target[tag] = value
+    for directory, values in kept.items():
+        if values:  # Pillow writes a directory that was asked for, however empty
+            target.get_ifd(directory).update(values)
+    return target.tobytes() if first or any(kept.values()) else b""
+
+
+def _texts(known: Mapping[int, object], fields: Sequence[str], tags: Mapping[str, Sequence[int]]) -> dict[int, Any]:
+    """The texts of the named fields, by their tags in a directory."""
+    found = {tag: _clean(known.get(tag)) for name in fields for tag in tags.get(name, ())}
+    return {tag: text.encode() for tag, text in found.items() if text}
+
+
+def turn_of(exif: Image.Exif) -> int:
+    """How the pixels of a file are to be turned, 1 to 8; 0 where it does not say."""
+    value = exif.get(_ORIENTATION)
+    return value if isinstance(value, int) and 1 <= value <= 8 else 0
+
+
+def _place(places: Mapping[int, object]) -> dict[int, Any]:
+    """Latitude and longitude, both or none, and the height above the sea."""
+    found: dict[int, Any] = {}
+    for (ref, tag), words, limit in ((_LATITUDE, "NS", 90), (_LONGITUDE, "EW", 180)):
+        angle, side = _numbers(places.get(tag), 3), _letter(places.get(ref), words)
+        if not angle or not side or angle[0] + angle[1] / 60 + angle[2] / 3600 > limit or max(angle[1:]) > 60:
+            return {}
+        found |= {ref: side, tag: angle}
+    if height := _numbers(places.get(_HEIGHT[1]), 1):
+        below = places.get(_HEIGHT[0]) in (1, b"\1")
+        found |= {_HEIGHT[0]: b"\1" if below else b"\0", _HEIGHT[1]: height[0]}
+    return found
+
+
+def _heading(places: Mapping[int, object]) -> dict[int, Any]:
+    """Where the camera looked, in degrees from true or magnetic north."""
+    angle = _numbers(places.get(_DIRECTION[1]), 1)
+    if not angle or angle[0] > 360:
+        return {}
+    return {_DIRECTION[0]: _letter(places.get(_DIRECTION[0]), "TM") or "T", _DIRECTION[1]: angle[0]}
+
+
+def _letter(value: object, known: str) -> str:
+    text = value.decode("latin-1") if isinstance(value, bytes) else value
+    text = text.strip("\0 ") if isinstance(text, str) else ""
+    return text if len(text) == 1 and text in known else ""
+
+
+def _numbers(value: object, count: int) -> tuple[IFDRational, ...]:
+    """So many finite numbers of at least 0, as fractions of their own; none where it is anything else."""
+    parts = value if isinstance(value, tuple) else (value,)
+    try:
+        floats = [float(part) for part in parts]
+    except (TypeError, ValueError, ZeroDivisionError):
+        return ()
+    if len(floats) != count or not all(math.isfinite(one) and 0 <= one < 100_000 for one in floats):
+        return ()
+    fractions = [Fraction(one).limit_denominator(min(_FINE, int(2**32 / (one + 1)) - 1)) for one in floats]
+    return tuple(IFDRational(one.numerator, one.denominator) for one in fractions)
 
 
 def _read_exif(data: bytes) -> Image.Exif:
@@ -68,6 +142,7 @@ def _read_exif(data: bytes) -> Image.Exif:
         if block and (len(block) <= _MAX_EXIF or len(block) == len(data)):
             exif.load(block)
             exif.get_ifd(_EXIF)
+            exif.get_ifd(_GPS)
     except Exception:  # on damaged metadata Pillow raises nearly every kind; it is then as good as none
         return Image.Exif()
     return exif

@@ -17,12 +17,12 @@ Array = NDArray[np.float32]
 ENOUGH = 0.01  # squared grey levels
 ROUNDS = 6  # what a round clips, the next one puts right where it can
 # Grey levels of RMS between the small face and the result, shrunk, over all channels: at 8 px, and at 32 px and more.
-LIMITS = ((8, 3.0), (32, 2.0))
+RMS_LIMITS = ((8, 3.0), (32, 2.0))
 
 
 def rms_limit(size: int) -> float:
     """The error in grey levels at which a result is flagged, for an input of size px; linear in the logarithm."""
-    sizes, limits = zip(*LIMITS, strict=True)
+    sizes, limits = zip(*RMS_LIMITS, strict=True)
     return float(np.interp(np.log2(size), np.log2(sizes), limits))
 
 

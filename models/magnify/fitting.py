@@ -15,7 +15,7 @@ from mien.models.codec import STYLES, Descent, FaceCodec, face_weight
 from mien.models.magnify.consistency import shrink
 
 VIEW = 32  # px of the features
-STEPS = 6
+FIT_STEPS = 6
 RATE, LAST = 0.3, 0.2  # Adam's first rate in deviations of the guess's errors; the share to which it falls
 # Of the squared distance from the guess, in those deviations, against the squared error of the pixels in -10..10.
 PRIOR = 0.3
@@ -43,11 +43,11 @@ class Fitting:
             missing = _tensor(shrink(small, size) - shrink(shown, size)) + self._view(guess, size)
         moved = torch.zeros_like(guess).requires_grad_(True)
         descent = Descent([moved], [False])
-        for step in range(STEPS):
+        for step in range(FIT_STEPS):
             error = missing - self._view(guess + moved * spread, size)
             error = error - error.mean((2, 3), keepdim=True)  # colours are put right afterwards
             loss = PIXELS * (error.square() * place).mean() + PRIOR * moved.square().mean()
-            descent.step(torch.autograd.grad(loss, [moved]), RATE * (1 - (1 - LAST) * step / STEPS))
+            descent.step(torch.autograd.grad(loss, [moved]), RATE * (1 - (1 - LAST) * step / FIT_STEPS))
         return guess + moved.detach() * spread
 
     def _view(self, latents: Tensor, size: int) -> Tensor:

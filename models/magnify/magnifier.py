@@ -22,7 +22,7 @@ from mien.models.errors import FaceShapeError, FaceTooLargeError, FaceTooSmallEr
 from mien.models.faces import SAME_PERSON, arcface_crop
 from mien.models.magnify.consistency import consistent, rms_limit, shrink
 from mien.models.magnify.fitting import Fitting
-from mien.models.magnify.predictor import LARGEST, SEEN, SIZES, SMALLEST, Guess, cells, enlarged
+from mien.models.magnify.predictor import ENCODER_SIZE, LARGEST, SIZES, SMALLEST, Guess, cells, enlarged
 from mien.models.runtime import one_thread
 from mien.models.weights import MAGNIFIER_FILE, PACKAGED, WeightsFolder, basis_of, read_weights, weights_in_use
 
@@ -177,7 +177,7 @@ class FaceMagnifier:
         return torch.lerp(self._factors[low], self._factors[low + 1], place - low)
 
     def _similarity(self, picture: Pixels, person: Tensor) -> float:
-        seen = F.interpolate(_tensor(picture)[None], size=min(len(picture), SEEN), mode="area")
+        seen = F.interpolate(_tensor(picture)[None], size=min(len(picture), ENCODER_SIZE), mode="area")
         return float((self.codec.recogniser(arcface_crop(seen)) * person).sum())
 
 

@@ -17,11 +17,11 @@ from mien.models.faces import EMBEDDING
 
 Pixels = NDArray[np.uint8]
 
-SEEN = 256  # px at which the encoder sees an enlarged face
+ENCODER_SIZE = 256  # px at which the encoder sees an enlarged face
 CELLS = 16  # px of the pixels that are an input
 SMALLEST, LARGEST = 8, 64  # px of the faces it was trained for
 SIZES = (8, 16, 32)  # px for which errors are kept
-HIDDEN = 288
+HIDDEN_WIDTH = 288
 _WAVES = 4  # sines of the size
 
 
@@ -32,9 +32,9 @@ class Guess(nn.Module):
         super().__init__()
         inputs = latents + EMBEDDING + 3 * CELLS**2
         self.norm = nn.LayerNorm(inputs)
-        self.first = nn.Linear(inputs + 2 * _WAVES, HIDDEN)
-        self.second = nn.Linear(HIDDEN, HIDDEN)
-        self.output = nn.Linear(HIDDEN, latents)
+        self.first = nn.Linear(inputs + 2 * _WAVES, HIDDEN_WIDTH)
+        self.second = nn.Linear(HIDDEN_WIDTH, HIDDEN_WIDTH)
+        self.output = nn.Linear(HIDDEN_WIDTH, latents)
         self.kept = nn.Linear(2 * _WAVES, latents)  # how far the encoder is to be believed, by size
         self.dropout = nn.Dropout(0.5)  # with less, the training faces are learned by heart
         with torch.no_grad():  # training begins near what the encoder says
@@ -64,7 +64,7 @@ def cells(small: Pixels) -> Tensor:
     return torch.from_numpy(found / 127.5 - 1).permute(2, 0, 1).contiguous()
 
 
-def enlarged(small: Pixels, size: int = SEEN) -> Pixels:
+def enlarged(small: Pixels, size: int = ENCODER_SIZE) -> Pixels:
     """A small face (S, S, 3) uint8 to (size, size, 3), by cubics; by area where it is larger than that."""
     how = cv2.INTER_CUBIC if len(small) < size else cv2.INTER_AREA
     return np.asarray(cv2.resize(small, (size, size), interpolation=how), np.uint8)

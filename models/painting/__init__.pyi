@@ -1,7 +1,7 @@
 from .blend import Array, fitted, moved, needed_size, paste_face, softened, to_cells, warp
 from .inpaint import (
-    FACE,
-    HEAD,
+    FACE_EGG,
+    HEAD_EGG,
     Mask,
     Pixels,
     Window,
@@ -19,8 +19,8 @@ from .replace import outline_mask
 from .stamp import enlarged_transform, inlay_face
 
 __all__ = [
-    "FACE",
-    "HEAD",
+    "FACE_EGG",
+    "HEAD_EGG",
     "Array",
     "Mask",
     "Pixels",

@@ -40,18 +40,20 @@ class Egg:
     drop: float
 
 
-# Over ../shared/faces/train and wild_train (401 faces, MediaPipe) the middle of the forehead's upper edge lies at
+# Over 401 aligned training faces (MediaPipe's landmarks) the middle of the forehead's upper edge lies at
 # y 140 +- 8, the chin at 482 +- 13 (98 %: 506), the cheeks at x 116 and 403 (+- 25).
-FACE = Egg((255.5, 285.0), 168.0, 200.0, 213.0)
+FACE_EGG = Egg((255.5, 285.0), 168.0, 200.0, 213.0)
 # With hair, ears and neck: by eye, over the same faces; it reaches beyond the aligned square.
-HEAD = Egg((255.5, 270.0), 262.0, 320.0, 330.0)
+HEAD_EGG = Egg((255.5, 270.0), 262.0, 320.0, 330.0)
 # The same for a face of which only the box is known: its middle as a share of the box's height, then the radii as
 # shares of width and height. Detectors' boxes run from the eyebrows to the chin and from cheek to cheek: more is wanted
 # above than below.
-BOX = {FACE: (0.42, 0.8, 0.9), HEAD: (0.4, 1.3, 1.4)}
+BOX = {FACE_EGG: (0.42, 0.8, 0.9), HEAD_EGG: (0.4, 1.3, 1.4)}
 
 
-def edge_distance(u: npt.NDArray[np.float32], v: npt.NDArray[np.float32], egg: Egg = FACE) -> npt.NDArray[np.float32]:
+def edge_distance(
+    u: npt.NDArray[np.float32], v: npt.NDArray[np.float32], egg: Egg = FACE_EGG
+) -> npt.NDArray[np.float32]:
     """How far aligned positions (u, v) lie inside the mask's edge: 1 at the centre, 0 on the edge, negative outside.
 
     u, v: aligned 512 x 512 pixel coordinates, float32, broadcast against each other.
@@ -66,7 +68,7 @@ def edge_distance(u: npt.NDArray[np.float32], v: npt.NDArray[np.float32], egg: E
     return distance
 
 
-def outline(count: int = 256, egg: Egg = FACE) -> npt.NDArray[np.float64]:
+def outline(count: int = 256, egg: Egg = FACE_EGG) -> npt.NDArray[np.float64]:
     """(count, 2) float64 points on the edge of the mask in aligned coordinates, at equal angles about its centre."""
     angle = np.arange(count) * (2 * np.pi / count)
     x, y = np.cos(angle), np.sin(angle)
@@ -77,7 +79,7 @@ def outline(count: int = 256, egg: Egg = FACE) -> npt.NDArray[np.float64]:
     return points
 
 
-def face_mask(transform: Sequence[float], shape: tuple[int, int], egg: Egg = FACE) -> Mask:
+def face_mask(transform: Sequence[float], shape: tuple[int, int], egg: Egg = FACE_EGG) -> Mask:
     """The feathered mask of one aligned face, or of its head.
 
     transform: six floats, row-major 2 x 3, from aligned 512 x 512 pixels to photo pixels.
@@ -102,7 +104,7 @@ def face_mask(transform: Sequence[float], shape: tuple[int, int], egg: Egg = FAC
     return window, alpha
 
 
-def box_mask(box: Sequence[float], shape: tuple[int, int], egg: Egg = FACE) -> Mask:
+def box_mask(box: Sequence[float], shape: tuple[int, int], egg: Egg = FACE_EGG) -> Mask:
     """The mask of a face that could not be aligned, or of its head: an ellipse well around its box.
 
     box: x, y, width, height in photo pixels. shape, result: as for face_mask. ValueError for a box that is not finite.

@@ -31,7 +31,7 @@ Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 
 # What 95 of 100 pairs of different people stay below (cosine of the first recogniser) and above (distance of the
-# second); of the dev folders' people of shared/faces.
+# second); of the people of the development faces.
 ALIKE, NEAR = 0.26, 0.68
 # The same for everybody else's faces, by the first recogniser: 998 of 1,000 pairs are below it. Lower, a gallery would
 # leave nobody.
@@ -44,7 +44,7 @@ NAMED = 2.5  # with a seed: how much harder the steps are drawn to the pool's pe
 MOST_UNFIT = 2.0  # more than who fits best: a person without glasses does not take the place of one with glasses
 FITTING = 12  # of the pool's people that fit a head best, among whom chance or the seed chooses
 TRIES = 3
-# Length of the recogniser's embedding before it is made 1: real faces in shared/faces/dev have at least 68; what is
+# Length of the recogniser's embedding before it is made 1: real faces of the development set have at least 68; what is
 # blurred or no face any more has less than this.
 CLEAR = 45.0
 SEED = 32  # bytes

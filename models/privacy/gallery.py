@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from mien.models.errors import GalleryError, ImageError
+from mien.models.errors import GalleryError, ImageError, why_unread
 from mien.models.faces import FaceDetector, FaceLandmarker, Recogniser, align_face, arcface_crop, located_faces
 from mien.models.images import decode_image
 from mien.models.runtime import one_thread
@@ -156,7 +156,7 @@ def _files(uri: str) -> Iterator[tuple[str, bytes]]:
     except GalleryError:
         raise
     except Exception as error:  # every store has errors of its own
-        raise GalleryError(f"{uri}: cannot be listed: {_line(error)}") from error
+        raise GalleryError(f"{uri}: cannot be listed: {why_unread(error)}") from error
     if not names:
         raise GalleryError(f"{uri}: the gallery is empty: no photo ({', '.join(SUFFIXES)}) was found in it")
     if len(names) > MAX_PHOTOS:
@@ -166,7 +166,7 @@ def _files(uri: str) -> Iterator[tuple[str, bytes]]:
             with system.open(name, "rb") as stream:
                 data = stream.read(MAX_BYTES + 1)
         except Exception as error:
-            raise GalleryError(f"{name}: cannot be read: {_line(error)}") from error
+            raise GalleryError(f"{name}: cannot be read: {why_unread(error)}") from error
         if len(data) > MAX_BYTES:
             raise GalleryError(f"{name}: over the limit of {MAX_BYTES} bytes")
         yield name, data
@@ -189,9 +189,3 @@ def _one_face(name: str, data: bytes, detector: FaceDetector, landmarker: FaceLa
         return align_face(pixels, faces[0].transform)
     except ValueError as error:
         raise GalleryError(f"{name}: {error}") from error
-
-
-def _line(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return " ".join(str(error).split()) or type(error).__name__

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from mien.models.faces import SIZE, square
 from mien.models.painting import (
-    FACE,
-    HEAD,
+    FACE_EGG,
+    HEAD_EGG,
     Mask,
     Pixels,
     Window,
@@ -32,9 +32,9 @@ from mien.models.painting import (
 Redaction = Literal["fill", "pixelate", "blur"]
 MaskKind = Literal["face", "head"]
 REDACTIONS: tuple[str, ...] = get_args(Redaction)
-EGGS = {"face": FACE, "head": HEAD}
+EGGS = {"face": FACE_EGG, "head": HEAD_EGG}
 
-# Cells of pixelate and blur over the height of the face's mask. Of 61 people (shared/faces/dev and wild_dev, 256 px a
+# Cells of pixelate and blur over the height of the face's mask. Of the 61 people of the development faces (256 px a
 # face) MobileFaceNet and dlib's recogniser, with the originals as gallery, know so many (chance is 1, its 95 % interval
 # ends at 3):
 #   cells              16       10       7        5        4        3
@@ -140,7 +140,11 @@ def _cut(own: npt.NDArray[np.bool_], window: Window, other: Window, theirs: npt.
 
 def cell_size(face: Hidden) -> int:
     """Pixels of a cell's side for this face."""
-    height = square(face.transform)[2] * (FACE.rise + FACE.drop) / SIZE if face.transform else _TALL * max(face.box[2:])
+    height = (
+        square(face.transform)[2] * (FACE_EGG.rise + FACE_EGG.drop) / SIZE
+        if face.transform
+        else _TALL * max(face.box[2:])
+    )
     return max(MIN_CELL, int(np.ceil(height / CELLS)))
 
 

@@ -21,7 +21,7 @@ from mien.models.codec import COLOURS, PRECISION, Encoder
 from mien.models.training.data import Samples, read_faces, to_tensor
 
 LATENTS = 192
-FINEST, STEPS_AN_OCTAVE, STEPS = 0.012, 4, 32
+FINEST, STEPS_AN_OCTAVE, STEP_COUNT = 0.012, 4, 32
 NARROWEST, WIDEST, CLASSES_AN_OCTAVE = 0.13, 64.0, 3  # deviation in quantiser steps; narrower is never coded
 COLOUR_DEVIATION, COLOUR_SHAPE = 2.5, 1.0
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def make_tables(latents: NDArray[np.float64]) -> dict[str, torch.Tensor]:
     shape = fit_shape((latents[:, :64] - centre[:64]) / deviation[:64])
     log.info("shape %.1f, deviations %s", shape, np.round(deviation[[0, 3, 15, 31, 63, 127, -1]], 3))
     ratios = NARROWEST * 2 ** (np.arange(np.log2(WIDEST / NARROWEST) * CLASSES_AN_OCTAVE + 1) / CLASSES_AN_OCTAVE)
-    steps = FINEST * 2 ** (np.arange(STEPS) / STEPS_AN_OCTAVE)
+    steps = FINEST * 2 ** (np.arange(STEP_COUNT) / STEPS_AN_OCTAVE)
     found = [
         np.array([1 << PRECISION], np.uint16),
         *(table(r, shape) for r in ratios),
@@ -59,7 +59,7 @@ def make_tables(latents: NDArray[np.float64]) -> dict[str, torch.Tensor]:
     ]
     octave = np.log2(deviation[None] / steps[:, None] / NARROWEST) * CLASSES_AN_OCTAVE
     classes = np.clip(np.floor(octave + 0.5).astype(int) + 1, 0, len(ratios)).astype(np.uint8)
-    colours = np.full((STEPS, COLOURS), len(found) - 1, np.uint8)
+    colours = np.full((STEP_COUNT, COLOURS), len(found) - 1, np.uint8)
     return {
         "tables.counts": torch.from_numpy(np.concatenate(found).view(np.int16)),
         "tables.offsets": torch.from_numpy(np.cumsum([0, *map(len, found)])),

@@ -53,7 +53,7 @@ DIRECTIONS = 768
 CHANNELS, PLACES = {16: 32, 32: 16}, {16: 256, 32: 256}
 # centre and radii of Gaussian windows on eyes, mouth, forehead and hair, as shares of the aligned square
 WINDOWS = ((0.5, 0.46, 0.26, 0.10), (0.5, 0.68, 0.2, 0.13), (0.5, 0.22, 0.4, 0.2))
-FINEST, AN_OCTAVE, STEPS = 0.004, 4, 32  # quantiser steps, and classes of deviation
+FINEST, AN_OCTAVE, STEP_COUNT = 0.004, 4, 32  # quantiser steps, and classes of deviation
 NARROWEST, CLASSES = 0.13, 36  # deviation in steps of the lowest class: narrower is never coded; the widest is 56
 SHAPES = (0.6, 0.8, 1.0, 1.2, 1.5)  # exponents of generalised normal distributions
 CEILINGS = (80, 320, 1200)  # of the faces refined for the statistics
@@ -262,7 +262,7 @@ def tables(options: argparse.Namespace) -> None:
         return torch.cat(found) if found else None
 
     centre = base["basis.centre"].float()
-    found = {**known, "steps": FINEST * 2 ** (torch.arange(STEPS) / AN_OCTAVE), "base.centre": centre}
+    found = {**known, "steps": FINEST * 2 ** (torch.arange(STEP_COUNT) / AN_OCTAVE), "base.centre": centre}
     guess: dict[int, NDArray[np.float64]] = {BASE: deviation_of_version_1(base), STYLE: np.full(DIRECTIONS, 0.03)}
     for layer, px in GRIDS.items():
         guess[layer] = np.full(CHANNELS[px] * PLACES[px], 0.006)

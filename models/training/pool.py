@@ -9,7 +9,7 @@ stopped. sheets: the faces that the measures let pass, 10 by 10 with their numbe
 pass and are not wrong: FILE is a text file with three lines, `wrong`, `glasses` and `beard`, each with the numbers of
 the faces that were seen to be so. What an original wears is read from its latents and its embedding by the first
 recogniser, by ridge regression on labels that were given by eye to LABELLED real faces of the folders TRAIN
-(shared/faces/candid_train and train, in the order of their
+(candid_train and train, in the order of their
 names); in ten-fold cross-validation glasses are told with an area under the curve of 0.98, beards with 0.94.
 """
 

@@ -34,7 +34,7 @@ from mien.models.weights import PACKAGED, pack_weights, read_weights
 
 SETS, SHARES = ("train", "train256", "wild_train"), (0.45, 0.2, 0.35)  # the few candid pictures are closest to users'
 EMA = 0.99
-STEPS = (0.01, 0.08)  # quantiser steps in training, from an even draw of their logarithms
+STEP_RANGE = (0.01, 0.08)  # quantiser steps in training, from an even draw of their logarithms
 ALONE = 0.2  # share of batches without the style layer: the base layer is to stand alone
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ class Trainer:
             inputs = [worsen(face, self.random) if self.random.random() < 0.4 else face for face in faces]
             wanted, given = (to_tensor(np.stack(t)).to(self.device) for t in (faces, inputs))
             latents = self.encoder(given) * self.unit
-            width = float(np.exp(self.random.uniform(*np.log(STEPS))))
+            width = float(np.exp(self.random.uniform(*np.log(STEP_RANGE))))
             shown = latents + ((latents / width).round() * width - latents).detach()
             if self.random.random() < ALONE:
                 shown = torch.cat([shown[:, : self.base], 0 * shown[:, self.base :]], 1)

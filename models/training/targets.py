@@ -1,6 +1,6 @@
 """What the encoder should have found: training faces refined once, without the quantiser, and the way there.
 
-    python -m mien.models.training.targets RUN --faces ../shared/faces
+    python -m mien.models.training.targets RUN --faces FACES
 
 Each face, and afterwards each mirror image, takes SMALL steps at 128 px and LARGE steps at 256 px from the present
 encoder's latents. RUN gets a shard of COUNT faces every few minutes, `targets-NNNN.npz`: `name` (file, "mirrored" in

@@ -27,7 +27,7 @@ from mien.models.training.data import read_face
 
 SIZE = 512
 FOLDERS = ("train", "wild_train", "candid_train")
-PENALTY, CLEAR_COUNTS, STEPS = 30.0, 2.0, 25
+PENALTY, CLEAR_COUNTS, NEWTON_STEPS = 30.0, 2.0, 25
 PIECES = 12  # of a photo
 CLOTHS: tuple[tuple[int, int, int], ...] = (
     (150, 190, 215),
@@ -216,7 +216,7 @@ def fit(features: Floats, refused: NDArray[np.bool_]) -> tuple[Floats, float]:
     penalty = np.full(inputs.shape[1], PENALTY)
     penalty[-1] = 0.0
     found = np.zeros(inputs.shape[1])
-    for _ in range(STEPS):
+    for _ in range(NEWTON_STEPS):
         odds = 1 / (1 + np.exp(-np.clip(inputs @ found, -30, 30)))
         slope = inputs.T @ (counts * (odds - refused)) + penalty * found
         curve = (inputs * (counts * odds * (1 - odds))[:, None]).T @ inputs + np.diag(np.maximum(penalty, 1e-6))

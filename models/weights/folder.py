@@ -50,6 +50,21 @@ class WeightsFolder:
         return WeightsFolder(self.uri, tuple((name, hashlib.sha256(self.read(name)).hexdigest()) for name in names))
 
 
+def codec_number(decoder: bytes, layers: bytes) -> int:
+    """The 16-bit id of the codec of the files decoder.safetensors and layers.safetensors, as payloads carry it."""
+    return int.from_bytes(hashlib.sha256(decoder + layers).digest()[:2], "big")
+
+
+def codec_name(number: int) -> str:
+    """What records and coded photos call the codec of that id."""
+    return f"layers1-{number:04x}"
+
+
+def codec_model() -> str:
+    """The name of the codec whose weights are in use, without loading it. WeightsError where they cannot be read."""
+    return codec_name(codec_number(*(_in_use.read(name) for name in CODEC_FILES[:2])))
+
+
 _in_use = WeightsFolder()
 
 

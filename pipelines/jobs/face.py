@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import json
 import os
 import stat
 import sys
@@ -13,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mien.models import FaceCodec
-from mien.models.errors import ImageError
+from mien.models.errors import ImageError, one_line
 from mien.models.faces import SIZE, FaceDetector, FaceLandmarker, align_face, check_reading, face_transform, is_clear
 from mien.models.images import decode_image, encode_image
 from mien.models.runtime import cores, tune_process
 from mien.pipelines import JobError
-from mien.transforms.stores import common_root, name_under, output_name, printable
+from mien.pipelines.failures import write_failures
+from mien.transforms.stores import common_root, name_under, output_name, printable, whole_local_file
 
 _MAX_BYTES = 200_000_000
 
@@ -86,13 +86,10 @@ def _each(args: argparse.Namespace, suffix: str, work: Callable[[bytes], bytes])
             if not args.quiet:
                 print(printable(f"{name}: {len(result)} bytes"))
         except Exception as error:
-            message = " ".join(str(error).split()) or type(error).__name__
+            message = one_line(error)
             failures.append({"uri": str(path), "stage": "face", "error": type(error).__name__, "message": message})
             print(printable(f"mien: {path}: {message}"), file=sys.stderr)
-    listed = output / "failures-face.jsonl"
-    listed.unlink(missing_ok=True)
-    if failures:
-        listed.write_text("".join(f"{json.dumps(failure)}\n" for failure in failures))
+    write_failures(output, "face", failures)
     return 3 if failures else 0
 
 
@@ -109,11 +106,5 @@ def _read(path: Path) -> bytes:
 def _write(path: Path, data: bytes, overwrite: bool) -> None:
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists; --overwrite replaces it")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".mien-part-{os.getpid()}")
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    with whole_local_file(str(path)) as stream:
+        stream.write(data)

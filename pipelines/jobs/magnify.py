@@ -25,7 +25,7 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
     settings = job.fitted(settings_of(MagnifyJob, args))
 
     def work(listed: PhotosAndFailures, _: beam.PCollection) -> PhotosAndFailures:
-        made = job.tell_done(listed | ReadFiles(settings.max_bytes) | MagnifyFaces(settings), MagnifiedPhoto)
+        made = job.with_progress(listed | ReadFiles(settings.max_bytes) | MagnifyFaces(settings), MagnifiedPhoto)
         written: PhotosAndFailures = made | WriteMagnified(job.output, job.overwrite)
         return written
 

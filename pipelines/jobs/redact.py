@@ -8,21 +8,19 @@ import stat
 
 import apache_beam as beam
 
-from mien.models.codec import FaceCodec
-from mien.models.faces import check_reading
+from mien import transforms
+from mien.models.weights import codec_model
 from mien.pipelines import JobError
 from mien.pipelines.jobs.boxes import box_file, check_photos
 from mien.pipelines.jobs.policy import warn_withheld, weights_for
-from mien.pipelines.runs import Job, Plan, warn_unmarked
-from mien.pipelines.settings import SHARDS, RedactJob, settings_of
+from mien.pipelines.runs import Job, Plan, check_codec, warn_unmarked
+from mien.pipelines.settings import SHARDS, TABLES, RedactJob, settings_of
+from mien.transforms import steps
 from mien.transforms.elements import PhotosAndFailures, SafePhoto
-from mien.transforms.formats import Together
-from mien.transforms.policy import MAX_KEY, KeyFile, load_policy
-from mien.transforms.preview import PreviewPhotos, WritePreview
-from mien.transforms.redact import RedactPhotos, uncoded_policy
-from mien.transforms.sinks import WritePhotos, WriteWebDataset
-from mien.transforms.sources import PHOTO_SUFFIXES, ReadFiles
-from mien.transforms.steps import FaceRows, same_decisions, with_galleries
+from mien.transforms.formats import TABLE_SUFFIXES, Colocate
+from mien.transforms.policy import MAX_KEY, Corrections, KeyFile, load_policy, read_corrections
+from mien.transforms.sinks import WritePhotos, WriteTable, WriteWebDataset
+from mien.transforms.sources import PHOTO_SUFFIXES, CheckCorrections, ReadFiles
 from mien.transforms.stores import is_local, normal_uri, read_start
 from mien.transforms.workers import StageTransform
 
@@ -40,45 +38,65 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
     key = KeyFile.of(key_file) if key_file else None
     settings = settings_of(RedactJob, args, policy=policy, key_file=key, boxes=box_file(args.boxes))
     job = Job(args, beam_words, weights_for(settings.policy, draws=settings.generates))
-    check_photos(settings.boxes, job.inputs, job.exclude, job.globs)
+    if not settings.column:  # the rows of a table are told from each other on the way
+        check_photos(settings.boxes, job.inputs, job.exclude, job.globs)
     warn_withheld(policy)
-    policy = with_galleries(settings.policy)
+    policy = steps.with_galleries(settings.policy) if settings.policy.galleries else settings.policy
     settings = job.fitted(settings)
+    column = settings.photo_column
+    corrections = _corrections_of(args)
     if settings.generates and not settings.synthesis_mark and not args.dry_run:
         warn_unmarked()
 
+    def read(listed: PhotosAndFailures) -> PhotosAndFailures:
+        checked = listed | CheckCorrections() if corrections else listed
+        photos: PhotosAndFailures = checked | ReadFiles(settings.max_bytes)
+        return photos
+
     def look(listed: PhotosAndFailures, _: beam.PCollection) -> PhotosAndFailures:
-        seen = job.tell_done(listed | ReadFiles(settings.max_bytes) | PreviewPhotos(settings), SafePhoto)
+        from mien.transforms.preview import PreviewPhotos, WritePreview  # brings torch, as none of the above does
+
+        seen = job.with_progress(read(listed) | PreviewPhotos(settings), SafePhoto)
         written: PhotosAndFailures = seen | WritePreview(job.output)
         return written
 
     def work(listed: PhotosAndFailures, everything: beam.PCollection) -> PhotosAndFailures:
         rows = None
         if settings.named_by:
-            rows = everything | Together() | FaceRows(settings.named_by, settings, settings.max_bytes)
-        safe = listed | ReadFiles(settings.max_bytes) | RedactPhotos(settings, rows=rows)
+            rows = everything | Colocate() | steps.FaceRows(settings.named_by, settings, settings.max_bytes)
+        safe = read(listed) | transforms.RedactPhotos(settings, rows=rows)
         write: StageTransform = WritePhotos(job.output, job.overwrite)
+        parts = {"commits": False, "withdraw": True, "record_uris": settings.record_uris}
         if settings.format == SHARDS:
-            uris = settings.record_uris
-            write = WriteWebDataset(job.output, job.run_id, commits=False, withdraw=True, record_uris=uris)
-        written: PhotosAndFailures = job.tell_done(safe, SafePhoto) | write
+            write = WriteWebDataset(job.output, job.run_id, **parts)
+        elif settings.format == TABLES and column:
+            write = WriteTable(job.output, column, job.run_id, **parts)
+        written: PhotosAndFailures = job.with_progress(safe, SafePhoto) | write
         return written
 
-    codec = FaceCodec.load()
-    check_reading(codec.recogniser)
     plan = Plan(
         "redact",
-        PHOTO_SUFFIXES,
+        TABLE_SUFFIXES if column else PHOTO_SUFFIXES,
         settings,
-        codec.model,
+        codec_model(),
         look if args.dry_run else work,
         reads=(*policy.galleries, *([key_file] if key_file else []), *([settings.boxes.uri] if settings.boxes else [])),
+        check=check_codec,
+        whole=settings.whole,
+        column=column,
+        corrections=corrections,
     )
     if args.dry_run:
         return job.run(dataclasses.replace(plan, dry=True))
-    same = functools.partial(same_decisions, uncoded_policy(policy))
-    parts = settings.format == SHARDS
+    same = functools.partial(steps.same_decisions, policy.uncoded())
+    parts = settings.format != "files"
     return job.run(dataclasses.replace(plan, decided=_DECIDED, same=same, withdraw=True, parts=parts))
+
+
+def _corrections_of(args: argparse.Namespace) -> Corrections | None:
+    if args.corrections == "":
+        raise JobError("--corrections is empty")
+    return read_corrections(args.corrections) if args.corrections else None
 
 
 def _to_be_read_again(key_file: str, beam_words: list[str]) -> str:

@@ -4,11 +4,12 @@ import argparse
 
 import apache_beam as beam
 
-from mien.models.codec import FaceCodec
+from mien import transforms
+from mien.models import codec
+from mien.models.weights import codec_model
 from mien.pipelines.runs import Job, Plan, warn_unmarked
 from mien.pipelines.settings import settings_of
 from mien.transforms.elements import Photo, PhotosAndFailures
-from mien.transforms.restore import RestorePhotos
 from mien.transforms.settings import RestoreSettings
 from mien.transforms.sinks import WritePhotos
 from mien.transforms.sources import CODED_SUFFIXES, ReadCodedFiles
@@ -22,8 +23,8 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         warn_unmarked()
 
     def work(listed: PhotosAndFailures, _: beam.PCollection) -> PhotosAndFailures:
-        restored = job.tell_done(listed | ReadCodedFiles() | RestorePhotos(settings), Photo)
+        restored = job.with_progress(listed | ReadCodedFiles() | transforms.RestorePhotos(settings), Photo)
         written: PhotosAndFailures = restored | WritePhotos(job.output, job.overwrite)
         return written
 
-    return job.run(Plan("restore", CODED_SUFFIXES, settings, FaceCodec.load().model, work))
+    return job.run(Plan("restore", CODED_SUFFIXES, settings, codec_model(), work, check=lambda: codec.FaceCodec.load()))

@@ -17,6 +17,7 @@ _COMMANDS = (
     other_commands.audit,
     other_commands.report,
     other_commands.policy,
+    other_commands.review,
 )
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from mien.pipelines.parser.options import JOB_STATUS, Page, command, inputs_and_output, option, run_options
 from mien.pipelines.settings import CompressJob, MagnifyJob, RedactJob
-from mien.transforms.settings import FaceSettings, FindSettings, RestoreSettings
+from mien.transforms.settings import METADATA, FaceSettings, FindSettings, RestoreSettings
 
 _POLICIES = "a built-in policy (compress, background-people, deidentify, redact) or a YAML file"
 
@@ -24,8 +24,9 @@ def compress(commands: Any) -> None:
     )
     parser = command(commands, "compress", page, module="jobs.compress", beam=True)
     files = inputs_and_output(parser, "photo")
+    _tables(files, CompressJob)
     option(files, CompressJob, "format", "Parquet tables, an image a photo, or tar shards")
-    _record_uris(files, CompressJob)
+    _of_shards(files, CompressJob)
     faces = parser.add_argument_group("faces")
     _policy(faces, "compress", "who stays recognisable")
     _coded_faces(faces, CompressJob)
@@ -49,16 +50,21 @@ def redact(commands: Any) -> None:
     )
     parser = command(commands, "redact", page, module="jobs.redact", beam=True)
     files = inputs_and_output(parser, "photo")
-    option(files, RedactJob, "format", "an image a photo, or tar shards of them")
-    _record_uris(files, RedactJob)
+    _tables(files, RedactJob)
+    option(files, RedactJob, "format", "an image a photo, tar shards of them, or the tables that they came in")
+    _of_shards(files, RedactJob)
     option(files, RedactJob, "image_format", "of the files")
     option(files, RedactJob, "quality", "of the files, 1 to 100", "N")
-    option(files, RedactJob, "keep", "metadata that is written anew, of date, copyright, artist", "NAME[,NAME]")
+    option(files, RedactJob, "keep", f"metadata that is written anew, of {', '.join(METADATA)}", "NAME[,NAME]")
+    option(files, RedactJob, "keep_blocks", "of JPEG files keep, bit for bit, the blocks that no hidden face touches")
     option(files, RedactJob, "write_boxes", "beside each photo: what was found, or a picture of what was painted over")
     files.add_argument("--dry-run", action="store_true", help="write what would be done with each face, and no photo")
     faces = parser.add_argument_group("faces")
     _policy(faces, "redact", "whose face is seen")
     faces.add_argument("--mask", choices=("face", "head"), help="how much of a hidden face goes (as the policy says)")
+    faces.add_argument(
+        "--corrections", metavar="FILE|URI", help="what a reviewer wants otherwise, as mien review saves it"
+    )
     found_and_hidden(faces, RedactJob)
     new = parser.add_argument_group("new faces (under a policy with realistic or deidentify)")
     option(new, RedactJob, "key_file", "with this key one person gets the same new face in every photo", "FILE|URI")
@@ -119,8 +125,20 @@ def _policy(group: Any, default: str, what: str) -> None:
     group.add_argument("--policy", default=default, metavar="FILE|NAME", help=f"{what}: {_POLICIES} ({default})")
 
 
-def _record_uris(group: Any, settings: type[CompressJob] | type[RedactJob]) -> None:
+def _of_shards(group: Any, settings: type[CompressJob] | type[RedactJob]) -> None:
     option(group, settings, "record_uris", "write each photo's whole URI into shards, and not its name alone")
+    option(
+        group,
+        settings,
+        "drop_members",
+        "members of samples, or columns, that are left out, by suffix or a glob of the name",
+        "EXT|GLOB[,...]",
+    )
+
+
+def _tables(group: Any, settings: type[CompressJob] | type[RedactJob]) -> None:
+    option(group, settings, "column", "INPUT are Parquet or CSV tables, whose photos are in this column", "NAME")
+    option(group, settings, "kind", "of the column: pictures, or paths and URIs", "auto|bytes|uri")
 
 
 def _coded_faces(group: Any, settings: type[FaceSettings]) -> None:

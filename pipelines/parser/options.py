@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from mien.transforms.settings import Choice, Flag, Names, Number, Settings, Share, kind_of
+from mien.transforms.settings import Choice, Flag, Names, Number, Settings, Share, Texts, kind_of
 from mien.transforms.stores import printable
 
 JOB_STATUS = (
@@ -68,7 +68,7 @@ def command(commands: Any, name: str, page: Page, **defaults: Any) -> Parser:
 class Value:
     """The type of an option whose value is of a kind."""
 
-    kind: Number | Share | Names
+    kind: Number | Share | Names | Texts
 
     def __call__(self, text: str) -> Any:
         """The value; ArgumentTypeError says what is wrong with the text."""
@@ -104,7 +104,7 @@ def option(
 def _shown(default: Any) -> str:
     if isinstance(default, tuple):
         default = ",".join(default) or "none"
-    return "" if default is None else f" ({default:g})" if isinstance(default, float) else f" ({default})"
+    return "" if default in (None, "") else f" ({default:g})" if isinstance(default, float) else f" ({default})"
 
 
 def option_names(parser: argparse.ArgumentParser) -> set[str]:
@@ -149,7 +149,8 @@ def run_options(parser: Parser, settings: type[Settings]) -> None:
         "--photo-seconds",
         type=Value(Number(1, 10**6)),
         metavar="N",
-        help="processor time of a photo at most, then it is given up (600; with --effort auto and good 3600, best 36000)",
+        help="processor time of a photo at most, then it is given up "
+        "(600; with --effort auto and good 3600, best 36000)",
     )
     limits.add_argument(
         "--photo-memory",

@@ -178,6 +178,28 @@ def policy(commands: Any) -> None:
     verbosity(parser)
 
 
+def review(commands: Any) -> None:
+    """mien review."""
+    page = Page(
+        "a page on which a person confirms and corrects what redact did",
+        "RUN... --output FILE.html | --serve [options]",
+        "Shows each photo with the boxes and what was done, the most doubtful first. Boxes that were missed are drawn,"
+        " others taken away or given another action, photos withheld or released; mien redact --corrections FILE"
+        " carries it out. The pictures show no face that the policy hides.",
+        ["mien review safe --serve", "mien review safe --output review.html"],
+        STATUS,
+    )
+    parser = command(commands, "review", page, module="reports.review", beam=False)
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="output folder or URI of redact, or of its dry run")
+    parser.add_argument("--output", metavar="FILE", help="the page, .html; an older one is replaced")
+    parser.add_argument(
+        "--serve", action="store_true",
+        help="let this machine alone open the page, and save into RUN/corrections.jsonl, until Ctrl-C",
+    )  # fmt: skip
+    parser.add_argument("--show-faces", action="store_true", help="show the originals, for those who may see them")
+    verbosity(parser)
+
+
 def _files(parser: Parser, metavar: str, what: str, name: str = "inputs") -> None:
     parser.add_argument(name, nargs="+", metavar=metavar, help=what)
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")

@@ -1,10 +1,8 @@
 """mien audit: who is still recognisable in an output, and what leaked. On this machine, without a Beam pipeline."""
 
 import argparse
-import contextlib
 import datetime
 import hashlib
-import importlib.metadata
 import itertools
 import json
 import platform
@@ -38,13 +36,14 @@ from mien.models.audit import (
     unfinished,
 )
 from mien.models.codec import FaceCodec
-from mien.models.errors import ContainerError, ImageError, SearchError
+from mien.models.errors import ContainerError, ImageError, SearchError, one_line
 from mien.models.faces import SIZE
 from mien.models.images import decode_image
 from mien.models.runtime import cores, tune_process
 from mien.models.weights import FOLDER as MODELS
 from mien.pipelines import JobError
 from mien.pipelines.reports.audit_page import page
+from mien.pipelines.runs import version_of
 from mien.transforms.elements import CodedPhoto, Failure, ListedFile, Pixels
 from mien.transforms.formats import PARQUET, Sample, is_shard, list_members, samples
 from mien.transforms.restore import restore_photo
@@ -59,7 +58,7 @@ from mien.transforms.sources import (
     photos_of_table,
     read_file,
 )
-from mien.transforms.stores import is_local, join, normal_uri, output_name, printable, write_whole
+from mien.transforms.stores import join, normal_uri, output_name, printable, write_whole
 
 OK, FOUND = 0, 3
 _PACKAGES = ("mien", "torch", "mediapipe", "dlib-bin", "numpy", "opencv-contrib-python")
@@ -168,7 +167,7 @@ def _listed(uri: str, suffixes: frozenset[str], exclude: str, failures: list[str
     try:
         found = _files(list_files(uri, folder_of(uri, suffixes), suffixes, exclude), failures)
     except Exception as error:  # every store has errors of its own
-        raise JobError(f"{uri}: cannot be read: {' '.join(str(error).split())}") from error
+        raise JobError(f"{uri}: cannot be read: {one_line(error)}") from error
     if not found:
         raise JobError(failures[-1])
     return sorted(found, key=lambda entry: entry.name)
@@ -258,7 +257,7 @@ def _look(
             seen[view] = auditor.compare(original, faces, pixels, photo.record)
         leaks = [*file_leaks(photo.data), *_traces(source, photo.data)]
     except Exception as error:  # a photo that could not be looked at is a finding, not the end
-        audit.failures.append(f"{name}: not audited: {' '.join(str(error).split()) or type(error).__name__}")
+        audit.failures.append(f"{name}: not audited: {one_line(error)}")
         return
     audit.gallery += faces
     for view, compared in seen.items():
@@ -331,9 +330,9 @@ def _report(
         detail = "withheld from the audit; stderr has the reasons"
         found.append({"kind": "not audited", "view": "file", "count": len(audit.failures), "detail": detail})
     return {
-        "version": importlib.metadata.version("mien"),
+        "version": version_of("mien"),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "versions": {"python": platform.python_version(), **{name: version_of(name) for name in _PACKAGES}},
         "models": {
             **{one.name: one.sha256 for one in witnesses},
             "codec": FaceCodec.load().model,
@@ -357,19 +356,11 @@ def _report(
     }, pictures
 
 
-def _version(package: str) -> str | None:
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        return importlib.metadata.version(package)
-    return None
-
-
 def _write(path: str, data: bytes) -> None:
     try:
-        if is_local(path):
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, data)
     except Exception as error:  # every store has errors of its own
-        raise JobError(f"{path}: cannot be written: {' '.join(str(error).split())}") from error
+        raise JobError(f"{path}: cannot be written: {one_line(error)}") from error
 
 
 def _summary(report: dict[str, Any]) -> str:

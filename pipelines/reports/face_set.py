@@ -2,13 +2,12 @@
 
 import argparse
 import contextlib
-import json
 import os
 import platform
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from mien.models.faces import Recogniser
 from mien.models.images import decode_image
 from mien.models.runtime import cores, tune_process
 from mien.pipelines import JobError
+from mien.pipelines.failures import write_failures
 from mien.pipelines.jobs import FaceFinder
 from mien.transforms.elements import Failure
 from mien.transforms.sources import IMAGE_SUFFIXES, list_files, read_file
@@ -109,7 +109,7 @@ def about(notes: list[str]) -> dict[str, Any]:
 def status_of(output: Path, sets: Sequence[FaceSet]) -> int:
     """Writes the sets' failures; the exit status, 0, or 3 where there are any."""
     failures = [failure for found in sets for failure in found.failures]
-    _write_failures(output, failures)
+    _record_failures(output, failures)
     return 3 if failures else 0
 
 
@@ -205,13 +205,8 @@ def _environment() -> dict[str, Any]:
     return {"python": platform.python_version(), "machine": platform.machine(), "cores": cores(), "versions": found}
 
 
-def _write_failures(output: Path, failures: Sequence[Failure]) -> None:
+def _record_failures(output: Path, failures: Sequence[Failure]) -> None:
     """failures-evaluate.jsonl, where there are any, and a line each for a person."""
-    listed = output / "failures-evaluate.jsonl"
-    listed.unlink(missing_ok=True)
-    if not failures:
-        return
-    rows = [{"uri": f.uri, "stage": f.stage, "error": f.error, "message": f.message} for f in failures]
-    listed.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    write_failures(output, "evaluate", [asdict(failure) for failure in failures])
     for failure in failures:
         print(printable(f"mien: {failure.uri}: {failure.message}"), file=sys.stderr)

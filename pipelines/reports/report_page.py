@@ -22,11 +22,11 @@ from mien.models.errors import ImageError
 from mien.models.images import decode_image, encode_image, extract
 from mien.models.privacy import REDACTIONS, Hidden, redact_faces
 from mien.pipelines.reports.report_runs import DONE, FAILED, WITHHELD, Run, Seen, total
-from mien.transforms.formats import Sample, is_part, is_shard, key_of, parts_in, samples
+from mien.transforms.formats import Sample, is_part, is_shard, parts_in, photo_column, photos_of_rows, samples
 from mien.transforms.page import data_uri, render
 from mien.transforms.sources import IMAGE_SUFFIXES, MAX_BYTES
 from mien.transforms.steps import VERSION
-from mien.transforms.stores import join, read_bytes, safe_name
+from mien.transforms.stores import join, key_of, read_bytes, safe_name
 
 PHOTOS = 2000  # listed at most
 PICTURES, SIDE, QUALITY, BYTES = 300, 400, 55, 6_000_000  # at most so many, pixels of the longer side, bytes in all
@@ -128,7 +128,15 @@ def _of_parts(folder: str, left: dict[str, Seen]) -> Iterator[tuple[Seen, bytes]
                         yield left.pop(photo.uri), picture
                 continue
             with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
-                for uri, picture in _of_table(pq.ParquetFile(stream), set(left)):
+                table = pq.ParquetFile(stream)
+                if column := photo_column(table):
+                    by_key = {key_of(uri): photo for uri, photo in left.items()}
+                    for key, data in photos_of_rows(table, column):
+                        seen = by_key.get(key)
+                        if seen and (picture := _of_image(functools.partial(bytes, data), seen)) is not None:
+                            yield left.pop(seen.uri), picture
+                    continue
+                for uri, picture in _of_table(table, set(left)):
                     yield left.pop(uri), picture
         except (OSError, ValueError, ImageError, tarfile.TarError):
             continue
@@ -137,7 +145,7 @@ def _of_parts(folder: str, left: dict[str, Seen]) -> Iterator[tuple[Seen, bytes]
 def _of_shard(path: str, photos: Mapping[str, Seen]) -> Iterator[tuple[Seen, bytes]]:
     by_key = {key_of(uri): photo for uri, photo in photos.items()}
     for sample in samples(path, IMAGE_SUFFIXES, MAX_BYTES):
-        photo = by_key.get(sample.key) if isinstance(sample, Sample) else None
+        photo = by_key.get(sample.photo) if isinstance(sample, Sample) else None
         if photo is not None and isinstance(sample, Sample):
             yield photo, sample.data
 

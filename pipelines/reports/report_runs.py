@@ -24,8 +24,9 @@ DONE, WITHHELD, FAILED = "done", "withheld", "failed"
 class Seen:
     """What became of a photo, or of a file of photos, when it was last tried.
 
-    source, output: bytes. name, sha256: of the file in the output that holds it. faces: of a safe photo, as its index
-    row has them. What an older version of mien did not write is None. stage, error, message: of one that was lost.
+    source, output: bytes; modified: when the original was last changed (Unix seconds). name, sha256: of the file in the
+    output that holds it. faces: of a safe photo, as its index row has them. What an older version of mien did not write
+    is None. stage, error, message: of one that was lost.
     """
 
     uri: str
@@ -40,6 +41,7 @@ class Seen:
     stage: str = ""
     error: str = ""
     message: str = ""
+    modified: float | None = None
 
     @property
     def id(self) -> str:
@@ -205,6 +207,7 @@ def _done(row: Json) -> Seen:
         actions,
         _counts(row.get("milliseconds")),
         None if faces is None else tuple(faces),
+        modified=row["modified"],
     )
 
 

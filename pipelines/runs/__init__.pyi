@@ -1,5 +1,5 @@
-from .index import FAILED_FILES, INDEX, failure_row_of, index_row_of, rows_of
-from .plan import Plan
+from .index import FAILED_FILES, INDEX, dry_row_of, failure_row_of, index_row_of, rows_of
+from .plan import Plan, check_codec, version_of
 from .run import Job, warn_unmarked
 
 __all__ = [
@@ -7,8 +7,11 @@ __all__ = [
     "INDEX",
     "Job",
     "Plan",
+    "check_codec",
+    "dry_row_of",
     "failure_row_of",
     "index_row_of",
     "rows_of",
+    "version_of",
     "warn_unmarked",
 ]

@@ -1,9 +1,10 @@
 """The index and failures files of an output, line by line: what is written, and what of them is believed.
 
 A row of the index says which file, of which size and time, was done with which settings, which files were made of it
-and, of a safe photo, what was done with each face. Each run adds the file index-RUN.jsonl; of several rows about one
-file the latest run's counts. Whoever may write in the output may write such a row: a name in it is only ever used if
-it stays below the output, and a row that is not as it should be is counted and passed over.
+and, of a safe photo, what was done with each face and what a reviewer corrected. Each run adds the file
+index-RUN.jsonl; of several rows about one file the latest run's counts. Whoever may write in the output may write such
+a row: a name in it is only ever used if it stays below the output, and a row that is not as it should be is counted and
+passed over.
 """
 
 import dataclasses
@@ -19,16 +20,20 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 
+from mien.pipelines.failures import PREFIX
 from mien.transforms.elements import HandledFace, ListedFile, OutputFile, Written
-from mien.transforms.formats import HIDDEN, MANIFEST, is_part, key_of
-from mien.transforms.stores import is_safe_name, lines_of, parse_json
+from mien.transforms.formats import HIDDEN, MANIFEST, is_part
+from mien.transforms.stores import is_safe_name, key_of, lines_of, parse_json
 from mien.transforms.workers import NAMESPACE
 
-INDEX, FAILED_FILES = "index-", "failures-"
+INDEX, FAILED_FILES = "index-", PREFIX
 MAX_LINE = 4_000_000  # bytes
 _FILES_A_ROW = 200  # so that the names of all that was restored from a table make no line that is too long
 _RUN = r"-\d{8}T[\d.]+-[\da-f]{4}"
-_OWN = re.compile(rf"(index|failures){_RUN}\.jsonl|run({_RUN})?\.json|dry-run(-\d+)?\.(jsonl?|html)|{MANIFEST}")
+_OWN = re.compile(
+    rf"(index|failures){_RUN}\.jsonl|corrections({_RUN})?\.jsonl|run({_RUN})?\.json"
+    rf"|dry-run(-\d+|-photos)?\.(jsonl?|html)|{MANIFEST}"
+)
 _MEASURES = tuple(part.name for part in dataclasses.fields(HandledFace) if part.type == (float | None))
 _LATER = {"count"}  # measures that rows of earlier versions lack
 # what a run holds of each row
@@ -48,6 +53,8 @@ def index_rows(written: Sequence[Written], file: ListedFile, fingerprint: str, b
     row["fingerprint"] = fingerprint if len(written) >= file.photos else ""
     if base:
         row |= {"base": base, "faces": [dataclasses.asdict(face) for face in first.faces]}
+    if file.corrections:
+        row["corrections"] = json.loads(file.corrections)["lines"]
     row |= {"count": len(made), "files": made[:_FILES_A_ROW], **figures(written)}
     more = [
         {**about, "fingerprint": "", "more": True, "files": made[i : i + _FILES_A_ROW]}
@@ -84,6 +91,17 @@ def index_row_of(line: bytes) -> Row:
         raise ValueError("a file is none")
     faces = row.get("faces")
     if faces is not None and not (isinstance(faces, list) and all(map(_is_face, faces))):
+        raise ValueError("a face is none")
+    return row
+
+
+def dry_row_of(line: bytes) -> Row:
+    """A line about a photo of a dry run. ValueError for one in which a field is missing or is not what it should be."""
+    row = _object(line)
+    faces = row.get("faces")
+    if not _is_count(row.get("size")) or not _is_number(row.get("modified")):
+        raise ValueError("no size or time that can be")
+    if not isinstance(faces, list) or not all(map(_is_face, faces)):
         raise ValueError("a face is none")
     return row
 

@@ -2,7 +2,7 @@
 
 import functools
 import importlib.metadata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,8 +10,10 @@ import apache_beam as beam
 
 from mien.pipelines.runs.resume import Wanted, fingerprint
 from mien.transforms.elements import PhotosAndFailures
+from mien.transforms.formats import PhotoColumn
+from mien.transforms.policy import Corrections
 from mien.transforms.settings import Settings
-from mien.transforms.sources import PHOTO_SUFFIXES
+from mien.transforms.sources import CODED_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,9 @@ class Plan:
     faces; same: whether faces of an index row are decided on as before (see resume.Wanted). withdraw: whether an output
     of a photo that is now withheld is deleted. parts: whether it writes tables or shards, many photos in a file. dry:
     nothing is made that a later run could take for done. reads: what workers read beside the photos, as paths and URIs.
+    check: raises MienError where what the work needs, its models, cannot be used; called if anything is left to do.
+    whole, column: as in ListFiles.
+    corrections: of a reviewer, of which each photo's are in its own fingerprint and in no other's.
     """
 
     command: str
@@ -38,6 +43,10 @@ class Plan:
     dry: bool = False
     reads: tuple[str, ...] = ()
     weights: Mapping[str, str] = field(default_factory=dict)
+    check: Callable[[], object] = lambda: None
+    whole: Sequence[str] | None = None
+    column: PhotoColumn | None = None
+    corrections: Corrections | None = None
 
     @functools.cached_property
     def recorded(self) -> dict[str, Any]:
@@ -48,7 +57,7 @@ class Plan:
     @property
     def tables(self) -> bool:
         """Whether what it reads holds coded photos, many in a file."""
-        return self.suffixes is not PHOTO_SUFFIXES
+        return self.suffixes is CODED_SUFFIXES
 
     @property
     def kind(self) -> str:
@@ -68,3 +77,11 @@ def version_of(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def check_codec() -> None:
+    """WeightsError where the codec, or what tells faces from what is none, cannot be used."""
+    from mien.models.codec import FaceCodec  # brings torch, which a job that has nothing to do does without
+    from mien.models.faces import check_reading
+
+    check_reading(FaceCodec.load().recogniser)

@@ -18,7 +18,7 @@ _LINE_SECONDS = 10.0
 _POLL_SECONDS = 0.2
 
 
-class Tell(beam.DoFn):
+class SendProgress(beam.DoFn):
     """Sends one datagram an element and hands it on. A lost one costs a count in the display and nothing else."""
 
     def __init__(self, address: tuple[str, int] | None, kind: bytes) -> None:

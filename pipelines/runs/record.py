@@ -13,6 +13,7 @@ from typing import Any
 import apache_beam as beam
 
 from mien.models.weights import weights_digests
+from mien.pipelines.failures import failures_file
 from mien.pipelines.runs.index import FAILED_FILES, INDEX
 from mien.pipelines.runs.stale import remove_from_parts
 from mien.transforms.elements import Failure, ListedFile, Written
@@ -25,6 +26,7 @@ Digests = dict[str, str]
 _UNKNOWN = (
     "escalated",
     "in_doubt",
+    "corrected",
     "replaced",
     "orphans",
     "pruned",
@@ -44,7 +46,7 @@ def complete(
     distributions (count, sum, min, max) by name. kind: run or dry-run.
 
     It is an audit record: the digests of the weights, of the index (which has those of all outputs) and of the
-    failures, and of the run.json before it.
+    failures, of the corrections, and of the run.json before it.
     """
     failed = {name.removeprefix("failed_"): n for name, n in counters.items() if name.startswith("failed_")}
     not_understood = sum(n for stage, n in failed.items() if stage not in NOT_READ)
@@ -67,6 +69,7 @@ def complete(
             "escalated": counters.get("escalated", 0),
             "faces": counters.get("faces", 0),
             "in_doubt": counters.get("in_doubt", 0),
+            **({"corrected": counters.get("corrected", 0)} if "corrections" in about else {}),
             **{name: counters[name] for name in _LEFT_OUT if counters.get(name)},
             **({name: counters.get(name, 0) for name in _MAGNIFIED} if about["command"] == "magnify" else {}),
             **({NOT_THE_SAME: counters.get(NOT_THE_SAME, 0)} if about["command"] == "compress" else {}),
@@ -82,6 +85,7 @@ def complete(
             "index": _digest(output, f"{INDEX}{about['run']}.jsonl"),
             "failures": _digest(output, failures),
             "recovered": _recovered(output, about.get("recovered", ())),
+            **({"corrections": _digest(output, corrections_file(about["run"]))} if "corrections" in about else {}),
         },
         "previous": _previous(output, about["run"]) if kind == "run" else None,
     }
@@ -93,9 +97,9 @@ def _recovered(output: str, runs: Iterable[str]) -> Digests:
     return {name: digest for name in names if (digest := _digest(output, name))}
 
 
-def failures_file(run_id: str) -> str:
-    """The name of the run's failures file."""
-    return f"{FAILED_FILES}{run_id}.jsonl"
+def corrections_file(run_id: str) -> str:
+    """The name of the copy of a reviewer's corrections that the run carried out."""
+    return f"corrections-{run_id}.jsonl"
 
 
 def write_record(record: dict[str, Any], output: str, kind: str) -> None:
@@ -133,7 +137,7 @@ class _Write(beam.DoFn):
         record = complete(about, counters, {}, self._output, self._kind)
         # what only the engine's counters tell
         record["bytes"]["out"] = None
-        record["counts"] |= dict.fromkeys(_UNKNOWN)
+        record["counts"] |= dict.fromkeys(name for name in _UNKNOWN if name in record["counts"])
         if not any(name.startswith("action_") for name in counters):
             record["counts"]["faces"] = record["actions"] = None
             if NOT_THE_SAME in record["counts"]:

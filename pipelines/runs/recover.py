@@ -23,7 +23,6 @@ from mien.pipelines.runs.resume import Wanted
 from mien.pipelines.runs.stale import remove_from_parts
 from mien.transforms.elements import Written
 from mien.transforms.formats import (
-    HIDDEN,
     commit,
     hidden_folder,
     hidden_runs,
@@ -32,9 +31,8 @@ from mien.transforms.formats import (
     live_until,
     roll_back,
 )
-from mien.transforms.stores import create, delete, files_named, is_local, join, replacing, stat_file, write_whole
+from mien.transforms.stores import PART, delete, files_named, is_local, join, stat_file, whole_file, write_whole
 
-_PART_FILE = f"{HIDDEN}part-"
 _ROWS, _SECONDS = 1024, 60.0  # after either a file of rows is written; sooner while the run is young
 
 
@@ -55,7 +53,8 @@ class WriteJournal(beam.DoFn):
 
     def process(self, written: Written) -> Iterator[Written]:
         if written.origin is not None and written.origin.photos == 1 and not is_part(written.output):
-            self._lines += index_rows([written], written.origin, self._wanted.settings, self._wanted.base)
+            wanted = self._wanted.of(written.origin)
+            self._lines += index_rows([written], written.origin, wanted.settings, wanted.base)
         if len(self._lines) >= _ROWS or time.monotonic() - self._since >= self._seconds:
             self._write()
             self._seconds = min(2 * self._seconds, _SECONDS)
@@ -103,7 +102,7 @@ def recover(output: str, killed: bool) -> list[str]:
     if killed and is_local(output) and not set(hidden_runs(output)) - set(dead):
         for parent, _, names in os.walk(output):
             for name in names:
-                if name.startswith(_PART_FILE):
+                if name.startswith(PART):
                     delete(join(parent, name))
     return dead
 
@@ -113,8 +112,7 @@ def _gather(journals: list[str], index: str) -> None:
     journals = [path for path in journals if (stat_file(path) or (0, 0.0))[0]]
     if not journals:  # on S3 Beam cannot write an empty file
         return
-    part = join(index.rpartition("/")[0], f"{_PART_FILE}{uuid.uuid4().hex}")
-    with replacing(index, part), create(part) as stream:
+    with whole_file(index) as stream:
         for journal in journals:
             with FileSystems.open(journal, compression_type=CompressionTypes.UNCOMPRESSED) as lines:
                 shutil.copyfileobj(lines, stream)

@@ -19,19 +19,19 @@ from apache_beam.typehints import KV
 
 from mien.models.errors import ImageError
 from mien.pipelines.runs.index import FAILED_FILES, INDEX, ReadRows, Row, failure_row_of, index_row_of, index_rows
-from mien.pipelines.runs.progress import SKIPPED, Tell
+from mien.pipelines.runs.progress import SKIPPED, SendProgress
 from mien.transforms.elements import ListedFile, Written
 from mien.transforms.formats import (
     Manifest,
     is_copy,
     is_part,
     is_shard,
-    key_of,
     members_of_shard,
     members_of_table,
     parts_of,
 )
-from mien.transforms.stores import create, files_named, is_intact, join, patience, replacing, stat_file
+from mien.transforms.policy import PhotoCorrections
+from mien.transforms.stores import files_named, is_intact, join, key_of, stat_file, whole_file
 from mien.transforms.workers import NAMESPACE
 
 _SKIPPED, _ORPHANS = "skipped", "orphans"
@@ -54,6 +54,15 @@ class Wanted:
     base: str = ""
     same: Callable[[list[dict[str, Any]]], bool] | None = None
 
+    def of(self, file: ListedFile) -> "Wanted":
+        """The same for one photo: what a reviewer corrects in it decides too, and no other photo's corrections do."""
+        if not (digest := PhotoCorrections.of_text(file.corrections).digest):
+            return self
+        settings, base = (
+            fingerprint({"settings": one, "corrections": digest}) if one else "" for one in (self.settings, self.base)
+        )
+        return dataclasses.replace(self, settings=settings, base=base)
+
     def met_by(self, row: Row) -> bool:
         """Whether the photo of this row would come out the same."""
         if row["fingerprint"] == self.settings:
@@ -64,12 +73,12 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Held:
+class OutputState:
     """What an output holds at the start of a run.
 
-    tables: its parts, tables or shards, that count and have the size that they had when they began to count. looked:
-    those of them whose photos are looked up one by one: copies, which have lost some, and parts whose time is another.
-    hashed: those of them whose photos are compared by their digests; with check all are, and so are all files.
+    tables: its parts (tables or shards) that the manifest lists and whose size has not changed since. looked: the parts
+    whose photos are looked up one by one, because the part is a copy without some of them or its time has changed.
+    hashed: the parts whose photos are compared by their digests. check: compare the digests of all parts and files.
     """
 
     output: str
@@ -79,7 +88,7 @@ class Held:
     check: bool = False
 
     @classmethod
-    def of(cls, output: str, check: bool = False) -> "Held":
+    def of(cls, output: str, check: bool = False) -> "OutputState":
         """Looks. ValueError for a manifest that cannot be read."""
         tables = parts_of(output)
         parts, looked, hashed = [], set(), set()
@@ -145,15 +154,15 @@ def is_done(
     failed: Row | None,
     members: Iterable[Row],
     wanted: Wanted,
-    held: Held,
+    state: OutputState,
 ) -> bool:
     """Whether the row says that this very file was done as wanted, it has not failed since, and what was made of it is
     still there as it was written."""
     if row is None or (failed is not None and failed["run"] > row["run"]):
         return False
-    if (row["size"], row["modified"]) != (file.size, file.modified) or not wanted.met_by(row):
+    if (row["size"], row["modified"]) != (file.size, file.modified) or not wanted.of(file).met_by(row):
         return False
-    return held.holds(row, members)
+    return state.holds(row, members)
 
 
 @dataclass(frozen=True)
@@ -161,7 +170,7 @@ class Earlier:
     """What runs before this one have left, each as a PCollection by the key (key_of) of a photo's uri. rows: of the
     index; failed: of failures files; members: where it is in the parts that are looked into."""
 
-    held: Held
+    state: OutputState
     rows: beam.PCollection
     failed: beam.PCollection
     members: beam.PCollection
@@ -172,38 +181,37 @@ class Earlier:
         index, failed = (files_named(output, kind, ".jsonl") for kind in (INDEX, FAILED_FILES))
         if not index and not failed:
             return None
-        held = Held.of(output, check)
-        members = pipeline | "PartsLookedInto" >> beam.Create(sorted(held.looked), reshuffle=False)
+        state = OutputState.of(output, check)
+        members = pipeline | "PartsLookedInto" >> beam.Create(sorted(state.looked), reshuffle=False)
         return cls(
-            held,
+            state,
             pipeline | "Before" >> ReadRows(index, index_row_of),
             pipeline | "FailedBefore" >> ReadRows(failed, failure_row_of),
-            members | beam.ParDo(_Members(held)).with_output_types(tuple[str, Row]),
+            members | beam.ParDo(_Members(state)).with_output_types(tuple[str, Row]),
         )
 
 
 class _Members(beam.DoFn):
     """The photos of a part. Of one that is damaged those before the damage: the others are done again."""
 
-    def __init__(self, held: Held) -> None:
-        self._held = held
+    def __init__(self, state: OutputState) -> None:
+        self._state = state
 
     def process(self, name: str) -> Iterator[tuple[str, Row]]:
         members = members_of_shard if is_shard(name) else members_of_table
         try:
-            for found, digest in members(join(self._held.output, name), name in self._held.hashed):
-                key = found if is_shard(name) else key_of(found)
+            for key, digest in members(join(self._state.output, name), name in self._state.hashed):
                 yield key, {"part": name, "sha256": digest}
         except (ValueError, ImageError, tarfile.TarError, OSError):
             Metrics.counter(NAMESPACE, "parts_damaged").inc()
 
 
-class _Left(beam.DoFn):
+class _Pending(beam.DoFn):
     def __init__(
-        self, wanted: Wanted, held: Held, overwrite: bool, only_failed: bool, covers: Callable[[str], bool]
+        self, wanted: Wanted, state: OutputState, overwrite: bool, only_failed: bool, covers: Callable[[str], bool]
     ) -> None:
         self._wanted = wanted
-        self._held = held
+        self._state = state
         self._overwrite = overwrite
         self._only_failed = only_failed
         self._covers = covers
@@ -214,13 +222,13 @@ class _Left(beam.DoFn):
         passed = self._only_failed and not (failed and (row is None or failed["run"] >= row["run"]))
         files = list(group[1]["files"])
         for file in files:
-            if passed or (not self._overwrite and is_done(file, row, failed, members, self._wanted, self._held)):
+            if passed or (not self._overwrite and is_done(file, row, failed, members, self._wanted, self._state)):
                 Metrics.counter(NAMESPACE, "photos_skipped").inc()
                 yield TaggedOutput(_SKIPPED, file)  # type: ignore[misc]  # Beam reads the main output's type alone
             else:
-                # of a table's parts each run may make others, and what was made of one is the other's to replace
+                # each run may make other parts of a table: a photo of one part replaces what was made of it in another
                 yield dataclasses.replace(file, ours=row is not None or _table(file.uri) in tables)
-        if not files and row is not None and self._covers(row["uri"]) and self._held.has_some(row, members):
+        if not files and row is not None and self._covers(row["uri"]) and self._state.has_some(row, members):
             yield TaggedOutput(_ORPHANS, (group[0], row["uri"]))  # type: ignore[misc]
 
 
@@ -230,7 +238,7 @@ def _table(uri: str) -> str:
     return folder if is_part(name) else ""
 
 
-class OnlyLeft(beam.PTransform):
+class PendingFiles(beam.PTransform):
     """ListedFile -> those that are new, changed, failed before, or were done in another way.
 
     only_failed: of these only those that failed or were withheld when they were last tried. covers: whether a file of
@@ -248,7 +256,7 @@ class OnlyLeft(beam.PTransform):
     ) -> None:
         super().__init__()
         self._earlier = earlier
-        self._left = _Left(wanted, earlier.held, overwrite, only_failed, covers) if earlier else None
+        self._left = _Pending(wanted, earlier.state, overwrite, only_failed, covers) if earlier else None
         self._address = address
         self.orphans: beam.PCollection | None = None
 
@@ -270,7 +278,9 @@ class OnlyLeft(beam.PTransform):
         split.left.element_type = split.skipped.element_type = ListedFile
         split.orphans.element_type = KV[str, str]
         self.orphans = split.orphans
-        _ = split.skipped | "TellSkipped" >> beam.ParDo(Tell(self._address, SKIPPED)).with_output_types(ListedFile)
+        _ = split.skipped | "SendSkipped" >> beam.ParDo(SendProgress(self._address, SKIPPED)).with_output_types(
+            ListedFile
+        )
         return split.left
 
 
@@ -290,7 +300,8 @@ class _Done(beam.DoFn):
         if file is None:
             return
         Metrics.counter(NAMESPACE, "photos_out").inc(len(written))
-        yield from index_rows(written, file, self._wanted.settings, self._wanted.base)
+        wanted = self._wanted.of(file)
+        yield from index_rows(written, file, wanted.settings, wanted.base)
 
 
 class WriteIndex(beam.PTransform):
@@ -338,9 +349,7 @@ class _WriteLines(beam.DoFn):
 
     def process(self, group: tuple[None, Iterable[str]], after: Iterable[Any] = ()) -> Iterator[str]:
         list(after)
-        folder, _, name = self._path.rpartition("/")
-        part = join(folder, f".mien-part-{name}")
-        with patience(self._path), replacing(self._path, part), create(part) as stream:
+        with whole_file(self._path) as stream:
             for line in group[1]:
                 stream.write(f"{line}\n".encode())
         yield self._path

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import datetime
 import functools
+import itertools
 import json
 import logging
 import os
@@ -25,14 +26,16 @@ from apache_beam.runners.runner import PipelineResult
 
 from mien.models.weights import CODEC_FILES, POOL_FILE, WeightsFolder, use_weights
 from mien.pipelines import JobError, JobStoppedError
+from mien.pipelines.failures import failures_file
 from mien.pipelines.runs.engine import choose
 from mien.pipelines.runs.index import INDEX, run_of
 from mien.pipelines.runs.lock import Lock
+from mien.pipelines.runs.nothing_left import all_done
 from mien.pipelines.runs.plan import Plan, version_of
-from mien.pipelines.runs.progress import DONE, FAILED, LISTED, Progress, Tell
-from mien.pipelines.runs.record import RecordFromWithin, complete, failures_file, write_record
+from mien.pipelines.runs.progress import DONE, FAILED, LISTED, Progress, SendProgress
+from mien.pipelines.runs.record import RecordFromWithin, complete, corrections_file, write_record
 from mien.pipelines.runs.recover import WriteJournal, recover, refuse_leased
-from mien.pipelines.runs.resume import Earlier, OnlyLeft, WriteIndex, WriteLines, fingerprint
+from mien.pipelines.runs.resume import Earlier, PendingFiles, WriteIndex, WriteLines, fingerprint
 from mien.pipelines.runs.stale import RemoveStale, remove_from_parts
 from mien.pipelines.runs.summary import metrics_of, reason_of, summary_of, why_not_listed
 from mien.transforms.elements import (
@@ -50,6 +53,7 @@ from mien.transforms.settings import Settings
 from mien.transforms.sources import (
     EXCLUDED,
     PASSED,
+    GiveCorrections,
     ListFiles,
     folder_of,
     is_covered,
@@ -69,7 +73,7 @@ from mien.transforms.stores import (
     not_for_photos,
     printable,
 )
-from mien.transforms.workers import LIMITS, NAMESPACE, Limits
+from mien.transforms.workers import LIMITS, NAMESPACE, Limits, wake_fork_server
 
 S = TypeVar("S", bound=Settings)
 OK, BAD_COMMAND, SOME_FAILED = 0, 2, 3
@@ -132,13 +136,13 @@ class Job:
         """The output, where it lies inside an input: its files are no photos to work on."""
         return self.output if any(self.output.startswith(f"{uri}/") for uri in self.inputs) else ""
 
-    def tell_done(
+    def with_progress(
         self,
         made: PhotosAndFailures,
         element: type[CodedPhoto] | type[Photo] | type[SafePhoto] | type[MagnifiedPhoto],
     ) -> PhotosAndFailures:
         """Counts the photos in the progress display as they come through this place."""
-        photos = made.photos | "TellDone" >> beam.ParDo(Tell(self._address, DONE)).with_output_types(element)
+        photos = made.photos | "SendDone" >> beam.ParDo(SendProgress(self._address, DONE)).with_output_types(element)
         return PhotosAndFailures(photos=photos, failures=made.failures)
 
     def run(self, plan: Plan) -> int:
@@ -162,7 +166,37 @@ class Job:
                 raise
             except Exception as error:
                 raise JobError(f"{self.output}: cannot be written: {reason_of(error)}") from error
-            return self._run(plan, lock)
+            done = self._all_done(plan) if earlier else None
+            if done is None:
+                wake_fork_server()
+                self._check_models(plan)
+            return self._run(plan, lock, done)
+
+    def _all_done(self, plan: Plan) -> Counter[str] | None:
+        """The counters of a run that finds everything done; None where workers must be started to tell."""
+        if not self.engine.local or self.overwrite or self.only_failed or plan.dry or plan.corrections or plan.column:
+            return None
+        passed: Counter[str] = Counter()
+        root = self._root(plan)
+        listed = (list_files(uri, root, plan.suffixes, self.exclude, self.globs, passed) for uri in self.inputs)
+        covers = functools.partial(is_covered, patterns=patterns_of(self.inputs))
+        done = all_done(itertools.chain.from_iterable(listed), self.output, plan.wanted, self.check, covers)
+        if done is not None:
+            done.update({f"{PASSED}{kind}": count for kind, count in passed.items()})
+        return done
+
+    def _root(self, plan: Plan) -> str:
+        return common_root(folder_of(uri, plan.suffixes) for uri in self.inputs)
+
+    def _check_models(self, plan: Plan) -> None:
+        """Raises WeightsError for weights that the job cannot work with. Loads torch, which workers, who load this
+        module too, leave to their children."""
+        plan.check()
+        if POOL_FILE in dict(self.weights.digests):
+            from mien.models.codec import FaceCodec
+            from mien.models.privacy import check_files
+
+            check_files(FaceCodec.load().basis, self.weights)
 
     def _recover(self, lock: Lock) -> list[str]:
         """Puts away what runs that were killed have left; those of them that have no record."""
@@ -171,8 +205,11 @@ class Job:
         known = {run_of(path, ".json") for path in files_named(self.output, "run-", ".json")}
         return sorted(run for run in runs - known if is_safe_name(run) and "/" not in run)
 
-    def _run(self, plan: Plan, lock: Lock) -> int:
+    def _run(self, plan: Plan, lock: Lock, done: Counter[str] | None) -> int:
+        """done: the counters of a run in which nothing is left to do."""
         started = time.time()
+        if done is not None:
+            return self._finish(plan, started, done, {})
         progress = Progress(self.quiet or not self.engine.local)
         self._address = progress.address if self.engine.local else None
         try:
@@ -199,8 +236,10 @@ class Job:
             print(printable(told), file=sys.stderr)
             return OK
         counters, spread = metrics_of(result)
-        for name, count in removed.items():
-            counters[name] = counters.get(name, 0) + count
+        return self._finish(plan, started, Counter(counters) + Counter(removed), spread)
+
+    def _finish(self, plan: Plan, started: float, counters: Counter[str], spread: dict[str, dict[str, int]]) -> int:
+        """Writes the record of a run that is through, and says what became of the photos; the exit status."""
         record = self.record = complete(self._about(plan, started), counters, spread, self.output, plan.kind)
         try:
             write_record(record, self.output, plan.kind)
@@ -221,12 +260,6 @@ class Job:
             raise JobError("--prune deletes, --dry-run changes nothing")
         weights = [self.weights.uri] if self.weights.uri else []
         self.engine.check_seen_by_workers([*self.inputs, self.output, *plan.reads, *weights])
-        if POOL_FILE in dict(self.weights.digests):
-            # torch is for the main process alone: workers, who load this module too, leave it to their children
-            from mien.models.codec import FaceCodec
-            from mien.models.privacy import check_files
-
-            check_files(FaceCodec.load().basis, self.weights)
         for uri in (*self.inputs, self.output):
             if reason := not_for_photos(uri):
                 raise JobError(f"{uri}: {reason}")
@@ -234,9 +267,9 @@ class Job:
             raise JobError(f"{self.output} is both input and output")
         if f"/{HIDDEN}" in self.output:
             raise JobError(f"{self.output}: names that begin with {HIDDEN} are mien's own, and are deleted")
-        root = common_root(folder_of(uri, plan.suffixes) for uri in self.inputs)
+        root = self._root(plan)
         many = [uri for uri in self.inputs if is_many(uri, plan.suffixes)]
-        if many and self.output == root and plan.recorded.get("format") != "parquet":
+        if many and self.output == root and (plan.command, plan.recorded.get("format")) != ("compress", "parquet"):
             raise JobError(f"{self.output}: the results would lie among the photos of {many[0]}")
         for uri in self.inputs:
             try:
@@ -247,13 +280,19 @@ class Job:
 
     def _execute(self, plan: Plan, started: float) -> PipelineResult:
         pipeline = beam.Pipeline(options=self.engine.options)
-        listed = pipeline | ListFiles(self.inputs, plan.suffixes, self.exclude, not plan.tables, self.globs)
-        told = listed.photos | "TellListed" >> beam.ParDo(Tell(self._address, LISTED)).with_output_types(ListedFile)
+        known = self.exclude, not plan.tables, self.globs, plan.whole, plan.column
+        listed = pipeline | ListFiles(self.inputs, plan.suffixes, *known)
+        unlisted = listed.failures
+        if plan.corrections:
+            listed = listed | GiveCorrections(plan.corrections)
+        files = listed.photos | "SendListed" >> beam.ParDo(SendProgress(self._address, LISTED)).with_output_types(
+            ListedFile
+        )
         anew = self.overwrite or plan.dry
         earlier = Earlier.read(pipeline, self.output, self.check)
         covers = functools.partial(is_covered, patterns=patterns_of(self.inputs))
-        only_left = OnlyLeft(earlier, plan.wanted, anew, self._address, self.only_failed, covers)
-        left = told | only_left
+        pending_files = PendingFiles(earlier, plan.wanted, anew, self._address, self.only_failed, covers)
+        left = files | pending_files
         if self.engine.template:
             renew(self.output, self.run_id, self._lease)
             keep = KeepLease(self.output, self.run_id, self._lease)
@@ -262,21 +301,26 @@ class Job:
         steps: dict[str, beam.PCollection] = {}
         steps["failed"] = (
             written.failures
-            | "TellFailed" >> beam.ParDo(Tell(self._address, FAILED)).with_output_types(Failure)
+            | "SendFailed" >> beam.ParDo(SendProgress(self._address, FAILED)).with_output_types(Failure)
             | "AsJson" >> beam.ParDo(_FailureLine()).with_output_types(str)
             | "WriteFailures" >> WriteLines(join(self.output, failures_file(self.run_id)))
         )
         if not plan.dry:
+            if plan.corrections:
+                lines = [line.decode() for line in plan.corrections.data.splitlines()]
+                wanted = pipeline | "CorrectionLines" >> beam.Create(lines, reshuffle=False).with_output_types(str)
+                path = join(self.output, corrections_file(self.run_id))
+                steps["corrections"] = wanted | "Corrections" >> WriteLines(path)
             journal = beam.ParDo(WriteJournal(self.output, self.run_id, plan.wanted)).with_output_types(Written)
             # where there is an index, all is there that tells which of its photos have failed since
             index = WriteIndex(self.output, self.run_id, plan.wanted, after=steps["failed"])
             steps["index"] = written.photos | journal | index
-            if earlier is not None and only_left.orphans is not None:
+            if earlier is not None and pending_files.orphans is not None:
                 steps["stale"] = {
                     "written": written.photos,
                     "failures": written.failures,
-                    "unlisted": listed.failures,
-                    "orphans": only_left.orphans,
+                    "unlisted": unlisted,
+                    "orphans": pending_files.orphans,
                 } | RemoveStale(earlier, self.output, self.run_id, plan.withdraw, plan.parts, self.prune)
         if self.engine.template:
             steps |= {"listed": listed.photos, "left": left, "written": written.photos, "failures": written.failures}
@@ -302,6 +346,7 @@ class Job:
             "only_failed": self.only_failed,
             "recovered": self._recovered,
             "engine": {"runner": self.engine.runner, "workers": self.engine.workers},
+            **({"corrections": plan.corrections.summary} if plan.corrections else {}),
         }
 
 

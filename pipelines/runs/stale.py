@@ -19,11 +19,11 @@ from apache_beam.pvalue import TaggedOutput
 from apache_beam.typehints import KV
 
 from mien.pipelines.runs.index import MAX_LINE, Row
-from mien.pipelines.runs.resume import Earlier, Held, WriteLines, latest, names_of
+from mien.pipelines.runs.resume import Earlier, OutputState, WriteLines, latest, names_of
 from mien.transforms.elements import Failure, Written
-from mien.transforms.formats import hidden_folder, is_part, key_of
+from mien.transforms.formats import hidden_folder, is_part
 from mien.transforms.sinks import remove_photos
-from mien.transforms.stores import delete, delete_inside, exists, is_intact, join, lines_of, stat_file
+from mien.transforms.stores import delete, delete_inside, exists, is_intact, join, key_of, lines_of, stat_file
 from mien.transforms.workers import NAMESPACE, NOT_READ
 
 _KEEP, _REPLACED, _WITHHELD, _ORPHAN = "keep", "replaced", "withheld", "orphan"
@@ -36,8 +36,8 @@ Claim = tuple[str, str, Row]  # file, what a photo says of it, the file as the i
 class _Claims(beam.DoFn):
     """What is said of each file by the photo it was made of; and the uris of photos that are to go from parts."""
 
-    def __init__(self, held: Held, withdrawn_already: bool, prune: bool) -> None:
-        self._held = held
+    def __init__(self, state: OutputState, withdrawn_already: bool, prune: bool) -> None:
+        self._state = state
         self._withdrawn_already = withdrawn_already
         self._prune = prune
 
@@ -66,7 +66,7 @@ class _Claims(beam.DoFn):
             return
         members = list(group[1]["members"])
         parts = {row["output"] for row in rows if is_part(row["output"])}
-        if any(self._held.lies_in_part(part, members) for part in parts):
+        if any(self._state.lies_in_part(part, members) for part in parts):
             if why == _ORPHAN:
                 Metrics.counter(NAMESPACE, "orphans").inc()
             if why != _ORPHAN or self._prune:
@@ -112,8 +112,8 @@ class _Confirm(beam.DoFn):
 
 class RemoveStale(beam.PTransform):
     """Takes written (Written), failures and unlisted (Failure: those of all stages, and of listing), and orphans
-    ((key, uri), see OnlyLeft) by name -> paths of what was deleted, and of the list of photos that are to go from parts
-    (remove_from_parts) once the run's own are committed.
+    ((key, uri), see PendingFiles) by name -> paths of what was deleted, and of the list of photos that are to go from
+    parts (remove_from_parts) once the run's own are committed.
 
     withdraw: whether what was made of a photo that is withheld now goes; tables: whether that is done in parts by the
     transform that writes them; prune: whether outputs of photos that are no more go.
@@ -122,7 +122,7 @@ class RemoveStale(beam.PTransform):
     def __init__(self, earlier: Earlier, output: str, run_id: str, withdraw: bool, tables: bool, prune: bool) -> None:
         super().__init__()
         self._earlier = earlier
-        self._claims = _Claims(earlier.held, tables, prune)
+        self._claims = _Claims(earlier.state, tables, prune)
         self._delete = _Delete(output, prune)
         self._withdraw = withdraw
         self._list = _list_path(output, run_id)

@@ -24,6 +24,15 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """x.jpg, 180 x 192, with one face, which takes few steps to code and to replace."""
+    path = tmp_path_factory.mktemp("small") / "x.jpg"
+    with Image.open(DATA / "allhands.jpg") as image:
+        image.crop((110, 430, 410, 750)).resize((180, 192), Image.Resampling.BOX).save(path, quality=95)
+    return path
+
+
 def mien(*words: object) -> int:
     """Runs a command in this process, in memory."""
     return main([str(word) for word in (*words, "--workers", 1, "-q")])

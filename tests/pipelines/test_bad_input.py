@@ -89,16 +89,6 @@ def test_bad_files_get_their_line_and_the_rest_comes_out(photos: Path, tmp_path:
     assert (counts["pages_left_out"], counts["floats_stretched"]) == (2, 1)
 
 
-def test_failures_from_several_processes(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    for i in range(4):
-        (tmp_path / "in" / f"{i}.png").write_bytes(picture("PNG") if i else b"no picture")
-    words = ["compress", str(tmp_path / "in"), "--output", str(tmp_path / "out"), *QUICK, "--workers", "2", "-q"]
-    assert main(words) == 3
-    assert set(failures(tmp_path / "out")) == {"0.png"}
-    assert record(tmp_path / "out")["counts"]["out"] == 3
-
-
 def test_a_redacted_photo_shows_nothing_of_its_faces(photos: Path, tmp_path: Path) -> None:
     assert mien("compress", photos / "a" / "x.jpg", "--output", tmp_path, *QUICK) == 0
     assert set(record(tmp_path)["actions"]) == {"fill"}

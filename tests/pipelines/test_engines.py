@@ -23,10 +23,10 @@ JAR = os.environ.get("MIEN_FLINK_JOB_SERVER_JAR", "")
 
 
 @pytest.fixture(scope="module")
-def source(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def source(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A photo, and a file that is none."""
     folder = tmp_path_factory.mktemp("engines")
-    shutil.copy(photos / "a" / "x.jpg", folder / "good.jpg")
+    shutil.copy(small, folder / "good.jpg")
     (folder / "bad.jpg").write_text("no picture")
     return folder
 

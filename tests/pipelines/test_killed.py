@@ -17,6 +17,7 @@ from PIL import Image
 
 from mien.models.images.container import extract
 from mien.pipelines.runs.lock import NAME as LOCK
+from mien.transforms.stores.local import PART
 from tests.pipelines.conftest import mien, record
 
 pytestmark = pytest.mark.slow
@@ -26,11 +27,11 @@ PHOTOS = 8
 
 
 @pytest.fixture
-def source(photos: Path, tmp_path: Path) -> Path:
+def source(small: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "in"
     folder.mkdir()
     for i in range(PHOTOS):
-        shutil.copy(photos / "a" / "x.jpg", folder / f"{i}.jpg")
+        shutil.copy(small, folder / f"{i}.jpg")
     return folder
 
 
@@ -67,7 +68,7 @@ def test_blobs(source: Path, tmp_path: Path) -> None:
     killed = {path.name: path.stat().st_mtime_ns for path in output.glob("*.avif")}
     assert 0 < len(killed) <= PHOTOS, "one at least was still in work"
     assert (output / LOCK).exists()
-    (output / ".mien-part-0123").write_bytes(b"half a file")
+    (output / f"{PART}0123").write_bytes(b"half a file")
     assert mien(*words) == 0
     counts = record(output)["counts"]
     assert counts["skipped"] > 0

@@ -34,6 +34,26 @@ def picture(grey: int) -> bytes:
     return stream.getvalue()
 
 
+def whole_shard(path: Path, *members: tuple[str, bytes]) -> None:
+    with tarfile.open(path, "w") as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+
+
+def written(output: Path) -> dict[str, bytes]:
+    """The members of the shards that count; none twice."""
+    found: dict[str, bytes] = {}
+    for name in json.loads((output / "_manifest.json").read_text())["parts"]:
+        with tarfile.open(output / name) as tar:
+            for member in tar:
+                stream = tar.extractfile(member)
+                assert stream is not None
+                assert found.setdefault(f"{name}/{member.name}", stream.read()) is not None
+    return found
+
+
 def samples(output: Path) -> dict[str, str]:
     """The parts of an output by the photos in them, of those that count."""
     found = {}
@@ -80,6 +100,45 @@ def test_shards_are_redacted_photo_by_photo(tmp_path: Path) -> None:
     assert after["1.tar/c.png"] == before["1.tar/c.png"]
     assert main(["report", str(output), "--output", str(tmp_path / "report.html"), "-q"]) == 0
     assert (tmp_path / "report.html").read_text().count("data:image/webp") == 3
+
+
+def test_samples_stay_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, output = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    caption, label, meta = "Zürich\r\n".encode(), b"7", b'{"name": "own", "id": 3}'
+    first = ("a/0.png", picture(1)), ("a/0.txt", caption), ("a/0.cls", label), ("a/0.json", meta)
+    whole_shard(source / "0.tar", *first, ("1.rgb.png", picture(2)), ("1.npy", b"\x93NUMPY\0"), ("2.txt", b"alone"))
+    whole_shard(source / "1.tar", ("a/0.png", picture(3)), ("a/0.txt", b"the same key"), ("3.png", picture(4)))
+    words = ("redact", source, "--output", output, *QUICK)
+    assert mien(*words) == 3
+    assert counts(output) == [5, 3, 0, 2, 0, 0]
+    assert set(failures(output)) == {"1.rgb.png", "2"}
+    assert "its member '1.npy' is no text in UTF-8" in failures(output)["1.rgb.png"]["message"]
+    found = written(output)
+    parts = {name.partition("/")[0] for name in found}
+    assert len(parts) == 2  # no key is twice in one
+    by_caption = {data: name.removesuffix("a/0.txt") for name, data in found.items() if name.endswith("a/0.txt")}
+    one = {name.removeprefix(by_caption[caption]): data for name, data in found.items() if by_caption[caption] in name}
+    assert {"a/0.jpg", "a/0.txt", "a/0.cls", "a/0.json", "a/0.mien.json"} <= set(one)
+    assert (one["a/0.txt"], one["a/0.cls"], one["a/0.json"]) == (caption, label, meta)
+    told = json.loads(one["a/0.mien.json"])
+    assert (told["name"], told["faces"], told["width"]) == ("0.tar/a/0.png", [], 64)
+    assert found[f"{by_caption[b'the same key']}a/0.mien.json"] != one["a/0.mien.json"]
+
+    assert mien(*words) == 3
+    assert counts(output) == [2, 0, 0, 2, 3, 0]  # nothing is done again, and the same two are tried again
+    assert mien(*words, "--drop-members", "npy,json,2.*") == 0
+    assert counts(output) == [4, 4, 0, 0, 0, 0]
+    names = sorted(name.partition("/")[2] for name in written(output))
+    assert [name for name in names if not name.endswith((".txt", ".cls"))] == [
+        "1.mien.json", "1.rgb.jpg", "3.jpg", "3.mien.json", "a/0.jpg", "a/0.jpg", "a/0.mien.json", "a/0.mien.json",
+    ]  # fmt: skip
+    os.utime(source / "1.tar", (1, 1))
+    assert mien(*words, "--drop-members", "npy,json,2.*") == 0
+    assert counts(output) == [2, 2, 0, 0, 2, 0]  # the sample of 0.tar that has the same key is left as it is
+    assert sorted(name.partition("/")[2] for name in written(output)) == names
+    assert mien(*words, "--format", "files", "--drop-members", "npy") == 2
+    assert "--drop-members is of --format webdataset" in capsys.readouterr().err
 
 
 def test_no_shard_tells_where_the_photos_lay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

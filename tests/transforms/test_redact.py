@@ -1,9 +1,11 @@
 """Safe photos, and the second look that they get: with real detectors, on a part of a photo with one face."""
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,12 +18,14 @@ from mien.models.images.metadata import has_mark
 from mien.models.privacy.deidentify import ALIKE, NEAR, Deidentifier
 from mien.models.privacy.redaction import redact_faces
 from mien.transforms import redact as module
-from mien.transforms.elements import PhotoInWork, Pixels
+from mien.transforms.elements import ListedFile, PhotoInWork, Pixels
+from mien.transforms.policy import parse_corrections
 from mien.transforms.policy.rules import load_policy
 from mien.transforms.preview import lines_of, preview, sheet
-from mien.transforms.redact import FOUND_LATER, Redactor, hidden_faces, safe_pixels, uncoded_policy
+from mien.transforms.redact import FOUND_LATER, Redactor, hidden_faces, safe_pixels
 from mien.transforms.settings import RedactSettings
 from mien.transforms.steps.align import align_faces
+from mien.transforms.steps.correct import ADDED, REMOVED, correct_photo
 from mien.transforms.steps.decide import decide_photo
 from mien.transforms.steps.detect import find_faces
 from mien.transforms.steps.new_faces import draw_new_faces
@@ -48,7 +52,7 @@ def found(redactor: Redactor) -> PhotoInWork:
 
 
 def decided(photo: PhotoInWork, policy: str) -> PhotoInWork:
-    return decide_photo(uncoded_policy(load_policy(policy)), photo)
+    return decide_photo(load_policy(policy).uncoded(), photo)
 
 
 def change(photo: PhotoInWork, data: bytes) -> float:
@@ -81,6 +85,43 @@ def test_a_face_that_stays_seen_keeps_the_photo_back(
     monkeypatch.setattr(module, "redact_faces", lambda pixels, faces: pixels.copy())  # a redaction that does nothing
     with pytest.raises(PrivacyError, match=NAMED):
         redactor.redact(decided(found, "redact"))
+
+
+def reviewed(photo: PhotoInWork, *lines: dict[str, Any]) -> PhotoInWork:
+    """The photo with corrections; lines: without what they all have."""
+    height, width = photo.pixels.shape[:2]
+    common = {"uri": "u", "size": 9, "modified": 1.5}
+    data = "\n".join(json.dumps(common | ({"frame": [width, height]} if "box" in one else {}) | one) for one in lines)
+    text = parse_corrections(data.encode(), "c.jsonl").photos["u"].text
+    return dataclasses.replace(photo, origin=ListedFile("u", "n.jpg", 9, 1.5, corrections=text))
+
+
+def test_a_photo_that_was_released_is_passed_on(
+    found: PhotoInWork, redactor: Redactor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "redact_faces", lambda pixels, faces: pixels.copy())  # a redaction that does nothing
+    released = decided(reviewed(found, {"do": "release"}), "redact")
+    assert [face.action for face in redactor.redact(released).faces][:1] == ["fill"]
+    with pytest.raises(PrivacyError, match=NAMED):
+        redactor.redact(decided(reviewed(found, {"do": "confirm"}), "redact"))
+
+
+def test_a_box_that_was_taken_away_is_no_leak(found: PhotoInWork, redactor: Redactor) -> None:
+    away = {"do": "remove", "box": list(found.faces[0].box)}
+    # as it was found, and as the second look alone finds it
+    for photo in (found, dataclasses.replace(found, faces=())):
+        safe = redactor.redact(correct_photo(decided(reviewed(photo, away), "redact"), False))
+        assert [(face.action, face.rule) for face in safe.faces] == [("keep", REMOVED)]
+        assert change(found, safe.data) == 0
+
+
+def test_a_box_is_filled_where_the_policy_shows_everyone(found: PhotoInWork, redactor: Redactor) -> None:
+    with contextlib.closing(Redactor(RedactSettings(policy=load_policy("compress"), image_format="png"))) as shows:
+        assert change(found, shows.redact(decided(found, "compress")).data) == 0
+        add = {"do": "add", "box": list(found.faces[0].box)}
+        safe = shows.redact(correct_photo(decided(reviewed(found, add), "compress"), False))
+        assert [(face.action, face.rule) for face in safe.faces] == [("fill", ADDED)]
+        assert change(found, safe.data) > 10
 
 
 def test_what_is_recognised_by_its_surroundings_loses_its_head(
@@ -133,9 +174,9 @@ def test_another_face_takes_the_place(found: PhotoInWork) -> None:
 
 
 def test_preserve_is_keep_in_a_safe_photo() -> None:
-    policy = uncoded_policy(load_policy("background-people"))
+    policy = load_policy("background-people").uncoded()
     assert [rule.do for rule in policy.rules] == ["keep", "realistic"]
-    assert uncoded_policy(load_policy("compress")).otherwise == "keep"
+    assert load_policy("compress").uncoded().otherwise == "keep"
 
 
 def test_a_preview_shows_no_face(found: PhotoInWork) -> None:

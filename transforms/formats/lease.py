@@ -18,7 +18,7 @@ import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 
 from mien.transforms.formats.manifest import HIDDEN, hidden_folder
-from mien.transforms.stores import exists, is_local, join, parse_json, patience, read_bytes, write_whole
+from mien.transforms.stores import circuit_breaker, exists, is_local, join, parse_json, read_bytes, write_whole
 
 LEASE_SECONDS = 6 * 3600.0  # a template's job may wait long for its first worker, and for its last photo
 RENEWED = 300.0  # seconds after which a worker that has work writes the lease again
@@ -62,7 +62,7 @@ def hidden_runs(output: str) -> list[str]:
         names = {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
         return sorted(name.removeprefix(HIDDEN) for name in names if name.startswith(HIDDEN))
     start = join(output, HIDDEN)
-    with patience(output):
+    with circuit_breaker(output):
         found = [file.path[len(start) :] for file in FileSystems.get_filesystem(output)._list(start)]
     return sorted({path.partition("/")[0] for path in found if "/" in path})
 

@@ -12,7 +12,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from mien.models.faces import snap_transform
 from mien.transforms.elements import CodedFace, CodedPhoto, ListedFile
-from mien.transforms.stores import create, name_under
+from mien.transforms.stores import create, key_of, name_under, parse_json
 
 PARQUET = ".parquet"
 ROW_GROUP_BYTES = 64_000_000
@@ -49,6 +49,9 @@ _PYTHON: dict[int, Any] = {pa.lib.Type_INT32: int, pa.lib.Type_INT64: int, pa.li
 _PYTHON |= {pa.lib.Type_STRING: str, pa.lib.Type_BINARY: bytes, pa.lib.Type_LIST: list}
 # Beside the columns: the folder that the uris have in common, below which `mien restore` rebuilds the tree.
 ROOT_KEY = b"mien.root"
+# Of a table of safe photos among the columns they came with: the photos' column, and the one that says what was done.
+PHOTO_COLUMN = b"mien.column"
+MIEN = "mien"
 OPTIONS: dict[str, Any] = {
     "compression": "zstd",
     "write_statistics": ["uri", "source_bytes", "width", "height"],
@@ -122,6 +125,10 @@ class TableWriter:
         self.bytes = 0
         self._root: str | None = None
 
+    def takes(self, photo: CodedPhoto) -> bool:
+        """Whether the photo is a row of the same columns, as each coded photo is."""
+        return isinstance(photo, CodedPhoto)
+
     def add(self, photo: CodedPhoto) -> None:
         """Takes a row; writes a row group when there is enough."""
         size = len(photo.background) + sum(len(face.payload) + 200 for face in photo.faces) + 200
@@ -157,7 +164,7 @@ class TableWriter:
 
 
 @contextlib.contextmanager
-def _arrow_errors() -> Iterator[None]:
+def arrow_errors() -> Iterator[None]:
     """ValueError for what pyarrow raises of a damaged table: a KeyError, a NotImplementedError, a MemoryError ..."""
     try:
         yield
@@ -168,7 +175,7 @@ def _arrow_errors() -> Iterator[None]:
 def open_table(source: BinaryIO | str) -> pq.ParquetFile:
     """A table to read. ValueError or OSError for what is none; ValueError for one with a row group of over
     MAX_GROUP_BYTES unpacked, as its footer says."""
-    with _arrow_errors():
+    with arrow_errors():
         table = pq.ParquetFile(source)
     for number in range(table.metadata.num_row_groups):
         if (size := table.metadata.row_group(number).total_byte_size) > MAX_GROUP_BYTES:
@@ -180,10 +187,10 @@ def open_table(source: BinaryIO | str) -> pq.ParquetFile:
 
 def rows_of_table(table: pq.ParquetFile, at_once: int, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     """The rows, so many in memory at a time. ValueError or OSError where the table is damaged."""
-    with _arrow_errors():
+    with arrow_errors():
         batches = table.iter_batches(at_once, columns=list(columns))
     while True:
-        with _arrow_errors():
+        with arrow_errors():
             batch = next(batches, None)
             rows = batch.to_pylist() if batch else []
         if batch is None:
@@ -191,7 +198,7 @@ def rows_of_table(table: pq.ParquetFile, at_once: int, columns: Sequence[str]) -
         yield from rows
 
 
-@_arrow_errors()
+@arrow_errors()
 def without_rows(part: str, uris: Collection[str], copy: str) -> tuple[int, set[str]]:
     """Writes a copy of a part without the rows of the uris; how many rows it has, and which uris the part had.
 
@@ -199,20 +206,63 @@ def without_rows(part: str, uris: Collection[str], copy: str) -> tuple[int, set[
     """
     with FileSystems.open(part, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
         parquet = open_table(stream)
-        held = parquet.read(columns=["uri"]).column("uri").to_pylist()
+        if photo_column(parquet):
+            by_id = {key_of(uri): uri for uri in uris}
+            held = [by_id.get(one, "") for one in _ids(parquet)]
+        else:
+            held = parquet.read(columns=["uri"]).column("uri").to_pylist()
         kept = [uri not in uris for uri in held]
         if any(kept) and not all(kept):
             _copy_rows(parquet, kept, copy)
         return sum(kept), set(held).intersection(uris)
 
 
+def photo_column(parquet: pq.ParquetFile) -> str:
+    """The photos' column of a table of safe photos among other columns; empty for any other table."""
+    return (parquet.schema_arrow.metadata or {}).get(PHOTO_COLUMN, b"").decode(errors="replace")
+
+
+def _ids(parquet: pq.ParquetFile) -> Iterator[str]:
+    """The id of each row's photo, key_of its uri. ValueError where there is none."""
+    for row in rows_of_table(parquet, 4096, [MIEN]):
+        yield _id_of(row)
+
+
+def _id_of(row: dict[str, Any]) -> str:
+    about = parse_json(row[MIEN]) if isinstance(row.get(MIEN), str) else None
+    told = about.get("id") if isinstance(about, dict) else None
+    if not isinstance(told, str):
+        raise ValueError("a row without its record")
+    return told
+
+
+def photos_of_rows(parquet: pq.ParquetFile, column: str) -> Iterator[tuple[str, bytes]]:
+    """Id and image file of each row of a table of safe photos among other columns, a few in memory at a time.
+
+    Raises OSError or ValueError for what is damaged.
+    """
+    for row in rows_of_table(parquet, 8, [column, MIEN]):
+        value = row.get(column)
+        data = value.get("bytes") if isinstance(value, dict) else value
+        if not isinstance(data, bytes):
+            raise ValueError("a row without its picture")
+        yield _id_of(row), data
+
+
 def members_of_table(part: str, digests: bool) -> Iterator[tuple[str, str]]:
-    """(uri, row_digest) of each row of a part, a few rows in memory at a time; without digests the uris alone are read.
+    """(key_of the uri, row_digest or sha256 of the image file) of each row of a part, a few rows in memory at a time;
+    without digests the uris alone are read.
 
     Raises OSError or ValueError for what is damaged.
     """
     with FileSystems.open(part, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
         table = open_table(stream)
+        if column := photo_column(table):
+            if digests:
+                yield from ((one, hashlib.sha256(data).hexdigest()) for one, data in photos_of_rows(table, column))
+            else:
+                yield from ((one, "") for one in _ids(table))
+            return
         columns = ["uri", "background", "faces"] if digests else ["uri"]
         for row in rows_of_table(table, 8 if digests else 4096, columns):
             try:
@@ -222,17 +272,22 @@ def members_of_table(part: str, digests: bool) -> Iterator[tuple[str, str]]:
                 raise ValueError("a column of a row is missing or null") from error
             if not isinstance(uri, str):
                 raise ValueError("a row without a uri")
-            yield uri, digest
+            yield key_of(uri), digest
 
 
 def _copy_rows(parquet: pq.ParquetFile, kept: list[bool], path: str) -> None:
     schema = parquet.schema_arrow
-    with create(path) as stream, pq.ParquetWriter(stream, schema.remove_metadata(), **OPTIONS) as writer:
+    own = photo_column(parquet)
+    options = {"compression": "zstd"} if own else OPTIONS
+    with (
+        create(path) as stream,
+        pq.ParquetWriter(stream, schema if own else schema.remove_metadata(), **options) as writer,
+    ):
         start = 0
         for group in range(parquet.num_row_groups):
             table = parquet.read_row_group(group)
             part = table.filter(pa.array(kept[start : start + table.num_rows]))
             start += table.num_rows
             if part.num_rows:
-                writer.write_table(part.replace_schema_metadata())
+                writer.write_table(part if own else part.replace_schema_metadata())
         writer.add_key_value_metadata({ROOT_KEY: (parquet.metadata.metadata or {}).get(ROOT_KEY, b"")})

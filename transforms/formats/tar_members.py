@@ -189,17 +189,24 @@ class MemberReader:
         within it, or that is not the one that was listed."""
         if file.size > max_bytes:
             raise ImageTooLargeError(f"{file.size} bytes, over the limit of {max_bytes} (--max-bytes)")
+        return self._read(file, file.start, file.size)
+
+    def others(self, file: ListedFile) -> list[tuple[str, bytes]]:
+        """Name and bytes of each other member of the photo's sample. Raises ImageError as read() does."""
+        return [(member.name, self._read(file, member.start, member.size)) for member in file.members]
+
+    def _read(self, file: ListedFile, start: int, size: int) -> bytes:
         try:
             stream = self._opened(file)
-            stream.seek(file.start)
-            data = stream.read(file.size)
+            stream.seek(start)
+            data = stream.read(size)
             if is_local(file.shard):
-                _check_unchanged(file)
+                check_unchanged(file)
         except BaseException:
             self.close()
             raise
-        if len(data) < file.size:
-            raise ImageError(f"the shard ends within it: {len(data)} of {file.size} bytes are there")
+        if len(data) < size:
+            raise ImageError(f"the shard ends within it: {len(data)} of {size} bytes are there")
         return data
 
     def close(self) -> None:
@@ -211,31 +218,33 @@ class MemberReader:
     def _opened(self, file: ListedFile) -> BinaryIO:
         if self._stream is None or self._uri != file.shard:
             self.close()
-            _check_unchanged(file)
+            check_unchanged(file)
             self._uri, self._stream = file.shard, open_shard(file.shard)
         return self._stream
 
 
-def _check_unchanged(file: ListedFile) -> None:
+def check_unchanged(file: ListedFile) -> None:
+    """ImageError for a photo whose shard or table is not the one that was listed."""
     now = FileSystems.get_filesystem(file.shard).metadata(file.shard).last_updated_in_seconds
     if (
         abs(now - file.modified) >= 1 if not is_local(file.shard) else now != file.modified
     ):  # some stores list in seconds
-        raise ImageError("its shard changed after it was listed")
+        raise ImageError(f"its {'table' if file.column else 'shard'} changed after it was listed")
 
 
-class Together(beam.PTransform):
-    """ListedFile -> the same, those that lie near each other in a shard of a store one after the other.
+class Colocate(beam.PTransform):
+    """ListedFile -> the same, those that lie near each other in a shard of a store, or in a row group of a table, one
+    after the other.
 
     A store is asked for many bytes at once, so that a reader (MemberReader) which keeps the shard open asks once for
     all of these. On this machine's disks there is nothing to gain.
     """
 
     def expand(self, files: beam.PCollection) -> beam.PCollection:
-        alone = files | "Alone" >> beam.Filter(lambda file: not _in_store(file))
+        alone = files | "Alone" >> beam.Filter(lambda file: not _is_near(file))
         near = (
             files
-            | "InShards" >> beam.Filter(_in_store)
+            | "InShards" >> beam.Filter(_is_near)
             | "Near" >> beam.Map(_place).with_output_types(tuple[tuple[str, int], ListedFile])
             | beam.GroupByKey()
             | "InOrder" >> beam.FlatMap(_in_order).with_output_types(ListedFile)
@@ -243,12 +252,12 @@ class Together(beam.PTransform):
         return (alone, near) | beam.Flatten()
 
 
-def _in_store(file: ListedFile) -> bool:
-    return bool(file.shard) and not is_local(file.shard)
+def _is_near(file: ListedFile) -> bool:
+    return bool(file.column) or (bool(file.shard) and not is_local(file.shard))
 
 
 def _place(file: ListedFile) -> tuple[tuple[str, int], ListedFile]:
-    return (file.shard, file.start // _NEAR), file
+    return (file.shard, file.group if file.column else file.start // _NEAR), file
 
 
 def _in_order(group: tuple[tuple[str, int], Iterable[ListedFile]]) -> list[ListedFile]:

@@ -1,8 +1,9 @@
-"""The sample of a photo in a WebDataset shard, KEY.avif and KEY.json, its way there and back, and a shard as it grows
-or loses some.
+"""The sample of a photo in a WebDataset shard, KEY.avif and KEY.mien.json, its way there and back, and a shard as it
+grows or loses some.
 
-The key is made of the photo's uri, so that it has no dots, is the same in every run, and no two photos share one. Every
-byte of a shard follows from its samples: the tar's headers tell no time and no user.
+The key of a photo that came out of a shard is the one that it had there, and what else its sample held stands beside
+it. Any other photo's key is made of its uri, so that it has no dots, is the same in every run, and no two photos share
+one. Every byte of a shard follows from its samples: the tar's headers tell no time and no user.
 Source: https://github.com/webdataset/webdataset (a sample is what members of one name, up to its first dot, hold).
 """
 
@@ -12,7 +13,7 @@ import io
 import json
 import posixpath
 import tarfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, BinaryIO
@@ -21,21 +22,29 @@ from mien.models.errors import ImageError
 from mien.models.images import image_size
 from mien.transforms.elements import CodedPhoto, SafePhoto
 from mien.transforms.formats.blobs import blob_of
+from mien.transforms.formats.shard_samples import RECORD, ending_of, key_of_member
 from mien.transforms.formats.tar_members import is_plain, members, open_shard
-from mien.transforms.stores import SUFFIXES, create, name_under, parse_json
+from mien.transforms.stores import SUFFIXES, create, key_of, name_under, parse_json
 
-JSON = ".json"
+_OLD_RECORD = ".json"  # of shards that mien 0.1 wrote
 _MAX_JSON = 16_000_000
 
 
 @dataclass(frozen=True)
 class Sample:
-    """key: its members' name. suffix, data: of the image file. about: what the JSON beside it says, {} without one."""
+    """key: its members' name. suffix, data: of the image file. about: what mien's record beside it says, {} without
+    one. others: name and bytes of its other members."""
 
     key: str
     suffix: str
     data: bytes
     about: dict[str, Any] = field(default_factory=dict)
+    others: tuple[tuple[str, bytes], ...] = ()
+
+    @property
+    def photo(self) -> str:
+        """The photo by key_of its uri; where the record says none, the sample's key is that."""
+        return _photo_of(self.key, self.about)
 
     @property
     def sha256(self) -> str:
@@ -43,30 +52,45 @@ class Sample:
         return hashlib.sha256(self.data).hexdigest()
 
 
-def key_of(uri: str) -> str:
-    """The key of a photo's sample: 32 hex digits of the sha256 of its uri; logs call the photo by the first 12."""
-    return hashlib.sha256(uri.encode()).hexdigest()[:32]
+def _photo_of(key: str, about: object) -> str:
+    told = about.get("id") if isinstance(about, dict) else None
+    return told if isinstance(told, str) else key
 
 
-def sample_of(photo: CodedPhoto | SafePhoto, record_uri: bool = False) -> Sample:
+def sample_of(
+    photo: CodedPhoto | SafePhoto, record_uri: bool = False, others: tuple[tuple[str, bytes], ...] = ()
+) -> Sample:
     """A coded photo's sample, whose image is what WriteBlobs would write, or a safe photo's. Raises ContainerError.
 
     record_uri: whether the JSON says where the photo was read; shards are shipped, and its path may name people.
+    others: of a photo that came with its sample (ListedFile.key), its other members.
     """
-    source = photo.origin.size if photo.origin else None
+    key, middle = key_of(photo.uri), ""
+    about = about_of(photo, record_uri)
+    if photo.origin and photo.origin.key:
+        about = {"id": key, **about}
+        key = photo.origin.key
+        middle = posixpath.splitext(f"x.{photo.uri.rpartition('/')[2].partition('.')[2]}")[0][1:]
+    if isinstance(photo, SafePhoto):
+        suffix, data = posixpath.splitext(photo.name)[1], photo.data
+    else:
+        suffix, data = SUFFIXES[photo.background_codec], blob_of(photo)
+    return Sample(key, f"{middle}{suffix}", data, about, others)
+
+
+def about_of(photo: CodedPhoto | SafePhoto, record_uri: bool = False) -> dict[str, Any]:
+    """What mien says about a photo beside it; record_uri: as for sample_of."""
     about: dict[str, Any] = {"uri": photo.uri} if record_uri else {}
     if isinstance(photo, SafePhoto):
-        name, suffix = posixpath.splitext(photo.name)
-        data = photo.data
-        width, height = image_size(data)
+        name, source = posixpath.splitext(photo.name)[0], photo.origin.size if photo.origin else None
+        width, height = image_size(photo.data)
         faces = [{**_common(face), "decided": face.decided} for face in photo.faces]
     else:
-        name, suffix = photo.name or name_under("", photo.uri), SUFFIXES[photo.background_codec]
-        source, width, height = photo.source_bytes, photo.width, photo.height
-        data = blob_of(photo)
+        name, source = photo.name or name_under("", photo.uri), photo.source_bytes
+        width, height = photo.width, photo.height
         faces = [{**_common(face), "model": face.model, "bytes": len(face.payload)} for face in photo.faces]
     about |= {"name": name, "source_bytes": source, "width": width, "height": height, "faces": faces}
-    return Sample(key_of(photo.uri), suffix, data, about | {"policy": photo.policy, "version": photo.version})
+    return about | {"policy": photo.policy, "version": photo.version}
 
 
 def _common(face: Any) -> dict[str, Any]:
@@ -86,14 +110,21 @@ class ShardWriter:
 
     def __init__(self, path: str) -> None:
         self._stream = create(path)
-        self._tar: Any = tarfile.TarFile(fileobj=self._stream, mode="w", format=tarfile.USTAR_FORMAT)
+        self._tar: Any = tarfile.TarFile(fileobj=self._stream, mode="w", format=tarfile.PAX_FORMAT)
+        self._keys: set[str] = set()
         self.bytes = 0
+
+    def takes(self, sample: Sample) -> bool:
+        """Whether no sample of its key is in the shard."""
+        return sample.key not in self._keys
 
     def add(self, sample: Sample) -> None:
         """Writes a sample."""
+        self._keys.add(sample.key)
         about = f"{json.dumps(sample.about, ensure_ascii=False)}\n".encode()
-        for suffix, data in ((sample.suffix, sample.data), (JSON, about)):
-            self.copy(_header(f"{sample.key}{suffix}", len(data)), io.BytesIO(data))
+        own = (f"{sample.key}{sample.suffix}", sample.data), (f"{sample.key}{RECORD}", about)
+        for name, data in (own[0], *sample.others, own[1]):
+            self.copy(_header(name, len(data)), io.BytesIO(data))
 
     def copy(self, header: tarfile.TarInfo, stream: BinaryIO) -> None:
         """Writes a member; the stream is at its data."""
@@ -114,20 +145,13 @@ class ShardWriter:
             self._stream.close()
 
 
-def key_of_member(name: str) -> tuple[str, str]:
-    """A member's key and its suffix: a/b.c.jpg -> a/b, .c.jpg."""
-    folder, slash, file = name.rpartition("/")
-    key, dot, rest = file.partition(".")
-    return f"{folder}{slash}{key}", f"{dot}{rest}".lower()
-
-
 def count_samples(uri: str, suffixes: Collection[str]) -> int:
     """How many samples of a shard have an image file; what a cut or damage has taken away counts as one more."""
     count = 0
     with open_shard(uri) as stream:
         try:
             for _, group in groupby(members(stream), lambda member: key_of_member(member.name)[0]):
-                count += any(key_of_member(member.name)[1] in suffixes for member in group)
+                count += any(ending_of(key_of_member(member.name)[1]) in suffixes for member in group)
         except tarfile.TarError:
             count += 1
     return count
@@ -135,7 +159,7 @@ def count_samples(uri: str, suffixes: Collection[str]) -> int:
 
 def samples(uri: str, suffixes: Collection[str], max_bytes: int) -> Iterator[Sample | Exception]:
     """The samples of a shard that have an image file, one in memory at a time; the exception in place of one that
-    cannot be used. suffixes: of image files, in small letters; max_bytes: of one.
+    cannot be used. suffixes: of image files, in small letters; max_bytes: of one. Other members are passed over.
 
     Raises tarfile.TarError, ImageError or OSError for a shard that is none, is damaged or cut, once what is before that
     is out.
@@ -143,44 +167,63 @@ def samples(uri: str, suffixes: Collection[str], max_bytes: int) -> Iterator[Sam
     with open_shard(uri) as stream:
         for key, group in groupby(members(stream), lambda member: key_of_member(member.name)[0]):
             suffix, data = "", b""
-            about: Any = {}
-            problem: Exception | None = None
+            records: dict[str, Any] = {}
+            problems: dict[str, ImageError] = {}
             try:
                 for member in group:
                     kind = key_of_member(member.name)[1]
-                    if kind not in suffixes and kind != JSON:
+                    is_record = kind in (RECORD, _OLD_RECORD)
+                    if ending_of(kind) not in suffixes and not is_record:
                         continue
                     try:
-                        read = _read(stream, member, _MAX_JSON if kind == JSON else max_bytes)
-                        if kind == JSON:
-                            about = parse_json(read)
+                        read = _read(stream, member, _MAX_JSON if is_record else max_bytes)
+                        if is_record:
+                            records[kind] = parse_json(read)
                         else:
                             suffix, data = kind, read
                     except (ImageError, ValueError, RecursionError) as error:
-                        suffix, problem = suffix or kind, ImageError(f"{member.name!r}: {error}")
+                        suffix = suffix or kind
+                        problems[kind] = ImageError(f"{member.name!r}: {error}")
             except tarfile.TarError:
-                if about and data and not problem:  # the sample before a cut
-                    yield Sample(key, suffix, data, about)
+                if records and data and not problems:  # the sample before a cut
+                    yield _sample(key, suffix, data, records)
                 raise
+            if RECORD in records:  # then a .json beside it is anybody's
+                problems.pop(_OLD_RECORD, None)
             if suffix:
-                yield problem or Sample(key, suffix, data, about if isinstance(about, dict) else {})
+                yield next(iter(problems.values()), None) or _sample(key, suffix, data, records)
+
+
+def _sample(key: str, suffix: str, data: bytes, records: dict[str, Any]) -> Sample:
+    about = records.get(RECORD, records.get(_OLD_RECORD))
+    return Sample(key, suffix, data, about if isinstance(about, dict) else {})
 
 
 def members_of_shard(part: str, digests: bool) -> Iterator[tuple[str, str]]:
-    """(key, sha256 of the image file) of each whole sample of a shard that ShardWriter wrote; without digests the
-    headers alone are read.
+    """(key_of the photo's uri, sha256 of the image file) of each whole sample of a shard that ShardWriter wrote;
+    without digests the records alone are read.
 
     Raises tarfile.TarError, ImageError or OSError for what is damaged or cut.
     """
     if digests:
         for sample in samples(part, set(SUFFIXES.values()), 1 << 31):
             if isinstance(sample, Sample):
-                yield sample.key, sample.sha256
+                yield sample.photo, sample.sha256
         return
     with open_shard(part) as stream:
         for key, group in groupby(members(stream), lambda member: key_of_member(member.name)[0]):
-            if len(list(group)) > 1:
-                yield key, ""
+            whole = list(group)
+            if len(whole) > 1:
+                yield _photo_of(key, _record(stream, whole)), ""
+
+
+def _record(stream: BinaryIO, group: Iterable[tarfile.TarInfo]) -> object:
+    """What mien's record among a sample's members says; None without one, and of one that cannot be read."""
+    for member in group:
+        if key_of_member(member.name)[1] == RECORD:
+            with contextlib.suppress(ImageError, ValueError, RecursionError):
+                return parse_json(_read(stream, member, _MAX_JSON))
+    return None
 
 
 def _read(stream: BinaryIO, member: tarfile.TarInfo, max_bytes: int) -> bytes:
@@ -202,17 +245,21 @@ def without_samples(part: str, uris: Collection[str], copy: str) -> tuple[int, s
     """
     by_key = {key_of(uri): uri for uri in uris}
     with open_shard(part) as stream:
-        keys = {key_of_member(member.name)[0] for member in members(stream)}
-        found = {by_key[key] for key in keys & by_key.keys()}
-        left = len(keys) - len(found)
+        held = []
+        for key, group in groupby(members(stream), lambda member: key_of_member(member.name)[0]):
+            held.append(_photo_of(key, _record(stream, group)))
+        found = {by_key[photo] for photo in by_key.keys() & set(held)}
+        left = sum(photo not in by_key for photo in held)
         if found and left:
             writer = ShardWriter(copy)
             try:
                 stream.seek(0)
-                for member in members(stream):
-                    if key_of_member(member.name)[0] not in by_key:
-                        stream.seek(member.offset_data)
-                        writer.copy(member, stream)
+                grouped = groupby(members(stream), lambda member: key_of_member(member.name)[0])
+                for photo, (_, group) in zip(held, grouped, strict=True):
+                    for member in group:
+                        if photo not in by_key:
+                            stream.seek(member.offset_data)
+                            writer.copy(member, stream)
             except BaseException:
                 writer.abandon()
                 raise

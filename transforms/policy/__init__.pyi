@@ -1,4 +1,12 @@
 from .conditions import GROWN, YOUNG, Conditions, matches_path
+from .corrections import (
+    MAX_CORRECTIONS,
+    Correction,
+    Corrections,
+    PhotoCorrections,
+    parse_corrections,
+    read_corrections,
+)
 from .pseudonyms import MAX_KEY, Key, KeyFile, NamePeople, SealedRow, face_row, read_key, sealed_row, seeds_by_face
 from .rules import ACTIONS, FOR_FACES, SHOWN, SHOWS, WITHHOLD, Policy, Rule, load_policy
 from .sentences import explained
@@ -7,15 +15,19 @@ __all__ = [
     "ACTIONS",
     "FOR_FACES",
     "GROWN",
+    "MAX_CORRECTIONS",
     "MAX_KEY",
     "SHOWN",
     "SHOWS",
     "WITHHOLD",
     "YOUNG",
     "Conditions",
+    "Correction",
+    "Corrections",
     "Key",
     "KeyFile",
     "NamePeople",
+    "PhotoCorrections",
     "Policy",
     "Rule",
     "SealedRow",
@@ -23,6 +35,8 @@ __all__ = [
     "face_row",
     "load_policy",
     "matches_path",
+    "parse_corrections",
+    "read_corrections",
     "read_key",
     "sealed_row",
     "seeds_by_face",

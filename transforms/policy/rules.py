@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, Field, PrivateAttr, StringConstraints, ValidationError, model_validator
 
-from mien.models.errors import PolicyError
+from mien.models.errors import PolicyError, one_line, why_unread
 from mien.models.faces import FACE_KIND
 from mien.transforms.policy.conditions import STRICT, Conditions
 from mien.transforms.stores import is_local, read_start
@@ -146,6 +146,12 @@ class Policy(BaseModel):
         """The same policy with another mask."""
         return self.model_copy(update={"mask": mask})
 
+    def uncoded(self) -> "Policy":
+        """The policy with keep for preserve: in a safe photo a face that may be recognised stays as it is."""
+        rules = tuple(rule.model_copy(update={"do": "keep"}) if rule.do == "preserve" else rule for rule in self.rules)
+        otherwise = "keep" if self.otherwise == "preserve" else self.otherwise
+        return self.model_copy(update={"rules": rules, "otherwise": otherwise})
+
     def pinned(self) -> "Policy":
         """The same policy with the digest of each gallery as it is now, or as it was when this was first asked.
 
@@ -185,7 +191,7 @@ def load_policy(name_or_uri: str) -> Policy:
         text = read_start(name_or_uri, _MAX_BYTES + 1)
     except Exception as error:
         known = f"; built in are {', '.join(BUILT_IN)}" if is_local(name_or_uri) and "/" not in name_or_uri else ""
-        raise PolicyError(f"{name_or_uri}: {_reason(error)}{known}") from error
+        raise PolicyError(f"{name_or_uri}: {why_unread(error)}{known}") from error
     if len(text) > _MAX_BYTES:
         raise PolicyError(f"{name_or_uri}: over {_MAX_BYTES} bytes, no policy")
     try:
@@ -209,7 +215,7 @@ def parse_policy(text: str, name: str, where: str = "") -> Policy:
     except Exception as error:  # of a value that is not what its tag says PyYAML raises nearly every kind
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise PolicyError(f"{where}{line}: not YAML: {_reason(error)}") from error
+        raise PolicyError(f"{where}{line}: not YAML: {one_line(getattr(error, 'problem', None) or error)}") from error
     try:
         policy = Policy.model_validate(_actions_named(content))
     except ValidationError as error:
@@ -328,11 +334,3 @@ def _line(node: yaml.Node, path: tuple[int | str, ...]) -> int:
             break
         node = found
     return line
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    if isinstance(error, FileNotFoundError):  # s3fs and gcsfs give it the path alone
-        return "no such file"
-    return " ".join(str(getattr(error, "problem", None) or error).split()) or type(error).__name__

@@ -49,12 +49,13 @@ from mien.transforms.workers import (
     by_action,
     failure_of,
     join_failures,
-    tell_written,
+    log_written,
     through,
     with_time,
 )
 
 PART_BYTES = 1_000_000_000
+MOST_OPEN = 8  # parts of one bundle that grow at once, where not every part takes every photo
 
 Part = tuple[str, str, list[Written]]  # temporary path, final name, its photos; no path: photos that were withheld
 # an output may hold parts of another format, from a run with other settings
@@ -78,6 +79,9 @@ class PartWriter(Protocol):
 
     bytes: int
 
+    def takes(self, data: Any) -> bool:
+        """Whether the part can hold this photo beside what it holds."""
+
     def add(self, data: Any) -> None:
         """Takes a photo, as it was packed."""
 
@@ -90,11 +94,22 @@ class PartWriter(Protocol):
 
 @dataclass(frozen=True)
 class Format:
-    """suffix: of the parts' names. pack: makes ready what a part takes of a photo. writer: begins a part at a path."""
+    """suffix: of the parts' names. pack: makes ready what a part takes of a photo; one that has a close() is closed
+    after each bundle. writer: begins a part at a path, for a photo as it was packed."""
 
     suffix: str
     pack: Callable[[Any], Packed]
     writer: Callable[[str], PartWriter]
+
+
+@dataclass(eq=False)
+class _OpenPart:
+    """A part as it grows, and the photos in it."""
+
+    path: str
+    name: str
+    writer: PartWriter
+    photos: list[Written]
 
 
 class _WriteParts(beam.DoFn):
@@ -108,8 +123,7 @@ class _WriteParts(beam.DoFn):
         self._renewed = -math.inf
 
     def start_bundle(self) -> None:
-        self._writer: PartWriter | None = None
-        self._photos: list[Written] = []
+        self._parts: list[_OpenPart] = []
 
     def process(self, photo: CodedPhoto | SafePhoto) -> Iterator[Any]:
         started = time.monotonic()
@@ -118,62 +132,68 @@ class _WriteParts(beam.DoFn):
         except Exception as error:
             yield TaggedOutput(FAILURES, failure_of(photo.uri, "write", error))
             return
+        part = next((part for part in self._parts if part.writer.takes(packed.data)), None)
+        if part is None:
+            if len(self._parts) >= MOST_OPEN:
+                yield from self._closed(max(self._parts, key=lambda part: part.writer.bytes))
+            try:
+                part = self._begun()
+            except Exception as error:
+                yield TaggedOutput(FAILURES, failure_of(photo.uri, "write", error))
+                return
         try:
-            if self._writer is None:
-                self._name = f"photos-{self._run_id}-{uuid.uuid4().hex[:12]}{self._kind.suffix}"
-                if self._leased and time.monotonic() - self._renewed > RENEWED:
-                    renew(self._output, self._run_id)
-                    self._renewed = time.monotonic()
-                self._writer = self._kind.writer(self._path)
-            self._photos.append(Written(photo.uri, self._name, photo.origin))
-            self._writer.add(packed.data)
+            part.photos.append(Written(photo.uri, part.name, photo.origin))
+            part.writer.add(packed.data)
             milliseconds = 1000 * (time.monotonic() - started)
             Metrics.distribution(NAMESPACE, "write_ms").update(round(milliseconds))
             written = dataclasses.replace(
-                self._photos[-1],
+                part.photos[-1],
                 sha256=packed.sha256,
                 faces=photo.faces if isinstance(photo, SafePhoto) else (),
                 bytes=packed.bytes,
                 actions=by_action(photo.faces),
             )
-            self._photos[-1] = tell_written(with_time(written, photo.spent, "write", milliseconds))
+            part.photos[-1] = log_written(with_time(written, photo.spent, "write", milliseconds))
         except Exception as error:
-            if not self._photos:
-                self._photos.append(Written(photo.uri, "", photo.origin))
-            yield from self._failed(error)
+            yield from self._failed(part, error)
             return
-        if self._writer.bytes >= PART_BYTES:
-            yield from self._closed()
+        if part.writer.bytes >= PART_BYTES:
+            yield from self._closed(part)
 
     def finish_bundle(self) -> Iterator[Any]:
-        for output in self._closed():
+        if close := getattr(self._kind.pack, "close", None):
+            close()
+        for output in (output for part in list(self._parts) for output in self._closed(part)):
             if isinstance(output, TaggedOutput):
                 yield TaggedOutput(output.tag, _at_end(output.value))
             else:
                 yield _at_end(output)
 
-    @property
-    def _path(self) -> str:
-        return join(join(self._output, hidden_folder(self._run_id)), self._name)
+    def _begun(self) -> "_OpenPart":
+        name = f"photos-{self._run_id}-{uuid.uuid4().hex[:12]}{self._kind.suffix}"
+        if self._leased and time.monotonic() - self._renewed > RENEWED:
+            renew(self._output, self._run_id)
+            self._renewed = time.monotonic()
+        path = join(join(self._output, hidden_folder(self._run_id)), name)
+        part = _OpenPart(path, name, self._kind.writer(path), [])
+        self._parts.append(part)
+        return part
 
-    def _closed(self) -> Iterator[Any]:
-        if self._writer is None:
-            return
+    def _closed(self, part: "_OpenPart") -> Iterator[Any]:
         try:
-            Metrics.counter(NAMESPACE, "bytes_out").inc(self._writer.close())
+            Metrics.counter(NAMESPACE, "bytes_out").inc(part.writer.close())
         except Exception as error:
-            yield from self._failed(error)
+            yield from self._failed(part, error)
             return
-        yield self._path, self._name, self._photos
-        self._writer, self._photos = None, []
+        self._parts.remove(part)
+        yield part.path, part.name, part.photos
 
-    def _failed(self, error: Exception) -> Iterator[TaggedOutput]:
+    def _failed(self, part: "_OpenPart", error: Exception) -> Iterator[TaggedOutput]:
         """Without its end the whole part is lost, so all its photos failed."""
-        if self._writer is not None:
-            self._writer.abandon()
-            delete(self._path)
-        yield from _failures(self._photos, error)
-        self._writer, self._photos = None, []
+        self._parts.remove(part)
+        part.writer.abandon()
+        delete(part.path)
+        yield from _failures(part.photos, error)
 
 
 class _Place(beam.DoFn):

@@ -5,6 +5,7 @@ from .read import (
     PASSED,
     PHOTO_SUFFIXES,
     ListFiles,
+    PhotoReader,
     ReadFiles,
     folder_of,
     is_covered,
@@ -15,6 +16,7 @@ from .read import (
     read_file,
 )
 from .read_coded import CODED_SUFFIXES, ReadCodedFiles, photo_of_blob, photo_of_sample, photos_of_table
+from .reviewed import CheckCorrections, GiveCorrections, check_corrections, corrections_of
 
 __all__ = [
     "CODED_SUFFIXES",
@@ -23,9 +25,14 @@ __all__ = [
     "MAX_BYTES",
     "PASSED",
     "PHOTO_SUFFIXES",
+    "CheckCorrections",
+    "GiveCorrections",
     "ListFiles",
+    "PhotoReader",
     "ReadCodedFiles",
     "ReadFiles",
+    "check_corrections",
+    "corrections_of",
     "folder_of",
     "is_covered",
     "is_many",

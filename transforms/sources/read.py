@@ -25,15 +25,29 @@ from mien.transforms.formats import (
     HIDDEN,
     MANIFEST,
     SHARD,
+    Colocate,
     MemberReader,
-    Together,
+    PhotoColumn,
+    RowReader,
+    check_text,
     is_part,
     is_shard,
     kind_of,
     list_members,
+    list_rows,
+    list_samples,
     read_manifest,
 )
-from mien.transforms.stores import common_root, is_local, join, name_under, normal_uri, not_for_photos, patience
+from mien.transforms.stores import (
+    circuit_breaker,
+    common_root,
+    is_local,
+    join,
+    name_under,
+    normal_uri,
+    not_for_photos,
+    stat_file,
+)
 from mien.transforms.workers import (
     NAMESPACE,
     Input,
@@ -328,19 +342,53 @@ def _hint(uri: str) -> str:
     return "; a [ begins a wildcard: [[] names one" if _is_pattern(uri) and "[" in uri else ""
 
 
-def read_file(file: ListedFile, max_bytes: int = MAX_BYTES, shards: MemberReader | None = None) -> bytes:
+class PhotoReader:
+    """Reads photos wherever they are listed; the last shard and the last table stay open, for their next photo."""
+
+    def __init__(self) -> None:
+        self._members = MemberReader()
+        self._rows = RowReader()
+
+    def read(self, file: ListedFile, max_bytes: int) -> bytes:
+        """As read_file."""
+        if file.column and not file.path:
+            found = self._rows.read(file, max_bytes)
+            if isinstance(found, bytes):
+                return found
+            known = stat_file(found)
+            if known is None:
+                raise ImageError(f"{found}: no such file")
+            file = file.at(found, *known)
+        if file.path:
+            return read_file(ListedFile(file.path, file.name, file.size, file.modified), max_bytes)
+        return self._members.read(file, max_bytes) if file.shard else read_file(file, max_bytes)
+
+    def others(self, file: ListedFile) -> list[tuple[str, bytes]]:
+        """As MemberReader.others."""
+        return self._members.others(file)
+
+    def close(self) -> None:
+        """Closes what is open."""
+        self._members.close()
+        self._rows.close()
+
+
+def read_file(file: ListedFile, max_bytes: int = MAX_BYTES) -> bytes:
     """The file's bytes. ImageTooLargeError over max_bytes, before any is read; ImageError for a device or pipe, and for
-    a local file that changes while it is read; an object of a store does not, it is replaced. shards: the reader of
-    members of shards, where there are many."""
+    a local file that changes while it is read; an object of a store does not, it is replaced. Of many photos of a shard
+    or table PhotoReader reads better."""
     if file.shard:
-        with contextlib.closing(MemberReader()) as own:
-            return (shards or own).read(file, max_bytes)
+        with contextlib.closing(PhotoReader()) as reader:
+            return reader.read(file, max_bytes)
     if file.size > max_bytes:
         raise ImageTooLargeError(f"{file.size} bytes, over the limit of {max_bytes} (--max-bytes)")
     before = os.stat(file.uri) if is_local(file.uri) else None
     if before and not stat.S_ISREG(before.st_mode):
         raise ImageError("not a regular file")
-    with patience(file.uri), FileSystems.open(file.uri, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+    with (
+        circuit_breaker(file.uri),
+        FileSystems.open(file.uri, compression_type=CompressionTypes.UNCOMPRESSED) as stream,
+    ):
         data: bytes = stream.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise ImageTooLargeError(f"grew over the limit of {max_bytes} bytes while it was read (--max-bytes)")
@@ -365,10 +413,10 @@ class _List(beam.DoFn):
                 yield _outcome(entry)
         except Exception as error:
             yield _outcome(failure_of(uri, "list", error))
-        _tell_passed(counts)
+        _count_passed(counts)
 
 
-def _tell_passed(counts: Counter[str]) -> None:
+def _count_passed(counts: Counter[str]) -> None:
     for kind, number in counts.items():
         Metrics.counter(NAMESPACE, f"{PASSED}{kind}").inc(number)
 
@@ -387,12 +435,29 @@ def _outcome(entry: ListedFile | Failure) -> Any:
 
 
 class _TakeApart(beam.DoFn):
-    """The photos of a shard."""
+    """The photos of a shard; dropped: as in list_samples, None where samples need not stay whole."""
+
+    def __init__(self, dropped: tuple[str, ...] | None) -> None:
+        self._dropped = dropped
 
     def process(self, file: ListedFile) -> Iterator[Any]:
         counts: Counter[str] = Counter()
-        yield from map(_outcome, list_members(file, IMAGE_SUFFIXES, counts))
-        _tell_passed(counts)
+        if self._dropped is None:
+            found = list_members(file, IMAGE_SUFFIXES, counts)
+        else:
+            found = list_samples(file, IMAGE_SUFFIXES, self._dropped, counts)
+        yield from map(_outcome, found)
+        _count_passed(counts)
+
+
+class _TakeRows(beam.DoFn):
+    """The photos of a table."""
+
+    def __init__(self, column: PhotoColumn) -> None:
+        self._column = column
+
+    def process(self, file: ListedFile) -> Iterator[Any]:
+        yield from map(_outcome, list_rows(file, self._column))
 
 
 class _Read(Stage):
@@ -402,14 +467,16 @@ class _Read(Stage):
         self._max_bytes = max_bytes
 
     def setup(self) -> None:
-        self._shards = MemberReader()
+        self._reader = PhotoReader()
 
     def finish_bundle(self) -> None:
-        self._shards.close()
+        self._reader.close()
 
     def work(self, element: ListedFile) -> Iterable[Photo]:
         Metrics.counter(NAMESPACE, "photos_in").inc()
-        data = read_file(element, self._max_bytes, self._shards)
+        data = self._reader.read(element, self._max_bytes)
+        for name, other in self._reader.others(element) if element.members else ():
+            check_text(name, other)
         Metrics.counter(NAMESPACE, "bytes_in").inc(len(data))
         yield Photo(element.uri, data, element.name, element)
 
@@ -419,7 +486,10 @@ class ListFiles(StageTransform):
 
     photos (the ListedFile) and failures, as attributes of the result. apart: of a shard its photos are listed, each as
     a file of its own, and not the shard. exclude: a folder to leave out. globs: what else to leave
-    out, as in list_files. What was passed over is in metrics whose names begin with PASSED.
+    out, as in list_files. whole: the samples of shards stay whole, but for the members that these patterns name (see
+    formats.list_samples); None: their other members are passed over. column: of tables, which the files then are
+    (suffixes: TABLE_SUFFIXES): each row is a photo. What was passed over is in metrics whose names
+    begin with PASSED.
     """
 
     def __init__(
@@ -429,9 +499,13 @@ class ListFiles(StageTransform):
         exclude: str = "",
         apart: bool = True,
         globs: Sequence[str] = EXCLUDED,
+        whole: Sequence[str] | None = None,
+        column: PhotoColumn | None = None,
     ) -> None:
         super().__init__()
+        self._column = column
         self._apart = apart
+        self._whole = None if whole is None else tuple(whole)
         self._globs = tuple(globs)
         self._inputs = list(dict.fromkeys(normal_uri(uri) for uri in ([inputs] if isinstance(inputs, str) else inputs)))
         self._suffixes = suffixes
@@ -450,8 +524,14 @@ class ListFiles(StageTransform):
         )
         if not self._apart:
             return PhotosAndFailures(photos=once, failures=listed.failures)
+        if self._column:
+            rows = through(once, _TakeRows(self._column), ListedFile)
+            failures = join_failures(rows.failures, [listed.failures])
+            return PhotosAndFailures(photos=rows.photos | beam.Reshuffle(), failures=failures)
         files = once | "Files" >> beam.Filter(lambda file: not is_shard(file.uri))
-        apart = through(once | "Shards" >> beam.Filter(lambda file: is_shard(file.uri)), _TakeApart(), ListedFile)
+        apart = through(
+            once | "Shards" >> beam.Filter(lambda file: is_shard(file.uri)), _TakeApart(self._whole), ListedFile
+        )
         photos = (files, apart.photos | beam.Reshuffle()) | beam.Flatten()  # a shard's photos are work for many
         return PhotosAndFailures(photos=photos, failures=join_failures(apart.failures, [listed.failures]))
 
@@ -465,7 +545,7 @@ class ReadFiles(StageTransform):
 
     def expand(self, listed: Input) -> PhotosAndFailures:
         files, failures = as_outputs(listed)
-        read = through(files | Together(), _Read(self._max_bytes), Photo)
+        read = through(files | Colocate(), _Read(self._max_bytes), Photo)
         return PhotosAndFailures(photos=read.photos, failures=join_failures(read.failures, failures))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from apache_beam.metrics import Metrics
 
-from mien.models.errors import WithheldError
+from mien.models.errors import WithheldByRuleError
 from mien.models.faces import FACE_KIND, Face
 from mien.transforms.elements import Decision, Measured, PhotoInWork
 from mien.transforms.policy import SHOWS, WITHHOLD, Conditions, Policy, matches_path
@@ -200,7 +200,7 @@ def decide_photo(policy: Policy, photo: PhotoInWork) -> PhotoInWork:
 
 
 def check_withheld(photo: PhotoInWork) -> None:
-    """WithheldError for a photo with a face that a rule withholds it for; it names the first such face and its rule."""
+    """WithheldByRuleError for a photo with a face that a rule withholds it for; it names the first such face and its rule."""
     found = [i for i, decision in enumerate(photo.decisions) if decision.action == WITHHOLD]
     if not found:
         return
@@ -210,7 +210,7 @@ def check_withheld(photo: PhotoInWork) -> None:
     by = "the policy's otherwise" if rule == OTHERWISE else f"the rule {rule!r}"
     more = f", and for {len(found) - 1} more" if len(found) > 1 else ""
     place = f"{face.kind} {found[0] + 1} ({width:.0f} x {height:.0f} at {x:.0f}, {y:.0f})"
-    raise WithheldError(f"withheld by {by} for {place}{more}")
+    raise WithheldByRuleError(f"withheld by {by} for {place}{more}")
 
 
 def same_decisions(policy: Policy, faces: Sequence[Mapping[str, Any]]) -> bool:

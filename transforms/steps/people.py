@@ -15,10 +15,9 @@ from mien.models.faces import Face, align_face, square
 from mien.models.privacy import Gallery, embed, gallery_digest, load_gallery, looks_grown_up
 from mien.models.runtime import tune_process
 from mien.transforms.elements import FaceSeed, ListedFile, Photo, PhotoInWork, Pixels
-from mien.transforms.formats import MemberReader
 from mien.transforms.policy import KeyFile, NamePeople, Policy, SealedRow, face_row, sealed_row
 from mien.transforms.settings import FindSettings
-from mien.transforms.sources import MAX_BYTES, read_file
+from mien.transforms.sources import MAX_BYTES, PhotoReader
 from mien.transforms.steps.decode import decode_photo
 from mien.transforms.steps.detect import Finder
 from mien.transforms.workers import IsolatedStages, Stage
@@ -94,15 +93,15 @@ class _ReadAgain(beam.DoFn):
         self._max_bytes = max_bytes
 
     def setup(self) -> None:
-        self._shards = MemberReader()
+        self._reader = PhotoReader()
 
     def finish_bundle(self) -> None:
-        self._shards.close()
+        self._reader.close()
 
     def process(self, element: ListedFile | Photo) -> Iterator[Photo]:
         if isinstance(element, ListedFile):
             with contextlib.suppress(Exception):
-                yield Photo(element.uri, read_file(element, self._max_bytes, self._shards), element.name, element)
+                yield Photo(element.uri, self._reader.read(element, self._max_bytes), element.name, element)
             return
         yield element
 

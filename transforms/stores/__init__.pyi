@@ -1,4 +1,4 @@
-from .breaker import patience
+from .breaker import circuit_breaker
 from .files import (
     create,
     delete,
@@ -10,17 +10,19 @@ from .files import (
     parse_json,
     read_bytes,
     read_start,
-    replacing,
     sha256_of,
     stat_file,
+    whole_file,
     write_whole,
 )
+from .local import PART, whole_local_file
 from .names import (
     SUFFIXES,
     common_root,
     is_local,
     is_safe_name,
     join,
+    key_of,
     name_under,
     normal_uri,
     not_for_photos,
@@ -30,7 +32,9 @@ from .names import (
 )
 
 __all__ = [
+    "PART",
     "SUFFIXES",
+    "circuit_breaker",
     "common_root",
     "create",
     "delete",
@@ -41,19 +45,20 @@ __all__ = [
     "is_local",
     "is_safe_name",
     "join",
+    "key_of",
     "lines_of",
     "name_under",
     "normal_uri",
     "not_for_photos",
     "output_name",
     "parse_json",
-    "patience",
     "printable",
     "read_bytes",
     "read_start",
-    "replacing",
     "safe_name",
     "sha256_of",
     "stat_file",
+    "whole_file",
+    "whole_local_file",
     "write_whole",
 ]

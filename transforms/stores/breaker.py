@@ -21,7 +21,7 @@ _until: dict[str, float] = {}
 
 
 @contextlib.contextmanager
-def patience(uri: str) -> Iterator[None]:
+def circuit_breaker(uri: str) -> Iterator[None]:
     """Around what is asked of the store that uri lies in. StoreAwayError where it is not asked for now."""
     if is_local(uri):
         yield

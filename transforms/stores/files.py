@@ -4,9 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
-import posixpath
 import shutil
-import uuid
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -14,7 +12,8 @@ import fsspec
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from mien.transforms.stores.breaker import patience
+from mien.transforms.stores.breaker import circuit_breaker
+from mien.transforms.stores.local import PART, whole_local_file
 from mien.transforms.stores.names import is_local, is_safe_name, join, normal_uri
 
 _BLOCK = 1 << 20  # bytes that are hashed at once
@@ -31,7 +30,7 @@ def read_start(uri: str, limit: int) -> bytes:
 def read_bytes(path: str, most: int | None = None) -> bytes:
     """A whole file through Beam's FileSystems, never unpacked by its suffix. ValueError for one of more than `most`
     bytes."""
-    with patience(path), FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+    with circuit_breaker(path), FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
         data: bytes = stream.read() if most is None else stream.read(most + 1)
     if most is not None and len(data) > most:
         raise ValueError(f"{path}: over {most} bytes")
@@ -59,7 +58,7 @@ def lines_of(stream: BinaryIO, most: int) -> Iterator[bytes]:
 
 def stat_file(path: str) -> tuple[int, float] | None:
     """A file's bytes and when it was last changed (Unix seconds); None where there is none."""
-    with patience(path):
+    with circuit_breaker(path):
         try:
             found = FileSystems.get_filesystem(path).metadata(path)
         except Exception:  # every store has errors of its own
@@ -84,7 +83,7 @@ def is_intact(path: str, size: int, modified: float, sha256: str, check: bool = 
 def sha256_of(path: str) -> str:
     """The sha256 of a file, as hex digits; its bytes are never held together."""
     digest = hashlib.sha256()
-    with patience(path), FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
+    with circuit_breaker(path), FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stream:
         while block := stream.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
@@ -92,7 +91,7 @@ def sha256_of(path: str) -> str:
 
 def exists(path: str) -> bool:
     """Whether there is such a file."""
-    with patience(path):
+    with circuit_breaker(path):
         return bool(FileSystems.exists(path))
 
 
@@ -104,32 +103,39 @@ def create(path: str) -> BinaryIO:
 
 def write_whole(path: str, data: bytes) -> None:
     """Writes a file such that a reader sees all of it or none; one that is there is replaced."""
-    if not is_local(path):  # an object appears when its upload is complete
-        with patience(path), create(path) as stream:
+    if is_local(path):
+        with whole_local_file(path) as stream:
             stream.write(data)
-        return
-    # a name of its own, since the file's may already be as long as the file system allows
-    part = posixpath.join(posixpath.dirname(path), f".mien-part-{uuid.uuid4().hex}")
-    with replacing(path, part), create(part) as stream:
-        stream.write(data)
+    else:  # an object appears when its upload is complete
+        with circuit_breaker(path), create(path) as stream:
+            stream.write(data)
 
 
 @contextlib.contextmanager
-def replacing(path: str, part: str) -> Iterator[None]:
-    """At the end the file part, written meanwhile, takes the place of path; after an exception it is deleted."""
-    try:
-        yield
-        FileSystems.rename([part], [path])
-    except BaseException:
-        delete(part)
-        raise
+def whole_file(path: str) -> Iterator[BinaryIO]:
+    """A stream to a file that appears under its name at the end of the `with`; one that is there is replaced. After an
+    exception it is as it was before."""
+    if is_local(path):
+        with whole_local_file(path) as stream:
+            yield stream
+        return
+    folder, _, name = path.rpartition("/")
+    part = join(folder, f"{PART}{name}")  # the same at a second try, which so replaces what the first has left
+    with circuit_breaker(path):
+        try:
+            with create(part) as stream:
+                yield stream
+            FileSystems.rename([part], [path])
+        except BaseException:
+            delete(part)
+            raise
 
 
 def delete(path: str) -> None:
     """Deletes a file, or a local folder with all in it, if it is there and can be."""
     with contextlib.suppress(Exception):
         if not is_local(path):
-            with patience(path):
+            with circuit_breaker(path):
                 FileSystems.delete([path])
         elif os.path.isdir(path):
             shutil.rmtree(path.rstrip("/"))  # with a slash behind it a link's folder would be emptied
@@ -149,7 +155,7 @@ def delete_inside(folder: str, name: str) -> bool:
     if not is_local(path):
         found = exists(path)
         if found:
-            with patience(path):
+            with circuit_breaker(path):
                 FileSystems.delete([path])
         return found
     root, parent = os.path.realpath(folder), os.path.realpath(os.path.dirname(path))
@@ -168,6 +174,6 @@ def files_named(folder: str, prefix: str, suffix: str) -> list[str]:
         names = os.listdir(folder) if os.path.isdir(folder) else []
         return sorted(join(folder, name) for name in names if name.startswith(prefix) and name.endswith(suffix))
     start = join(folder, prefix)
-    with patience(folder):
+    with circuit_breaker(folder):
         found = [file.path for file in FileSystems.get_filesystem(folder)._list(start)]
     return sorted(path for path in found if path.endswith(suffix) and "/" not in path[len(start) :])

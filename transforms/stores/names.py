@@ -98,6 +98,11 @@ def _shortened(part: str, most: int) -> str:
     return data[: most - len(end.encode(errors="surrogatepass"))].decode(errors="ignore") + end
 
 
+def key_of(uri: str) -> str:
+    """The key of a photo's sample: 32 hex digits of the sha256 of its uri; logs call the photo by the first 12."""
+    return hashlib.sha256(uri.encode()).hexdigest()[:32]
+
+
 def is_safe_name(name: object) -> bool:
     """Whether a name that a record gives, and somebody else may have written there, is one that safe_name gives."""
     if not isinstance(name, str) or name != safe_name(name) or not is_local(name):

@@ -1,4 +1,4 @@
-from .fork_server import fork_server
+from .fork_server import fork_server, wake_fork_server
 from .isolate import LIMITS, IsolatedStages, Limits, run_stages, stages_of
 from .stage import (
     NAMESPACE,
@@ -11,8 +11,8 @@ from .stage import (
     by_action,
     failure_of,
     join_failures,
+    log_written,
     photo_id,
-    tell_written,
     through,
     with_time,
 )
@@ -32,10 +32,11 @@ __all__ = [
     "failure_of",
     "fork_server",
     "join_failures",
+    "log_written",
     "photo_id",
     "run_stages",
     "stages_of",
-    "tell_written",
     "through",
+    "wake_fork_server",
     "with_time",
 ]

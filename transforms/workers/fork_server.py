@@ -10,6 +10,7 @@ import gc
 import importlib
 import json
 import os
+import select
 import selectors
 import signal
 import socket
@@ -32,7 +33,8 @@ _REQUEST_BYTES = 1 << 16
 def fork_server(preload: str) -> Iterator[None]:
     """A server for this process and those that it starts, until the end of the `with`; none where there can be none.
 
-    preload: the module whose load() the server calls before it forks a child.
+    preload: the module whose load() the server calls before it forks a child: when it is first asked for one, or woken
+    (wake_fork_server), for a job that finds nothing left to do needs none of it.
     """
     with contextlib.ExitStack() as stack:
         started = None
@@ -64,6 +66,13 @@ def _started(stack: contextlib.ExitStack, preload: str) -> tuple[str, subprocess
         environment = child_environment(import_path())
         server = subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, pass_fds=[listener.fileno()])
     return address, server
+
+
+def wake_fork_server() -> None:
+    """Lets the server load what its children will need, if there is a server."""
+    if address := os.environ.get(ADDRESS):
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as control:
+            control.connect(address)  # which is request enough; it asks for no child
 
 
 def import_path() -> str:
@@ -137,13 +146,16 @@ def serve_forks(descriptor: int, preload: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the job, which ends this process
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit())
     parent = os.getppid()
+    listener = socket.socket(fileno=descriptor)
+    while not select.select([listener], [], [], 1.0)[0]:
+        if os.getppid() != parent:
+            return
     with contextlib.suppress(Exception):  # what is wrong is told by the children, who need it
         importlib.import_module(preload).load()
     gc.collect()
     gc.freeze()  # pages that no later collection writes to stay shared
     from mien.transforms.workers.isolate import serve
 
-    listener = socket.socket(fileno=descriptor)
     children: dict[int, tuple[socket.socket, int]] = {}  # control and id, by pidfd
     selector = selectors.DefaultSelector()
     selector.register(listener, selectors.EVENT_READ)

@@ -90,7 +90,7 @@ class Child:
                 theirs.fileno(), self.path, level
             )
         self._connection = Connection(ours.detach())
-        self._stages = b""
+        self.stages = b""
         self._at = ""
 
     def close(self) -> None:
@@ -102,11 +102,11 @@ class Child:
     def work(self, stages: bytes, element: Any, limits: Limits) -> _Outcome:
         """The element through the stages. Raises PhotoCrashedError, PhotoTimeoutError, PhotoMemoryError; the child is
         then of no more use. Whatever a stage's setup raises is raised here."""
-        if stages != self._stages:
+        if stages != self.stages:
             self._at = "start"
             self._send(stages)
             self._receive(limits.start, 0)
-            self._stages = stages
+            self.stages = stages
             self._bound_memory(limits.megabytes)
         self._send(element)
         outcome: _Outcome = self._receive(limits.seconds, limits.megabytes)
@@ -210,12 +210,13 @@ class _Children:
             self._free.notify_all()
 
     @contextlib.contextmanager
-    def one(self) -> Iterator[Child]:
-        """A child to work with. After an exception it is no longer used."""
+    def one(self, stages: bytes) -> Iterator[Child]:
+        """A child to work with, one that has these stages set up if there is one. After an exception it is no longer
+        used."""
         with self._free:
             self._free.wait_for(lambda: self._busy < self._limit)
             self._busy += 1
-            child = self._idle.pop() if self._idle else None
+            child = self._idle_with(stages)
         try:
             if child is not None and child.path != import_path():  # it could not import what this process can
                 child.close()
@@ -233,6 +234,15 @@ class _Children:
                 if child is not None:
                     self._idle.append(child)
                 self._free.notify()
+
+    def _idle_with(self, stages: bytes) -> Child | None:
+        """Takes a waiting child: of others than with these stages the one that waits longest, once all are there."""
+        found = next((child for child in self._idle if child.stages == stages), None)
+        if found is None and self._idle and self._busy + len(self._idle) > self._limit:
+            found = self._idle[0]
+        if found is not None:
+            self._idle.remove(found)
+        return found
 
     def close(self, keep: int = 0) -> None:
         """Ends those that are idle, all but so many."""
@@ -277,9 +287,11 @@ class Isolated(beam.DoFn):
         yield from (TaggedOutput(FAILURES, failure) for failure in outcome.failures)
 
     def _work(self, element: Any) -> _Outcome:
-        with contextlib.suppress(PhotoCrashedError), _CHILDREN.one() as child:
+        with contextlib.suppress(PhotoCrashedError), _CHILDREN.one(self._stages) as child:
             return child.work(self._stages, element, self._limits)
-        with _CHILDREN.one() as child:  # another one, which may be one that has idled and was killed meanwhile too
+        with _CHILDREN.one(
+            self._stages
+        ) as child:  # another one, which may be one that has idled and was killed meanwhile too
             return child.work(self._stages, element, self._limits)
 
 
@@ -314,11 +326,11 @@ class IsolatedStages(StageTransform):
         super().__init__()
         self.stages = tuple(stages)
         self._output = output
-        self._limits = limits
+        self.limits = limits
 
     def expand(self, photos: Input) -> PhotosAndFailures:
         photos, failures = as_outputs(photos)
-        done = isolated(photos, self.stages, self._output, self._limits)
+        done = isolated(photos, self.stages, self._output, self.limits)
         return PhotosAndFailures(photos=done.photos, failures=join_failures(done.failures, failures))
 
 

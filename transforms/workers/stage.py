@@ -15,6 +15,7 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 
+from mien.models.errors import one_line
 from mien.transforms.elements import FAILURES, Failure, PhotosAndFailures, Written
 
 NAMESPACE = "mien"
@@ -29,8 +30,7 @@ Input: TypeAlias = "beam.PCollection | dict[str, beam.PCollection]"
 
 def failure_of(uri: str, stage: str, error: BaseException) -> Failure:
     """An exception as a Failure: its class, and its message in one line."""
-    message = " ".join(str(error).split()) or type(error).__name__
-    return Failure(uri, stage, type(error).__name__, message[:500])
+    return Failure(uri, stage, type(error).__name__, one_line(error, 500))
 
 
 def photo_id(uri: str) -> str:
@@ -43,7 +43,7 @@ def log_failure(failure: Failure) -> None:
     _LOG.warning(json.dumps({"photo": photo_id(failure.uri), "stage": failure.stage, "error": failure.error}))
 
 
-def tell_written(written: Written) -> Written:
+def log_written(written: Written) -> Written:
     """The same, once it is in the metrics (bytes and faces a photo) and in the log (one line, JSON)."""
     faces = sum(written.actions.values())
     Metrics.distribution(NAMESPACE, "photo_bytes").update(written.bytes)
@@ -94,7 +94,7 @@ class Stage(beam.DoFn):
         for result in results:
             if hasattr(result, "spent"):
                 result = with_time(result, spent, self.stage, milliseconds / len(results))
-            yield tell_written(result) if isinstance(result, Written) else result
+            yield log_written(result) if isinstance(result, Written) else result
 
 
 class StageTransform(beam.PTransform):

@@ -11,7 +11,7 @@ from mien.models import FaceCodec
 from mien.models.codec.rate_control import BASE_BYTES
 from mien.models.errors import NotUnderstoodError, PrivacyError, WeightsError
 from mien.models.faces.dlib_recogniser import dlib_recogniser
-from mien.models.faces.recogniser import SAME_PERSON
+from mien.models.faces.same_face import SAME_PERSON
 from mien.models.privacy import deidentify
 from mien.models.privacy.deidentify import ALIKE, LOOKALIKE, NEAR, SEED, Deidentifier, NewFace, check_files
 from mien.models.privacy.pool import load_pool
@@ -67,6 +67,7 @@ def test_a_different_person_in_the_same_surroundings(deidentifier, face, new) ->
     assert new.score >= FaceCodec.MIN_SCORE
 
 
+@pytest.mark.slow
 def test_a_seed_is_a_person_and_the_same_bytes(deidentifier, face, seed, new) -> None:
     """Again, on two threads, and in a second photo: mirrored, and darker."""
     before = torch.get_num_threads()
@@ -121,6 +122,7 @@ def test_what_is_no_face_is_refused(deidentifier) -> None:
         deidentifier.face_in_photo(noise, SIDE)
 
 
+@pytest.mark.slow
 def test_a_payload_is_another_person_in_64_bytes(codec, deidentifier, face) -> None:
     payload = codec.encode(face, objective="private")
     assert len(payload) <= BASE_BYTES

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mien.models.faces.alignment import similarity
-from mien.models.painting.inpaint import HEAD, face_mask
+from mien.models.painting.inpaint import HEAD_EGG, face_mask
 from mien.models.privacy.redaction import CELLS, REDACTIONS, STEP, Hidden, cell_size, masks_of, redact_faces
 
 RNG = np.random.default_rng(5)
@@ -119,7 +119,7 @@ def test_a_head_is_more_than_a_face():
     face, head = under(aligned()), under(aligned(mask="head"))
     assert (head & face).sum() == face.sum()
     assert head.sum() > 2 * face.sum()
-    (rows, _), _ = face_mask(similarity(160, 120, 100, 0), SHAPE, HEAD)
+    (rows, _), _ = face_mask(similarity(160, 120, 100, 0), SHAPE, HEAD_EGG)
     assert rows.start < 120 - 50  # hair goes beyond the aligned square
     replaced = masks_of(Hidden((0, 0, 9, 9), aligned().transform, "replace"), SHAPE)
     assert len(replaced) == 1  # exactly what a pasted face paints

@@ -13,7 +13,15 @@ from tests.pipelines.conftest import DATA
 
 def test_faces_to_payloads_and_back(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("RGB", (40, 30)).save(tmp_path / "empty.png")
-    words = [photos / "a" / "x.jpg", photos / "b" / "x.jpg", tmp_path / "empty.png", "--face-bytes", 64]
+    words = [
+        photos / "a" / "x.jpg",
+        photos / "b" / "x.jpg",
+        tmp_path / "empty.png",
+        "--face-bytes",
+        64,
+        "--effort",
+        "fast",
+    ]
     assert main(["face", "encode", *map(str, words), "--output", str(tmp_path / "coded")]) == 3
     coded = {path.parent.name: path for path in (tmp_path / "coded").rglob("*.mien")}
     assert set(coded) == {"a", "b"}

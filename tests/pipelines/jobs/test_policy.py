@@ -85,7 +85,7 @@ def test_a_rule_withholds_what_an_earlier_policy_let_through(policy: Path, tmp_p
     assert (found["counts"]["withheld"], found["counts"]["withdrawn"]) == (1, 1)
     assert found["actions"] == {"withhold": found["counts"]["faces"]}
     (failure,) = failures(output).values()
-    assert (failure["stage"], failure["error"]) == ("decide", "WithheldError")
+    assert (failure["stage"], failure["error"]) == ("decide", "WithheldByRuleError")
     assert failure["message"].startswith("withheld by the rule 'crowd' for face 1 (")
 
 

@@ -1,17 +1,12 @@
 """mien report: read from the outputs of real runs, and its page used in a browser where there is one."""
 
 import base64
-import contextlib
 import hashlib
 import html as markup
 import io
 import json
 import re
 import shutil
-import subprocess
-import tempfile
-import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from websockets.sync.client import connect
 
 from mien.models.images.container import extract
 from mien.models.images.files import decode_image
@@ -27,6 +21,7 @@ from mien.pipelines.cli import main
 from mien.pipelines.reports.report_page import safe_picture
 from mien.pipelines.reports.report_runs import read_run
 from tests.pipelines.likeness import likeness, places
+from tests.pipelines.reports.browser import Browser, needs_chromium
 
 HOSTILE = "<img src=x onerror=hacked()>&'\".jpg"
 
@@ -174,86 +169,11 @@ def test_records_that_somebody_else_has_written(tmp_path: Path, capsys: pytest.C
         assert "no record of a run" in capsys.readouterr().err
 
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-CHROMIUM_OPTIONS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --remote-debugging-port=0 --window-size=1200,900"
-)
-
-
-class Browser:
-    """A page in a headless Chromium, driven over the DevTools protocol until the end of a `with`."""
-
-    def __init__(self, path: Path) -> None:
-        self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        words = [str(CHROMIUM), *CHROMIUM_OPTIONS.split(), f"--user-data-dir={self._folder.name}", path.as_uri()]
-        self._process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self._stack = contextlib.ExitStack()
-        self._socket = self._stack.enter_context(connect(self._address(), max_size=None))
-        self._number = 0
-        self.wait("location.protocol === 'file:' && document.readyState === 'complete'")
-
-    def _address(self) -> str:
-        port = Path(self._folder.name) / "DevToolsActivePort"
-        for _ in range(600):
-            if port.exists() and (lines := port.read_text().splitlines()):
-                with urllib.request.urlopen(f"http://127.0.0.1:{lines[0]}/json/list") as answer:
-                    pages = [one for one in json.load(answer) if one["type"] == "page"]
-                if pages:
-                    return str(pages[0]["webSocketDebuggerUrl"])
-            time.sleep(0.1)
-        raise TimeoutError("Chromium did not start")
-
-    def send(self, method: str, **params: Any) -> Any:
-        """A command of the protocol; its result."""
-        self._number += 1
-        self._socket.send(json.dumps({"id": self._number, "method": method, "params": params}))
-        while True:
-            answer = json.loads(self._socket.recv(timeout=60))
-            if answer.get("id") == self._number:
-                return answer["result"]
-
-    def evaluate(self, code: str) -> Any:
-        """The value of an expression in the page."""
-        result = self.send("Runtime.evaluate", expression=code, returnByValue=True)
-        assert "exceptionDetails" not in result, result
-        return result["result"].get("value")
-
-    def wait(self, code: str) -> None:
-        """Until the expression is true."""
-        for _ in range(300):
-            if self.evaluate(code):
-                return
-            time.sleep(0.1)
-        raise TimeoutError(code)
-
-    def type(self, text: str) -> None:
-        """Into what has the focus."""
-        self.send("Input.insertText", text=text)
-
-    def press(self, key: str) -> None:
-        """A key, by its name."""
-        codes = {"Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowRight": 39, "Tab": 9}
-        common = {"key": key, "code": key, "windowsVirtualKeyCode": codes[key]}
-        self.send("Input.dispatchKeyEvent", type="keyDown", **common, **({"text": "\r"} if key == "Enter" else {}))
-        self.send("Input.dispatchKeyEvent", type="keyUp", **common)
-
-    def __enter__(self) -> "Browser":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-        self._process.terminate()
-        self._process.wait()
-        self._folder.cleanup()
-
-
+@needs_chromium
 @pytest.mark.slow
 def test_the_page_is_filtered_sorted_and_looked_at(html: Path) -> None:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed: apt-get install chromium")
     shown = "[...document.querySelectorAll('#photos tbody tr')].filter(row => !row.hidden)"
-    with Browser(html) as page:
+    with Browser(html.as_uri()) as page:
         assert page.evaluate("getComputedStyle(document.body).maxWidth") == "1216px"  # the style is let in
         assert page.evaluate("typeof hacked") == "undefined"
         assert page.evaluate("document.querySelectorAll('img:not([src^=\"data:\"]), script[src], link').length") == 0

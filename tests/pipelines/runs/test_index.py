@@ -9,7 +9,7 @@ import pytest
 from apache_beam.pvalue import TaggedOutput
 
 from mien.pipelines.runs.index import MAX_LINE, failure_row_of, index_row_of, index_rows, rows_of
-from mien.pipelines.runs.resume import Held, Wanted, is_done, latest, names_of
+from mien.pipelines.runs.resume import OutputState, Wanted, is_done, latest, names_of
 from mien.pipelines.runs.stale import _Claims, _Delete
 from mien.transforms.elements import HandledFace, ListedFile, OutputFile, Written
 from mien.transforms.formats.lease import hidden_runs
@@ -108,7 +108,7 @@ def test_nothing_outside_is_deleted(tmp_path: Path) -> None:
 
 def claims(**group: list[Any]) -> tuple[dict[str, str], list[str]]:
     """What is said of each file, and which counters the photo's leaving of parts adds to."""
-    held = Held("/out", Manifest("2", (COPY,)), frozenset({COPY}))
+    held = OutputState("/out", Manifest("2", (COPY,)), frozenset({COPY}))
     everything = {name: group.get(name, []) for name in ("rows", "written", "withheld", "orphans", "members")}
     found: dict[str, str] = {}
     gone = []
@@ -172,7 +172,7 @@ def test_what_counts_as_done(tmp_path: Path) -> None:
     def done(check: bool = False, failed: str = "", **values: Any) -> bool:
         one = row("2", files=[file], output="x.jpg.jpg", count=1) | values
         failure = {"run": failed} if failed else None
-        return is_done(source, one, failure, [], Wanted("f"), Held(str(tmp_path), Manifest("", ()), check=check))
+        return is_done(source, one, failure, [], Wanted("f"), OutputState(str(tmp_path), Manifest("", ()), check=check))
 
     assert done()
     assert done(failed="1")
@@ -199,12 +199,12 @@ def test_what_counts_as_done(tmp_path: Path) -> None:
 def test_a_photo_in_a_part_is_looked_up_where_the_part_has_lost_some() -> None:
     source = ListedFile("/in/x.jpg", "x.jpg", 9, 1.5)
     whole, copy = Manifest("1", (PART,)), Manifest("1", (COPY,))
-    hashed = Held("/out", whole, frozenset({PART}), frozenset({PART}))
+    hashed = OutputState("/out", whole, frozenset({PART}), frozenset({PART}))
     for held, members, done in (
-        (Held("/out", whole), [], True),
-        (Held("/out", Manifest("1", ())), [], False),
-        (Held("/out", copy, frozenset({COPY})), [], False),
-        (Held("/out", copy, frozenset({COPY})), [{"part": COPY, "sha256": ""}], True),
+        (OutputState("/out", whole), [], True),
+        (OutputState("/out", Manifest("1", ())), [], False),
+        (OutputState("/out", copy, frozenset({COPY})), [], False),
+        (OutputState("/out", copy, frozenset({COPY})), [{"part": COPY, "sha256": ""}], True),
         (hashed, [{"part": PART, "sha256": "aa"}], True),
         (hashed, [{"part": PART, "sha256": "ab"}], False),
     ):

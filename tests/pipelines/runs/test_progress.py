@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mien.pipelines.runs.progress import DONE, FAILED, LISTED, SKIPPED, Progress, Tell
+from mien.pipelines.runs.progress import DONE, FAILED, LISTED, SKIPPED, Progress, SendProgress
 from mien.transforms.elements import CodedPhoto
 from mien.transforms.workers.stage import photo_id
 
@@ -20,7 +20,7 @@ PHOTO = CodedPhoto("u", 1, 2, 3, b"", "avif", ("face", "face"), "p", "v")  # typ
 
 
 def tell(progress: Progress | None, kind: bytes, count: int, element: object = "x") -> None:
-    stage = Tell(progress.address if progress else None, kind)
+    stage = SendProgress(progress.address if progress else None, kind)
     stage.setup()
     for _ in range(count):
         assert list(stage.process(element)) == [element]

@@ -6,7 +6,7 @@ import pytest
 
 from mien.models.images.files import encode_image
 from mien.pipelines.runs.index import index_row_of, index_rows
-from mien.pipelines.runs.resume import Held, Wanted, is_done
+from mien.pipelines.runs.resume import OutputState, Wanted, is_done
 from mien.transforms.elements import CodedPhoto, ListedFile, MagnifiedFace, MagnifiedPhoto, SafePhoto, Written
 from mien.transforms.formats.manifest import Manifest
 from mien.transforms.sinks.write_files import _WriteBlob, _WritePhoto, write_new
@@ -55,6 +55,6 @@ def test_a_name_as_long_as_the_file_system_allows_has_outputs_of_every_kind(tmp_
         (line,) = index_rows([one], origin, "settings", "")
         row = {**index_row_of(line.encode()), "run": "1"}
         assert json.loads(line)["output"] == one.output
-        assert is_done(origin, row, None, [], Wanted("settings"), Held(str(tmp_path), Manifest("", ())))
+        assert is_done(origin, row, None, [], Wanted("settings"), OutputState(str(tmp_path), Manifest("", ())))
         assert all(delete_inside(str(tmp_path), file.name) for file in one.files)
     assert not list((tmp_path / "a").iterdir())

@@ -16,10 +16,11 @@ from mien.models.images.files import encode_image
 from mien.transforms.elements import CodedFace, CodedPhoto, Failure, HandledFace, ListedFile, SafePhoto
 from mien.transforms.formats.blobs import blob_of
 from mien.transforms.formats.manifest import Manifest, parts_of
-from mien.transforms.formats.webdataset import Sample, key_of, sample_of, samples
+from mien.transforms.formats.webdataset import Sample, sample_of, samples
 from mien.transforms.sinks.write_parquet import WriteParquet
 from mien.transforms.sinks.write_webdataset import WriteWebDataset
 from mien.transforms.sources.read_coded import photos_of_file
+from mien.transforms.stores import key_of
 
 RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 TRANSFORM = tuple(snap_transform((0.31, 0.02, 481.3, -0.02, 0.31, 172.9)))
@@ -63,7 +64,7 @@ def shards(output: Path) -> dict[str, dict[str, bytes]]:
 
 
 def about(output: Path) -> list[str]:
-    return sorted(json.loads(sample["json"])["name"] for sample in shards(output).values())
+    return sorted(json.loads(sample["mien.json"])["name"] for sample in shards(output).values())
 
 
 def test_a_sample_is_the_photo(tmp_path: Path) -> None:
@@ -72,7 +73,7 @@ def test_a_sample_is_the_photo(tmp_path: Path) -> None:
     ((key, sample),) = shards(tmp_path).items()
     assert key == key_of(first.uri)
     assert sample["webp"] == blob_of(first)
-    told = json.loads(sample["json"])
+    told = json.loads(sample["mien.json"])
     assert [face["bytes"] for face in told.pop("faces")] == [8, 0]
     assert told == {
         "name": first.name, "source_bytes": 9, "width": 64, "height": 48, "policy": "p:1",
@@ -105,7 +106,7 @@ def test_a_photo_that_is_done_anew_or_withheld_is_not_there_twice(tmp_path: Path
     write(tmp_path, [], "4", Failure("/in/b.jpg", "decode", "E", ""))
     assert about(tmp_path) == ["a.jpg", "c.jpg", "e.jpg"]
     assert not list(tmp_path.glob(".mien*"))
-    told = json.loads(shards(tmp_path)[key_of("/in/a.jpg")]["json"])
+    told = json.loads(shards(tmp_path)[key_of("/in/a.jpg")]["mien.json"])
     assert (told["source_bytes"], told["width"], told["height"]) == (7, 64, 48)
     assert told["faces"] == [
         {"box": [1, 2, 3, 4], "action": "fill", "rule": "otherwise", "score": 0.5, "decided": "fill"}

@@ -22,7 +22,7 @@ from mien.transforms.sources.read import (
     passed_over,
     read_file,
 )
-from mien.transforms.stores.breaker import patience
+from mien.transforms.stores.breaker import circuit_breaker
 from mien.transforms.stores.names import common_root
 
 RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
@@ -235,7 +235,7 @@ def test_a_store_that_does_not_answer_is_left_alone_for_a_while(monkeypatch: pyt
 
     def ask(store: str, seconds: float, answers: bool = False) -> None:
         nonlocal now, asked
-        with patience(f"{store}/x.jpg"):
+        with circuit_breaker(f"{store}/x.jpg"):
             asked, now = asked + 1, now + seconds
             if not answers:
                 raise ConnectionError

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from mien.models.errors import WithheldError
+from mien.models.errors import WithheldByRuleError
 from mien.models.faces.face import Face
 from mien.models.privacy.gallery import Gallery
 from mien.transforms.elements import Decision, HandledFace, PhotoInWork
@@ -222,13 +222,13 @@ def test_a_rule_withholds_the_photo_and_is_named() -> None:
     text = "{version: 1, rules: [{name: crowd, when: {count: {min: 2}}, do: withhold}], otherwise: keep}"
     policy = parse_policy(text, "p")
     check_withheld(decide_photo(policy, photo(LARGE)))
-    with pytest.raises(WithheldError) as caught:
+    with pytest.raises(WithheldByRuleError) as caught:
         check_withheld(decide_photo(policy, photo(LARGE, SMALL)))
     x, y, w, h = LARGE.box
     place = f"face 1 ({w:.0f} x {h:.0f} at {x:.0f}, {y:.0f})"
     assert str(caught.value) == f"withheld by the rule 'crowd' for {place}, and for 1 more"
     otherwise = parse_policy("{version: 1, otherwise: withhold}", "p")
-    with pytest.raises(WithheldError, match="withheld by the policy's otherwise for plate 1"):
+    with pytest.raises(WithheldByRuleError, match="withheld by the policy's otherwise for plate 1"):
         check_withheld(decide_photo(otherwise, photo(PLATE)))
     check_withheld(decide_photo(otherwise, photo()))
 
