@@ -147,7 +147,7 @@ class Redactor:
         safe = SafePhoto(photo.uri, name, data, _handled(photo, faces), self._policy.id, VERSION, photo.origin)
         if self._settings.write_boxes == "none":
             return safe
-        hidden = hidden_faces(faces, self._policy.mask, new_faces(photo, faces), wide, self._settings.margin)
+        hidden = self._hidden(photo, faces, wide)
         size = photo.pixels.shape[1], photo.pixels.shape[0]
         beside, boxes = boxes_of(self._settings.write_boxes, name, safe.faces, list(hidden.values()), size)
         return dataclasses.replace(safe, beside=beside, beside_data=boxes)
@@ -166,7 +166,7 @@ class Redactor:
         hidden_faces.
         """
         written = decode_image(data, photo.pixels.shape[0] * photo.pixels.shape[1])
-        hidden = hidden_faces(faces, self._policy.mask, new_faces(photo, faces), wide, self._settings.margin)
+        hidden = self._hidden(photo, faces, wide)
         painted = [face for i, face in hidden.items() if changed is None or i in changed]
         found = self._detector.detect(written, painted_places(painted, written.shape[:2]))
         return leaks(photo.pixels, written, faces, hidden, found, self._looks.locate)
@@ -179,6 +179,9 @@ class Redactor:
         faces += [_late(face) for face in seen.found]
         return self._encode(photo, faces, wide)
 
+    def _hidden(self, photo: PhotoInWork, faces: Sequence[CodedFace], wide: Collection[int]) -> dict[int, Hidden]:
+        return hidden_faces(faces, self._policy.mask, new_faces(photo, faces), wide, self._settings.margin)
+
     def _encode(self, photo: PhotoInWork, faces: Sequence[CodedFace], wide: Collection[int] = ()) -> bytes:
         with one_thread():
             pixels = safe_pixels(photo, faces, self._policy.mask, wide, self._settings.margin)
@@ -189,9 +192,7 @@ class Redactor:
         if not self._settings.keep_blocks:
             return encode_image(pixels, self._settings.image_format, self._settings.quality, photo.exif, xmp)
         changed = (pixels != photo.pixels).any(2)
-        for face in hidden_faces(
-            faces, self._policy.mask, new_faces(photo, faces), wide, self._settings.margin
-        ).values():
+        for face in self._hidden(photo, faces, wide).values():
             for window, alpha in masks_of(face, (changed.shape[0], changed.shape[1])):
                 changed[window] |= alpha > 0
         return with_new_pixels(photo.source, pixels, changed, photo.exif, xmp)

@@ -200,7 +200,7 @@ def decide_photo(policy: Policy, photo: PhotoInWork) -> PhotoInWork:
 
 
 def check_withheld(photo: PhotoInWork) -> None:
-    """WithheldByRuleError for a photo with a face that a rule withholds it for; it names the first such face and its rule."""
+    """WithheldByRuleError for a photo with a face that a rule withholds it for, which names the first and its rule."""
     found = [i for i, decision in enumerate(photo.decisions) if decision.action == WITHHOLD]
     if not found:
         return
