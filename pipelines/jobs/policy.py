@@ -12,7 +12,7 @@ from mien.pipelines import JobError
 from mien.pipelines.jobs.boxes import box_file, check_photos, listed_photos
 from mien.pipelines.settings import MAX_BYTES, settings_of
 from mien.transforms.elements import Failure, Photo, SafePhoto
-from mien.transforms.formats import MemberReader
+from mien.transforms.formats import MemberReader, is_shard
 from mien.transforms.policy import WITHHOLD, Policy, explained, load_policy
 from mien.transforms.preview import PreviewPhotos
 from mien.transforms.settings import FaceSettings
@@ -68,6 +68,11 @@ def _decided(inputs: list[str], settings: FaceSettings) -> Iterator[SafePhoto | 
         for listed in listed_photos(inputs):
             if isinstance(listed, Failure):
                 yield listed
+                continue
+            if is_shard(listed.uri):
+                yield failure_of(
+                    listed.uri, "read", JobError("shards are not looked into: name photos, or use --dry-run")
+                )
                 continue
             try:
                 data = read_file(listed, MAX_BYTES, shards)
