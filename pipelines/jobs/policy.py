@@ -12,7 +12,7 @@ from mien.pipelines import JobError
 from mien.pipelines.jobs.boxes import box_file, check_photos, listed_photos
 from mien.pipelines.settings import MAX_BYTES, settings_of
 from mien.transforms.elements import Failure, Photo, SafePhoto
-from mien.transforms.formats import MemberReader, is_shard
+from mien.transforms.formats import is_shard
 from mien.transforms.policy import WITHHOLD, Policy, explained, load_policy
 from mien.transforms.preview import PreviewPhotos
 from mien.transforms.settings import FaceSettings
@@ -63,26 +63,19 @@ def weights_for(policy: Policy, *, draws: bool) -> list[str]:
 def _decided(inputs: list[str], settings: FaceSettings) -> Iterator[SafePhoto | Failure]:
     """What a dry run gives for each photo, one at a time, in a child process as there."""
     stages = PreviewPhotos(settings).stages
-    shards = MemberReader()
-    try:
-        for listed in listed_photos(inputs):
-            if isinstance(listed, Failure):
-                yield listed
-                continue
+    for listed in listed_photos(inputs):
+        if isinstance(listed, Failure):
+            yield listed
+            continue
+        try:
             if is_shard(listed.uri):
-                yield failure_of(
-                    listed.uri, "read", JobError("shards are not looked into: name photos, or use --dry-run")
-                )
-                continue
-            try:
-                data = read_file(listed, MAX_BYTES, shards)
-            except Exception as error:  # every store has errors of its own
-                yield failure_of(listed.uri, "read", error)
-                continue
-            for result in run_stages(stages, Photo(listed.uri, data, listed.name, listed), settings.photo_limits):
-                yield result.value if isinstance(result, TaggedOutput) else result
-    finally:
-        shards.close()
+                raise JobError("shards are not looked into: name photos, or use mien redact --dry-run")
+            data = read_file(listed, MAX_BYTES)
+        except Exception as error:  # every store has errors of its own
+            yield failure_of(listed.uri, "read", error)
+            continue
+        for result in run_stages(stages, Photo(listed.uri, data, listed.name, listed), settings.photo_limits):
+            yield result.value if isinstance(result, TaggedOutput) else result
 
 
 def _counted(counts: Counter[tuple[str, str]], photos: int, withheld: int, failed: int) -> Iterator[str]:

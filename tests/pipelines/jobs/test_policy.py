@@ -151,7 +151,7 @@ def test_boxes_in_and_boxes_out(tmp_path: Path, capsys: pytest.CaptureFixture[st
         after, before = (np.asarray(Image.open(p).convert("RGB")) for p in (out / "x.jpg.png", source / "a" / "x.jpg"))
         assert not ((after != before).any(-1) & (mask == 0)).any()
         sizes[margin] = int((mask > 0).sum())
-    assert sizes[0.5] > 3 * sizes[0]
+    assert sizes[0.5] > 2 * sizes[0]  # the photo's border cuts the larger one
     assert mien(*words, "--output", tmp_path / "out0", "--write-boxes", "yolo") == 0
     assert not (tmp_path / "out0" / "x.jpg.png.mask.png").exists()
     label = (tmp_path / "out0" / "x.jpg.png.txt").read_text().split()
