@@ -223,11 +223,14 @@ def same_decisions(policy: Policy, faces: Sequence[Mapping[str, Any]]) -> bool:
     decided = [face for face in faces if face["decided"]]
     if policy.galleries or policy.asks_for_age or policy.asks_for_path:
         return False
-    if any("kind" not in face for face in decided) or (
-        policy.asks_for_pose and any(face["yaw"] is None for face in decided)
-    ):
+    counted = any(rule.when.count is not None for rule in policy.rules)
+    if counted and any(face.get("count") is None for face in decided):  # a row of an earlier version
         return False
-    return all(decide(policy, face, Known(kind=face["kind"])).action == face["decided"] for face in decided)
+    if policy.asks_for_pose and any(face["yaw"] is None for face in decided):
+        return False
+    return all(
+        decide(policy, face, Known(kind=face.get("kind", FACE_KIND))).action == face["decided"] for face in decided
+    )
 
 
 class _Decide(Stage):

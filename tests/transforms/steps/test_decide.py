@@ -246,3 +246,6 @@ def test_other_kinds_and_withholding_are_told_from_the_record_too() -> None:
     assert not same_decisions(parse_policy(text % ("{count: {max: 1}}", "withhold"), "p"), rows)
     assert not same_decisions(parse_policy(text % ("{path: x}", "fill"), "p"), rows)
     assert not same_decisions(parse_policy(text % ("{age: {max: 17}}", "fill"), "p"), rows)
+    earlier = [{name: value for name, value in rows[0].items() if name not in ("kind", "count")}]
+    assert same_decisions(before, earlier)
+    assert not same_decisions(parse_policy(text % ("{count: {min: 9}}", "fill"), "p"), earlier)
