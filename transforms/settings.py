@@ -22,7 +22,8 @@ BackgroundCodec = Literal["avif", "webp", "jpeg"]
 ImageFormat = Literal["png", "jpeg", "webp", "avif"]
 EFFORTS, BACKGROUNDS, IMAGE_FORMATS = get_args(Effort), get_args(BackgroundCodec), get_args(ImageFormat)
 DETECTORS = ("mediapipe", "centerface")
-USUAL, NO_DETECTOR = "mien", "none"  # stand for DETECTORS, and for none of them
+USUAL_DETECTORS = ("centerface",)
+USUAL, NO_DETECTOR = "mien", "none"  # stand for USUAL_DETECTORS, and for none
 BOX_FORMATS = ("coco", "yolo", "masks")
 METADATA = ("date", "copyright", "artist", "camera", "gps", "heading", "orientation")
 GENERATED = frozenset(("realistic", "deidentify"))  # actions under which another face takes the place of the original
@@ -137,7 +138,7 @@ class DetectorNames(Names):
             if len(given) > 1:
                 raise ValueError(f"{NO_DETECTOR} stands alone")
             return ()
-        names = [name for one in given for name in (DETECTORS if one == USUAL else (one,))]
+        names = [name for one in given for name in (USUAL_DETECTORS if one == USUAL else (one,))]
         for name in names:
             if name not in self.known:
                 try:
@@ -268,10 +269,11 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class FindSettings(Settings):
-    """How faces are found. detectors: whose finds are joined; min_score: what they are less sure of is no face; boxes:
-    a file of boxes that are joined to what they find, or its path (BoxesError); max_pixels: of a photo."""
+    """How faces are found. detectors: whose finds are joined with the search in all turns; min_score: what they are
+    less sure of is no face; boxes: a file of boxes that are joined to what they find, or its path (BoxesError);
+    max_pixels: of a photo."""
 
-    detectors: Annotated[Sequence[str], DetectorNames(DETECTORS, "detector")] = DETECTORS
+    detectors: Annotated[Sequence[str], DetectorNames(DETECTORS, "detector")] = USUAL_DETECTORS
     min_score: Annotated[float, Share()] = 0.0
     boxes: "BoxFile | None" = None
     max_pixels: Annotated[int, Number(1, 2**31)] = 100_000_000

@@ -1,5 +1,6 @@
 from .descriptors import NETWORK, DlibDescriptor, packaged_models
 from .lpips import Lpips, packaged_heads
+from .made_photos import FACTORS, Factor, MadePhoto, face_free, made_photo
 from .magnified import BICUBIC, INPUTS, SIZE, MagnifiedRow, MagnifyBench, drift, lines, shrunk
 from .measure import MIEN, Bench, Missing, Row, peak_memory
 from .metrics import Features, Meter, kid
@@ -8,6 +9,7 @@ from .summary import LOWER_IS_BETTER, QUALITIES, Line, Need, line_of, needs, rea
 
 __all__ = [
     "BICUBIC",
+    "FACTORS",
     "INPUTS",
     "LOWER_IS_BETTER",
     "MIEN",
@@ -16,9 +18,11 @@ __all__ = [
     "SIZE",
     "Bench",
     "DlibDescriptor",
+    "Factor",
     "Features",
     "Line",
     "Lpips",
+    "MadePhoto",
     "MagnifiedRow",
     "MagnifyBench",
     "Meter",
@@ -28,9 +32,11 @@ __all__ = [
     "Row",
     "drift",
     "enlarge",
+    "face_free",
     "kid",
     "line_of",
     "lines",
+    "made_photo",
     "needs",
     "packaged_heads",
     "packaged_models",

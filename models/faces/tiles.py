@@ -60,22 +60,34 @@ class Found:
 
 
 def enlarged(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """A small photo larger, for its small faces: at most twice and to 4 megapixels, or 4 times and to 640 pixels."""
+    """A small photo larger, for its small faces: at most twice and to 2.5 megapixels, or 4 times and to 640 pixels."""
     height, width = pixels.shape[:2]
-    factor = max(min(2.0, (4e6 / (width * height)) ** 0.5), min(4.0, 640 / max(width, height)))
+    factor = max(min(2.0, (2.5e6 / (width * height)) ** 0.5), min(4.0, 640 / max(width, height)))
     if factor <= 1:
         return pixels
     size = (round(width * factor), round(height * factor))
     return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
-def pyramid(pixels: npt.NDArray[np.uint8], smallest: int) -> Iterator[Level]:
+def reduced(pixels: npt.NDArray[np.uint8], most_pixels: float) -> Level:
+    """The photo as it is, or reduced to at most so many pixels."""
+    height, width = pixels.shape[:2]
+    factor = (most_pixels / (width * height)) ** 0.5
+    if factor >= 1:
+        return Level(pixels, 1.0, 1.0)
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    small = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return Level(small, size[0] / width, size[1] / height)
+
+
+def pyramid(pixels: npt.NDArray[np.uint8], smallest: int, most_pixels: float = math.inf) -> Iterator[Level]:
     """The photo at 1, 1/2, 1/4, ... of its size, down to the first level no longer than `smallest` on its long side.
 
+    The first has at most so many pixels; a larger photo is reduced to it.
     It ends before a level is too thin for a face, which bounds the work on extreme shapes.
     """
     height, width = pixels.shape[:2]
-    level = pixels
+    level = reduced(pixels, most_pixels).pixels
     while min(level.shape[:2]) >= THINNEST:
         h, w = level.shape[:2]
         yield Level(level, w / width, h / height)

@@ -29,16 +29,15 @@ Floats = NDArray[np.float64]
 
 SIZE, SMALL = 512, 128
 JOIN = (0.5, 0.54), (0.36, 0.45)  # centre and half axes of what of the photo changes, in sides of the square
-# Photo pixels of the square up to which so many steps are made, and above; twice as many where it needs them.
-STEPS, STEPS_ABOVE = {64: 3, 128: 4}, 6
+# Photo pixels of the square up to which so many steps are made, and above.
+STEPS, STEPS_ABOVE = {64: 1, 128: 2}, 3
 LEAST_FINE = 24
-EXCHANGED, STYLE_KEPT = 0.5, 0.6  # share of the person's part of the base latents; of the style latents
-TOWARDS, AWAY = 0.6, 1.0  # weights of the drawn person's likeness and of the original's
-STYLE_SHARE = 0.3  # of the identity gradient that the style latents get: 1 blackens eyes, 0 leaves the person
+EXCHANGED, STYLE_KEPT = 0.9, 0.3  # share of the person's part of the base latents; of the style latents
+TOWARDS, AWAY = 0.4, 0.5  # weights of the drawn person's likeness and of the original's
 EYES_SHARE = 0.25  # of the identity gradient that the eyes get: recognisers are fooled there first
 AROUND, PRIOR, LOOKS, LOW, EYES = 0.3, 0.1, 0.08, 1.0, 0.4
 RATES = (0.08, 0.01)  # of Adam: base in deviations, style in the latents' own units
-FAR_COSINE, FAR_DISTANCE = 0.08, 0.8  # from here on the original drives no further: about what strangers have
+FAR_COSINE, FAR_DISTANCE = 0.12, 0.76  # from here on the original drives no further: about what strangers have
 
 
 def ellipse(size: int, centre: tuple[float, float], axes: tuple[float, float], low: float, high: float) -> Tensor:
@@ -101,12 +100,12 @@ class Reading:
 @dataclass(frozen=True)
 class Fitted:
     """latents: what draws the new face. picture: (S, S, 3) uint8, with its surroundings. shown: (1, 3, 256, 256), the
-    aligned square as it will stand in the photo. steps: that were made."""
+    aligned square as it will stand in the photo. ring: by how much the two differ around the face, 0 to 2."""
 
     latents: Latents
     picture: Pixels
     shown: Tensor
-    steps: int
+    ring: float
 
 
 class Seen(NamedTuple):
@@ -155,12 +154,12 @@ class PersonFitter:
 
     def looks_of(self, read: Reading) -> Floats:
         """The looks (models/faces/appearance.py) that are to be expected of a face's base latents, (13,)."""
-        found: Floats = self._looks_slope @ self.place_of(read) + self._looks_offset
+        found: Floats = self._looks_slope @ self.place_of(read.base) + self._looks_offset
         return found
 
-    def place_of(self, read: Reading) -> Floats:
-        """(64,) where the face lies, in deviations of the base layer's first latents."""
-        found: Floats = self._place(read.base).double().numpy()
+    def place_of(self, base: Tensor) -> Floats:
+        """(64,) where a face's base latents lie, in deviations of the first of them."""
+        found: Floats = self._place(base).double().numpy()
         return found
 
     def _place(self, base: Tensor) -> Tensor:
@@ -205,13 +204,13 @@ class PersonFitter:
         def current() -> Latents:
             return Latents((moved[0] * scales[0], moved[1] * scales[1], None, None), tone * refinement.COLOUR_RATE)
 
-        missing, step = torch.zeros(()), 0
-        for step in range(2 * least + 1):
+        missing = torch.zeros(())
+        for step in range(least):
             latents = current()
             seen = decoder.draw([latents], SMALL)
             if step == 0 and size > SMALL:  # how the small head differs from the large one, taken as constant
                 with torch.no_grad():
-                    missing = F.interpolate(decoder.draw([latents], size), size=SMALL, mode="area") - seen
+                    missing = F.interpolate(decoder.draw([latents], 2 * SMALL), size=SMALL, mode="area") - seen
             seen = seen + missing
             if fine < SMALL:
                 seen = F.interpolate(F.interpolate(seen, size=fine, mode="area"), size=SMALL, mode="bilinear")
@@ -220,9 +219,6 @@ class PersonFitter:
             shown = seen * seen_by + seen.detach() * (1 - seen_by)
             first, second, _ = self.recognised(shown * mix + small * (1 - mix))
             cosine, distance = (first * read.first).sum(), (second - read.second).norm()
-            far = float(cosine.detach()) < FAR_COSINE + 0.05 and float(distance.detach()) > FAR_DISTANCE - 0.03
-            if step == 2 * least or (far and step >= least):
-                break
             identity = AWAY * bool(side) * (F.relu(cosine - FAR_COSINE) + 2 * F.relu(FAR_DISTANCE - distance))
             apart = 1 - (first * person.first).sum() + (second - person.second).norm()
             identity = identity + TOWARDS * towards * apart
@@ -234,10 +230,9 @@ class PersonFitter:
             fit = fit + LOW * missed.mean() / within.mean()
             fit = fit + PRIOR * spot.square().mean() + 0.02 * finer.square().mean()
             fit = fit + LOOKS * (others @ (spot - start)).square().sum()
-            who = torch.autograd.grad(identity, moved, retain_graph=True)
-            slopes = list(torch.autograd.grad(fit, [*moved, tone]))
-            slopes[0], slopes[1] = slopes[0] + who[0], (slopes[1] + STYLE_SHARE * who[1]) * bool(side)
-            descent.step(slopes, 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(step / least, 0.7))))
+            slopes = list(torch.autograd.grad(fit + identity, [*moved, tone]))
+            slopes[1] = slopes[1] * bool(side)
+            descent.step(slopes, 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / least)))
         with torch.no_grad():
             found = current()
             layers = tuple(None if one is None else one.detach() for one in found.layers)
@@ -245,8 +240,10 @@ class PersonFitter:
             large = decoder.draw([latents], size)
             mix = join_part(INPUT) if side else torch.ones(())
             new = F.interpolate(large, size=INPUT, mode="area" if size > INPUT else "bilinear")
+            missed = (F.interpolate(new, size=SMALL, mode="area") - small).abs().mean(1, keepdim=True)
+            around = float((missed * ring_part(SMALL)).sum() / ring_part(SMALL).sum())
             picture = ((large[0].permute(1, 2, 0) + 1) * 127.5).round().byte().numpy()
-        return Fitted(latents, np.ascontiguousarray(picture), new * mix + read.face * (1 - mix), step)
+        return Fitted(latents, np.ascontiguousarray(picture), new * mix + read.face * (1 - mix), around)
 
     def _distance_within(self, target: Tensor, weight: Tensor) -> Callable[[Tensor, Sequence[Tensor]], Tensor]:
         """A distance like the refinement's from target (1, 3, S, S), counted where weight (1, 1, S, S) says: of a face

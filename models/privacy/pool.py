@@ -13,7 +13,7 @@ from mien.models.weights import PACKAGED, POOL_FILE, WeightsFolder, basis_of
 
 Floats = NDArray[np.float64]
 # One over the largest number of a whole number's unit in the file.
-UNWORN, WORN = 0.2, 0.6  # readings that are taken for nothing, and for certain: the labelled with glasses have 0.6
+UNWORN, WORN = 0.25, 0.45  # readings that are taken for nothing, and for certain
 SCALE = 14.0  # about the length of an embedding whose numbers have deviation 1
 PLACE_STEP, FIRST_STEP, SECOND_STEP = 2.5 / 127, 0.4 / 127, 0.5 / 127
 
@@ -48,7 +48,7 @@ def packed(pool: Pool) -> dict[str, NDArray[np.int8] | NDArray[np.floating]]:
     def whole(values: Floats, step: float) -> NDArray[np.int8]:
         return np.clip(np.rint(values / step), -127, 127).astype(np.int8)
 
-    return {
+    found: dict[str, NDArray[np.int8] | NDArray[np.floating]] = {
         "places": whole(pool.places, PLACE_STEP),
         "first": whole(pool.first, FIRST_STEP),
         "second": whole(pool.second, SECOND_STEP),
@@ -57,6 +57,8 @@ def packed(pool: Pool) -> dict[str, NDArray[np.int8] | NDArray[np.floating]]:
         "worn": pool.worn.astype(np.int8),
         "wearing": pool.wearing.astype(np.float32),
     }
+    # safetensors writes an array's memory as it lies, whatever its strides
+    return {name: np.ascontiguousarray(tensor) for name, tensor in found.items()}
 
 
 @functools.cache

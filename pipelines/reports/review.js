@@ -269,7 +269,7 @@ function side(photo, found) {
   at("undo").disabled = !past.length;
   const done = photos.filter((_, i) => has(i, "confirm")).length;
   const wanted = [...corrections.values()].flat().filter((one) => one.do !== "confirm").length;
-  at("progress").textContent = `${done} of ${photos.length} confirmed, ${wanted} corrections`;
+  at("progress").textContent = `${done} of ${photos.length} confirmed, ${wanted === 1 ? "1 correction" : `${wanted} corrections`}`;
 }
 function list() {
   const all = listed(), place = all.indexOf(current), from = Math.max(0, place - 150), part = all.slice(from, place + 150);

@@ -1,6 +1,7 @@
 """mien review: a page on which a person looks through a run's photos and says what is to be done otherwise."""
 
 import argparse
+import contextlib
 import hashlib
 import json
 import sys
@@ -36,8 +37,10 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         _write(review, normal_uri(args.output), args.quiet)
     if args.serve:
-        with ReviewServer(review.page(review.shown, True).encode(), review.look, review.save) as server:
-            print(f"{server.url}\nOnly this machine can open it; Ctrl-C ends it.", file=sys.stderr, flush=True)
+        with ReviewServer(review.served, review.look, review.save) as server, contextlib.suppress(KeyboardInterrupt):
+            print(server.url, flush=True)
+            if not args.quiet:
+                print("Only this machine can open the page; Ctrl-C ends it.", file=sys.stderr)
             server.serve_forever()
     return 0
 
@@ -90,6 +93,10 @@ class Review:
             picture = data_uri(looked.picture, "webp") if looked.picture else ""
             found.append(self._shown(photo) | {"frame": looked.frame, "picture": picture, "note": looked.note})
         return found
+
+    def served(self) -> bytes:
+        """The page whose pictures are fetched and whose corrections are posted."""
+        return self.page(self.shown, True).encode()
 
     def look(self, number: int) -> Looked:
         """A photo by its place on the page. IndexError."""

@@ -17,7 +17,7 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from PIL import Image
 
-from mien.models.errors import ImageError, PrivacyError
+from mien.models.errors import ImageError, PrivacyError, one_line
 from mien.models.images import decode_image, encode_image
 from mien.models.privacy import Hidden, redact_faces
 from mien.pipelines import JobError
@@ -148,7 +148,7 @@ class Pictures:
                 return Looked(note="its shard is gone, or has more photos than are shown")
             return _looked(_checked(read_bytes(join(photo.folder, safe_name(photo.seen.name))), photo.seen))
         except Exception as error:  # what cannot be understood is not shown
-            return Looked(note=f"cannot be shown: {' '.join(str(error).split()) or type(error).__name__}"[:300])
+            return Looked(note=f"cannot be shown: {one_line(error, 300)}")
 
     def _original(self, photo: Reviewed) -> Looked:
         file = original(photo.seen.uri)

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from mien.models.errors import MienError
+from mien.models.errors import MienError, one_line
 from mien.pipelines.reports.review_photos import Looked
 from mien.transforms.policy import MAX_CORRECTIONS
 
@@ -33,14 +33,16 @@ class ConflictError(MienError):
 class ReviewServer(ThreadingHTTPServer):
     """Serves the page, its pictures and what is saved.
 
-    page: HTML. look: the photo of that number; IndexError for one that is not there. save: writes corrections, given
-    their bytes and the digest of those that they follow, and returns the new digest; MienError for those that cannot be
-    saved, ConflictError where others were saved meanwhile.
+    page: the HTML, with the corrections so far. look: the photo of that number; IndexError for one that is not there.
+    save: writes corrections, given their bytes and the digest of those that they follow, and returns the new digest;
+    MienError for those that cannot be saved, ConflictError where others were saved meanwhile.
     """
 
     daemon_threads = True
 
-    def __init__(self, page: bytes, look: Callable[[int], Looked], save: Callable[[bytes, str], str]) -> None:
+    def __init__(
+        self, page: Callable[[], bytes], look: Callable[[int], Looked], save: Callable[[bytes, str], str]
+    ) -> None:
         super().__init__((HOST, 0), _Handler)
         self.page = page
         self.save = save
@@ -73,7 +75,7 @@ class _Handler(BaseHTTPRequestHandler):
         """The page, or a picture by its number."""
         place = self._place()
         if place == "":
-            self._answer(200, self.server.page, "text/html; charset=utf-8")
+            self._answer(200, self.server.page(), "text/html; charset=utf-8")
         elif place is not None and place.startswith("picture/") and place[8:].isdecimal() and len(place) < 20:
             self._picture(int(place[8:]))
         elif place is not None:
@@ -135,13 +137,13 @@ class _Handler(BaseHTTPRequestHandler):
         except MienError as error:
             self._refuse(400, str(error))
         except Exception as error:  # a full disk, a store that is away
-            self._refuse(500, f"not saved: {' '.join(str(error).split()) or type(error).__name__}")
+            self._refuse(500, f"not saved: {one_line(error)}")
         else:
             self._answer(200, digest.encode(), "text/plain; charset=utf-8")
 
     def _refuse(self, status: int, why: str) -> None:
         self.close_connection = True
-        self._answer(status, f"{' '.join(why.split())}\n".encode(), "text/plain; charset=utf-8")
+        self._answer(status, f"{one_line(why)}\n".encode(), "text/plain; charset=utf-8")
 
     def _answer(self, status: int, data: bytes, kind: str, more: dict[str, str] | None = None) -> None:
         self.send_response(status)

@@ -149,6 +149,7 @@ def test_what_dataflow_would_stage_for_a_setup_file_has_the_weights(tmp_path: Pa
     weights = {
         path.relative_to(ROOT).as_posix() for path in (ROOT / "models/weights").rglob("*.*") if path.suffix != ".pyc"
     }
-    pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "pipelines").rglob("*.html")}
+    files = [path for path in (ROOT / "pipelines").rglob("*") if path.suffix in (".html", ".js")]
+    pages = {path.relative_to(ROOT).as_posix() for path in files}
     assert pages
     assert weights | pages | {"setup.py", "pyproject.toml", "README.md", "LICENSE", "NOTICE"} <= names

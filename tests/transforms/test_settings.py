@@ -20,7 +20,7 @@ from mien.transforms.boxes.box_file import BoxFile
 from mien.transforms.policy.pseudonyms import KeyFile
 from mien.transforms.policy.rules import load_policy
 from mien.transforms.settings import (
-    DETECTORS,
+    USUAL_DETECTORS,
     Choice,
     CompressSettings,
     FindSettings,
@@ -113,7 +113,7 @@ def test_usual_own_and_no_detectors(kind: type[FindSettings], tmp_path: Path, mo
     monkeypatch.syspath_prepend(tmp_path)
     beside = {"policy": load_policy("redact")} if kind is not FindSettings else {}
     own = kind(detectors=("mien", "own_plates:Plates"), **beside)
-    assert own.detectors == (*DETECTORS, "own_plates:Plates")
+    assert own.detectors == (*USUAL_DETECTORS, "own_plates:Plates")
     assert (own.kinds, own.own) == ({"face", "plate"}, ("own_plates:Plates",))
     assert len(own.recorded()["own_detectors"]["own_plates:Plates"]) == 12
     (tmp_path / "b.csv").write_text("image,x,y,w,h,kind\nx.jpg,1,2,3,4,sign\n")

@@ -14,14 +14,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from mien.models.errors import CorrectionsError
-from mien.transforms.policy.rules import ACTIONS
-from mien.transforms.stores import parse_json, read_start
+from mien.models.errors import CorrectionsError, one_line, why_unread
+from mien.transforms.stores import read_start
 
 Box = tuple[float, float, float, float]
 Kind = Literal["add", "remove", "action", "withhold", "release", "confirm"]
 KINDS: tuple[str, ...] = get_args(Kind)
 OF_A_FACE = ("add", "remove", "action")
+ACTIONS = ("fill", "pixelate", "blur", "realistic", "deidentify", "keep", "preserve")  # that a face can be given
 MAX_CORRECTIONS = 50_000_000  # bytes of a file
 _MAX_LINE, _MAX_SIDE, _MAX_NAME, _MAX_TIME = 10_000, 1 << 20, 200, 40
 _MAX_PHOTO = 2000  # corrections: an index row has them all
@@ -124,8 +124,7 @@ def read_corrections(uri: str) -> Corrections:
     try:
         data = read_start(uri, MAX_CORRECTIONS + 1)
     except Exception as error:  # every store has errors of its own
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-        raise CorrectionsError(f"{uri}: {reason}") from error
+        raise CorrectionsError(f"{uri}: {why_unread(error)}") from error
     return parse_corrections(data, uri)
 
 
@@ -161,11 +160,20 @@ def _fields_of(line: bytes, where: str) -> dict[str, Any]:
     try:
         if len(line) > _MAX_LINE:
             raise ValueError(f"over {_MAX_LINE} bytes")
-        fields = parse_json(line.decode())
-    except ValueError as error:
-        raise CorrectionsError(f"{where}: no JSON: {' '.join(str(error).split())}") from error
-    if not isinstance(fields, dict) or not isinstance(fields.get("uri"), str) or not fields["uri"]:
-        raise CorrectionsError(f"{where}: no correction of a photo: a uri is needed")
+        fields = json.loads(line.decode(), object_pairs_hook=_once)
+        uri = fields.get("uri") if isinstance(fields, dict) else None
+        if not isinstance(uri, str) or not uri.encode():
+            raise ValueError("a uri is needed")
+    except (ValueError, RecursionError) as error:
+        raise CorrectionsError(f"{where}: no correction of a photo: {one_line(error)}") from error
+    return dict(fields)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object's fields. ValueError for a key that is there twice, of which nobody can tell which is meant."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError("a key is there twice")
     return fields
 
 

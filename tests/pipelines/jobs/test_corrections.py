@@ -154,7 +154,7 @@ def test_corrections_that_cannot_be_carried_out(
         file.write_text(line)
         capsys.readouterr()
         assert mien(*words) == status
-        assert ("c.jsonl:1: no JSON" in capsys.readouterr().err) == bool(status)
+        assert ("c.jsonl:1: no correction of a photo: Expecting" in capsys.readouterr().err) == bool(status)
     assert mien(*words[:4], "--corrections", tmp_path / "gone.jsonl") == 2
     assert "No such file" in capsys.readouterr().err
 

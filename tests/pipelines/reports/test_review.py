@@ -155,7 +155,7 @@ def test_what_cannot_be_reviewed(run: Path, tmp_path: Path, capsys: pytest.Captu
 @contextlib.contextmanager
 def served(*folders: Path) -> Iterator[ReviewServer]:
     one = Review([str(folder) for folder in folders], False, 1000)
-    with ReviewServer(one.page(one.shown, True).encode(), one.look, one.save) as server:
+    with ReviewServer(one.served, one.look, one.save) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:
@@ -252,10 +252,11 @@ def test_corrections_of_photos_that_are_not_shown_stay(run: Path, tmp_path: Path
     (run / FILE).write_bytes(lines(old))
     new = correction(tmp_path / "in" / "c.jpg", "release")
     with served(run) as server:
-        one = Review([str(run)], False, 1000)
-        found = json.loads(re.findall(r'id="data">(.*?)</script>', one.page(one.shown, True), re.DOTALL)[0])
+        found = json.loads(re.findall(r'id="data">(.*?)</script>', ask(server, "")[1].decode(), re.DOTALL)[0])
         assert found["corrections"] == [old]
         assert ask(server, "corrections", lines(new, old), If_Match=found["digest"])[0] == 200
+        found = json.loads(re.findall(r'id="data">(.*?)</script>', ask(server, "")[1].decode(), re.DOTALL)[0])
+        assert found["corrections"] == [new, old], "loaded again, the page goes on where it was saved"
     assert (run / FILE).read_bytes() == lines(new, old)
 
 

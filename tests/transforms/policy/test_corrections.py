@@ -79,8 +79,9 @@ def test_the_digest_tells_what_is_done_otherwise() -> None:
         ({"box": [-9, 2, 30, 40]}, "not within the frame of 64 x 48"),
         ({"box": [64, 2, 30, 40], "do": "remove"}, "not within the frame of 64 x 48"),
         ({"box": [1, 2, 999, 40], "do": "remove"}, "not within the frame of 64 x 48"),
-        ({"action": "paint"}, "action: 'paint' is none of keep"),
-        ({"do": "action"}, "action: '' is none of keep"),
+        ({"action": "paint"}, "action: 'paint' is none of fill"),
+        ({"action": "withhold"}, "action: 'withhold' is none of fill"),
+        ({"do": "action"}, "action: '' is none of fill"),
         ({"do": "remove", "action": "fill"}, "action: is not of remove"),
         ({"do": "withhold"}, "box: is not of withhold"),
         ({"who": "a\nb"}, "who: a text"),
@@ -120,7 +121,18 @@ def test_a_contradiction_spoils_its_photo(lines: list[dict[str, Any]], problem: 
 
 @pytest.mark.parametrize(
     "line",
-    [b"{", b"[]", b"7", b'{"do": "withhold"}', b'{"uri": ""}', b"\xff", b"[" * 9000, b'"' + b"a" * 20_000 + b'"'],
+    [
+        b"{",
+        b"[]",
+        b"7",
+        b'{"do": "withhold"}',
+        b'{"uri": ""}',
+        b'{"uri": "\\ud800"}',
+        b'{"uri": "a", "uri": "b"}',
+        b"\xff",
+        b"[" * 9000,
+        b'"' + b"a" * 20_000 + b'"',
+    ],
 )
 def test_a_line_that_names_no_photo_spoils_the_file(line: bytes) -> None:
     with pytest.raises(CorrectionsError, match=r"^c\.jsonl:2: no ") as told:
