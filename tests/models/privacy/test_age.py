@@ -16,7 +16,9 @@ def pool() -> Pool:
 def test_the_pool_was_read_in_the_same_way(pool: Pool) -> None:
     basis = FaceCodec.load().basis
     read = np.array([apparent(embedding, basis) for embedding in pool.first])
-    assert np.abs(read - pool.traits).max() < 0.1  # both are stored in fewer bits
+    difference = np.abs(read - pool.traits)  # both are stored in fewer bits
+    assert difference.mean() < 0.02
+    assert difference.max() < 0.2
     old, young = pool.first[read[:, 1].argmax()], pool.first[read[:, 1].argmin()]
     assert (looks_grown_up(old, basis), looks_grown_up(young, basis)) == (True, False)
     grown = [looks_grown_up(embedding, basis) for embedding in pool.first]
