@@ -27,6 +27,17 @@ class ImageTooLargeError(ImageError):
     """A photo over the limit of bytes or pixels."""
 
 
+class BudgetError(MienError):
+    """A photo that does not fit its bytes. least: bytes that it needs."""
+
+    def __init__(self, least: int, message: str = "") -> None:
+        super().__init__(message or f"this photo needs at least {least} bytes")
+        self.least = least
+
+    def __reduce__(self) -> tuple[type, tuple[int, str]]:
+        return BudgetError, (self.least, str(self))
+
+
 class StoreAwayError(MienError):
     """A store that did not answer for long is not asked again at once."""
 

@@ -2,11 +2,39 @@
 
 from typing import Any
 
-from mien.transforms.elements import CodedPhoto
+from mien.models.codec import FaceCodec
+from mien.models.faces import FaceDetector, FaceLandmarker
+from mien.transforms.elements import CodedPhoto, Photo, PhotoInWork
 from mien.transforms.policy import Policy
 from mien.transforms.settings import CompressSettings, chosen, opened
-from mien.transforms.steps import CodeBackground, CodeFaces, DecideFaces, DecodePhotos, DetectFaces
+from mien.transforms.steps import (
+    ChooseFaces,
+    CodeBackground,
+    CodeFaces,
+    DecideFaces,
+    DecodePhotos,
+    DetectFaces,
+    align_faces,
+    choose_faces,
+    code_background,
+    code_photo,
+    decide_photo,
+    decode_photo,
+    find_faces,
+)
 from mien.transforms.workers import IsolatedStages, stages_of
+
+
+def prepared(photo: Photo, detector: FaceDetector, landmarker: FaceLandmarker) -> PhotoInWork:
+    """A photo decoded, with its faces, for store_photo. ImageError."""
+    return find_faces(decode_photo(photo), detector, landmarker)
+
+
+def store_photo(photo: PhotoInWork, codec: FaceCodec, settings: CompressSettings) -> CodedPhoto:
+    """What CompressPhotos makes of a prepared photo, without Beam; under a policy that asks for no galleries and gives
+    nobody another face. BudgetError."""
+    chosen_faces = choose_faces(decide_photo(settings.policy, photo), settings)
+    return code_background(code_photo(align_faces(chosen_faces), codec, settings), settings)
 
 
 class CompressPhotos(IsolatedStages):
@@ -26,6 +54,7 @@ class CompressPhotos(IsolatedStages):
             DecodePhotos(settings.max_pixels, coded=False),  # whose faces would be lost
             DetectFaces(settings),
             DecideFaces(settings.policy),
+            ChooseFaces(settings),
             CodeFaces(settings),
             CodeBackground(settings),
         )

@@ -8,7 +8,7 @@ import dataclasses
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,9 @@ from apache_beam import PCollection, coders
 from apache_beam.typehints import row_type, schemas
 
 from mien.models.faces import FACE_KIND, Face
+
+if TYPE_CHECKING:
+    from mien.models.privacy import Hidden
 
 FAILURES = "failures"
 
@@ -355,6 +358,21 @@ for _element in (
 
 
 @dataclass(frozen=True)
+class PlainPhoto:
+    """A photo coded with the own pixels of every face that a policy preserves.
+
+    data: the image file; pixels: what it shows, (H, W, 3) uint8. hidden: what was done to the faces that are not seen.
+    room: the file's bytes at most, None where a quality decided; full: whether nothing better was to be had.
+    """
+
+    data: bytes
+    pixels: Pixels = field(repr=False)
+    hidden: "tuple[Hidden, ...]"
+    room: int | None
+    full: bool
+
+
+@dataclass(frozen=True)
 class PhotoInWork:
     """A photo between decoding and coding. Lives inside one fused stage and has no schema: pixels are never shuffled.
 
@@ -362,8 +380,9 @@ class PhotoInWork:
     aligned holds a (512, 512, 3) uint8 face where one is to be coded and None elsewhere. measured: of each face, see
     mien.transforms.steps.decide.measures. embeddings: (192,) float32 of the recogniser, where a policy asks for them;
     they live here and in galleries alone. new: of each face that another one takes the place of in this very photo,
-    what is drawn there. exif: what of the file's own metadata is to be written anew. source: the file, where its blocks
-    are to be kept. seeds, spent: as in Photo.
+    what is drawn there. plain: the photo with its preserved faces in their own pixels; ceilings: of each face, bytes of
+    its payload at most; both where faces are chosen by what they look like. exif: what of the file's own metadata is to
+    be written anew. source: the file, where its blocks are to be kept. seeds, spent: as in Photo.
     """
 
     uri: str
@@ -377,6 +396,8 @@ class PhotoInWork:
     coded: tuple[CodedFace, ...] = ()
     new: tuple[Pixels | None, ...] = ()
     measured: tuple[Measured, ...] = ()
+    plain: PlainPhoto | None = field(default=None, repr=False)
+    ceilings: tuple[int, ...] = ()
     exif: bytes = b""
     source: bytes = field(default=b"", repr=False)
     seeds: tuple[FaceSeed, ...] = ()

@@ -1,18 +1,17 @@
 """Coded photos back to pictures: the background decoded, each face decoded and put back into its place."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from apache_beam.metrics import Metrics
 
 from mien.models.codec import FaceCodec
-from mien.models.errors import ContainerError
-from mien.models.images import decode_image, encode_image, synthesis_xmp
-from mien.models.painting import needed_size, paste_face
+from mien.models.errors import ContainerError, ImageTooLargeError
+from mien.models.images import decode_image, encode_image, enlarge, is_scaled, synthesis_xmp
 from mien.models.runtime import tune_process
-from mien.transforms.elements import CodedFace, CodedPhoto, Photo, Pixels
+from mien.transforms.elements import CodedPhoto, Photo, Pixels
 from mien.transforms.settings import ImageFormat, RestoreSettings, chosen
-from mien.transforms.steps import MAX_PIXELS, VERSION
+from mien.transforms.steps import MAX_PIXELS, VERSION, paste_coded
 from mien.transforms.stores import SUFFIXES, name_under, output_name
 from mien.transforms.workers import NAMESPACE, IsolatedStages, Stage
 
@@ -21,30 +20,20 @@ def restore_photo(photo: CodedPhoto, codec: FaceCodec, max_pixels: int = MAX_PIX
     """The photo's (height, width, 3) uint8 picture with every coded face in its place.
 
     Faces are decoded at the size that their place needs. Raises ImageError for the background, PayloadError for a face,
-    ContainerError for a background of another size than recorded: its faces would go to the wrong places.
+    ContainerError for a background of other proportions than recorded: its faces would go to the wrong places. One that
+    was shrunk to fit a budget of bytes is enlarged again; ImageTooLargeError for a record of more than max_pixels.
     """
-    pixels = decode_image(photo.background, max_pixels).copy()
-    if pixels.shape[:2] != (photo.height, photo.width):
+    coded = decode_image(photo.background, max_pixels)
+    size = photo.width, photo.height
+    if not is_scaled((coded.shape[1], coded.shape[0]), *size):
         raise ContainerError(
-            f"the image is {pixels.shape[1]} x {pixels.shape[0]}, its record says {photo.width} x {photo.height}"
+            f"the image is {coded.shape[1]} x {coded.shape[0]}, its record says {photo.width} x {photo.height}"
         )
+    if size[0] * size[1] > max_pixels:
+        raise ImageTooLargeError(f"{size[0]} x {size[1]} pixels, over the limit of {max_pixels:,}")
+    pixels = enlarge(coded, size).copy()
     paste_coded(pixels, photo.faces, codec)
     return pixels
-
-
-def paste_coded(pixels: Pixels, faces: Sequence[CodedFace], codec: FaceCodec) -> None:
-    """Every face that has a payload decoded, at the size that its place needs, and painted into the photo, in place.
-
-    pixels: (H, W, 3) uint8, the faces' places filled. Raises PayloadError.
-    """
-    coded = [face for face in faces if face.payload and face.transform]
-    for face in sorted(coded, key=_scale):  # a large face stands in front of a small one
-        paste_face(pixels, codec.decode(face.payload, needed_size(face.transform)), face.transform)
-
-
-def _scale(face: CodedFace) -> float:
-    a, b = face.transform[:2]
-    return a * a + b * b
 
 
 class _Restore(Stage):

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 Effort = Literal["auto", "fast", "good", "best"]
 BackgroundCodec = Literal["avif", "webp", "jpeg"]
 ImageFormat = Literal["png", "jpeg", "webp", "avif"]
+Faces = Literal["auto", "neural", "pixels"]
+FACES = get_args(Faces)
+QUALITY, PREVIEW_BYTES = 60, 700
 EFFORTS, BACKGROUNDS, IMAGE_FORMATS = get_args(Effort), get_args(BackgroundCodec), get_args(ImageFormat)
 DETECTORS = ("mediapipe", "centerface")
 USUAL_DETECTORS = ("centerface",)
@@ -168,7 +171,40 @@ class Texts:
         return texts
 
 
-Kind = Number | Share | Flag | Choice | Names | Texts
+@dataclass(frozen=True)
+class Ratio:
+    """A number from 1 to a million."""
+
+    def parse(self, text: str) -> Any:
+        """As Number.parse."""
+        try:
+            return self.check(float(text))
+        except ValueError:
+            raise ValueError(f"{text} is not between 1 and 1,000,000") from None
+
+    def check(self, value: Any) -> Any:
+        """As Number.check."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 10**6:
+            raise ValueError(f"{value!r} is not between 1 and 1,000,000")
+        return float(value)
+
+
+@dataclass(frozen=True)
+class Maybe:
+    """None, or a value of a kind."""
+
+    kind: Number | Ratio
+
+    def parse(self, text: str) -> Any:
+        """As Number.parse."""
+        return self.kind.parse(text)
+
+    def check(self, value: Any) -> Any:
+        """As Number.check."""
+        return None if value is None else self.kind.check(value)
+
+
+Kind = Number | Share | Flag | Choice | Names | Texts | Ratio | Maybe
 
 
 NOT_HASHED = "not hashed"  # marks a field whose value makes no other output: nothing need be done again
@@ -328,10 +364,45 @@ class FaceSettings(FindSettings):
 @dataclass(frozen=True, kw_only=True)
 class CompressSettings(FaceSettings):
     """Of CompressPhotos. effort auto: what is coded under `preserve` is the same person to two recognisers, or the face
-    stays in the background; background, quality: the coder of everything but the faces, and its quality."""
+    stays in the background; background, quality: the coder of everything but the faces, and its quality (60).
+
+    Instead of a quality, the bytes of a coded photo at most, all counted: photo_bytes, or ratio, the source file's
+    bytes to those, or preview, which is photo_bytes=700. faces: of those that the policy preserves, coded by the face
+    codec (neural), left in the background (pixels), or each as it looks more like the original at these bytes (auto).
+    """
 
     background: Annotated[BackgroundCodec, Choice(BACKGROUNDS)] = "avif"
-    quality: Annotated[int, Number(1, 100)] = 60
+    quality: Annotated[int | None, Maybe(Number(1, 100))] = None
+    photo_bytes: Annotated[int | None, Maybe(Number(1, 2**31))] = None
+    ratio: Annotated[float | None, Maybe(Ratio())] = None
+    preview: Annotated[bool, Flag()] = False
+    faces: Annotated[Faces, Choice(FACES)] = "auto"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.preview:
+            if self.photo_bytes not in (None, PREVIEW_BYTES):
+                raise SettingsError("--preview and --photo-bytes exclude each other")
+            object.__setattr__(self, "photo_bytes", PREVIEW_BYTES)
+        limits = {"--photo-bytes": self.photo_bytes, "--ratio": self.ratio, "--quality": self.quality}
+        given = [name for name, value in limits.items() if value is not None]
+        if len(given) > 1:
+            given[0] = "--preview" if self.preview else given[0]
+            raise SettingsError(f"{' and '.join(given)} exclude each other: each says how many bytes a photo gets")
+
+    @property
+    def coder_quality(self) -> int:
+        """Of the background, where no budget decides."""
+        return QUALITY if self.quality is None else self.quality
+
+    def recorded(self) -> dict[str, Any]:
+        """With the quality that nobody said, where it is used."""
+        bounded = self.photo_bytes is not None or self.ratio is not None
+        return super().recorded() | {"quality": None if bounded else self.coder_quality}
+
+    def budget(self, source_bytes: int) -> int | None:
+        """Bytes of a coded photo at most; None where the quality decides. source_bytes: of the file it is made from."""
+        return self.photo_bytes if self.ratio is None else max(1, int(source_bytes / self.ratio))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@ from .decoder import BASE, COLOURS, GRIDS, STYLE, FaceDecoder, Latents, colour_s
 from .encoder import INPUT, Encoder, trunk
 from .face_codec import PLANS, SIZE, Coded, Effort, FaceCodec, Images, Objective, load_codec
 from .generator import CHANNELS, LEVELS, SIZES, STYLES, Generator, haar_up
+from .looks import FaceLikeness, Likeness, Original, is_seen
 from .rate_control import BASE_BYTES, allocate, rate
 from .refinement import COLOUR_RATE, FALL, LAGRANGE, RATES, STEP_AT_100, Descent, Plan, distance, face_weight
 
@@ -33,10 +34,13 @@ __all__ = [
     "Encoder",
     "FaceCodec",
     "FaceDecoder",
+    "FaceLikeness",
     "Generator",
     "Images",
     "Latents",
+    "Likeness",
     "Objective",
+    "Original",
     "Plan",
     "allocate",
     "colour_symbols",
@@ -45,6 +49,7 @@ __all__ = [
     "distance",
     "face_weight",
     "haar_up",
+    "is_seen",
     "load_codec",
     "rate",
     "read_tables",

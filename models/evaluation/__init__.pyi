@@ -5,6 +5,7 @@ from .magnified import BICUBIC, INPUTS, SIZE, MagnifiedRow, MagnifyBench, drift,
 from .measure import MIEN, Bench, Missing, Row, peak_memory
 from .metrics import Features, Meter, kid
 from .peers import Peer, enlarge
+from .photos import PhotoFile, PhotoMeter, PhotoQuality, best_file
 from .summary import LOWER_IS_BETTER, QUALITIES, Line, Need, line_of, needs, reached
 
 __all__ = [
@@ -29,7 +30,11 @@ __all__ = [
     "Missing",
     "Need",
     "Peer",
+    "PhotoFile",
+    "PhotoMeter",
+    "PhotoQuality",
     "Row",
+    "best_file",
     "drift",
     "enlarge",
     "face_free",

@@ -14,6 +14,23 @@ from mien.models.errors import ContainerError
 from mien.models.faces import pack_transform, square, unpack_transform
 
 VERSION = 1
+COMPACT = 0x80  # a bit of the version byte: texts may be known ones, and faces may be counted without being listed
+
+# What chunks of the compact form say by number; only ever added to at the end, so that every later version reads it.
+KNOWN_TEXTS = (
+    "",
+    "0.1.0",
+    "compress:a2a4324fad0e",
+    "otherwise",
+    "preserve",
+    "keep",
+    "realistic",
+    "deidentify",
+    "fill",
+    "pixelate",
+    "blur",
+    "layers1-bd44",
+)
 
 _ALIGNED, _NEAR = 1, 2  # bits of a face's first number: a transform follows; the box is coded relative to it
 _STEPS = 16  # a pixel: the grid of transforms, on which boxes near them lie too
@@ -42,13 +59,15 @@ class StoredFace:
 @dataclass(frozen=True)
 class StoredPhoto:
     """All that mien stores of a photo beside its background. width, height: of the photo, in pixels. policy: the name
-    or hash of the policy that was used. version: of the mien that wrote it."""
+    or hash of the policy that was used. version: of the mien that wrote it. unlisted: how many faces more there are,
+    whose own pixels the background holds; the compact form alone can say so."""
 
     width: int
     height: int
     faces: tuple[StoredFace, ...]
     policy: str
     version: str
+    unlisted: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,8 +80,14 @@ class Field:
     value: str
 
 
-def pack_photo(photo: StoredPhoto) -> bytes:
-    """The chunk's bytes. ValueError for what it cannot hold: no pixels, a score outside 0..1, a box without size."""
+def pack_photo(photo: StoredPhoto, compact: bool = False) -> bytes:
+    """The chunk's bytes, in the full form or the compact one, which says KNOWN_TEXTS by their number.
+
+    ValueError for what it cannot hold: no pixels, a score outside 0..1, a box without size, unlisted faces in the full
+    form.
+    """
+    if photo.unlisted and not compact:
+        raise ValueError("only the compact form counts faces that it does not list")
     if photo.width < 1 or photo.height < 1 or max(photo.width, photo.height) > _MAX_SIDE:
         raise ValueError(f"a photo of {photo.width} x {photo.height} pixels cannot be stored")
     kinds = list(dict.fromkeys((face.action, face.rule, face.model) for face in photo.faces))
@@ -72,8 +97,11 @@ def pack_photo(photo: StoredPhoto) -> bytes:
     _put(body, photo.height)
     _put(body, len(texts))
     for text in texts:
+        if compact and text in KNOWN_TEXTS:
+            _put(body, 2 * KNOWN_TEXTS.index(text) + 1)
+            continue
         encoded = text.encode()
-        _put(body, len(encoded))
+        _put(body, 2 * len(encoded) if compact else len(encoded))
         body += encoded
     _put(body, texts.index(photo.policy))
     _put(body, texts.index(photo.version))
@@ -85,7 +113,9 @@ def pack_photo(photo: StoredPhoto) -> bytes:
     numbers = {kind: number for number, kind in enumerate(kinds)}
     for face in photo.faces:
         _put_face(body, face, numbers[face.action, face.rule, face.model])
-    head = bytes([VERSION])
+    if compact:
+        _put(body, photo.unlisted)
+    head = bytes([VERSION | COMPACT * compact])
     return head + zlib.crc32(body, zlib.crc32(head)).to_bytes(4, "little") + bytes(body)
 
 
@@ -94,7 +124,8 @@ def unpack_photo(chunk: bytes, fields: list[Field] | None = None) -> StoredPhoto
     is cut, damaged or of a newer version; the memory is bounded by the chunk's length, whatever the chunk says."""
     reader = _Reader(chunk, fields)
     version = reader.byte("version")
-    if version != VERSION:
+    compact = version == VERSION | COMPACT
+    if version != VERSION and not compact:
         raise ContainerError(f"mien's chunk has version {version}; this mien reads version {VERSION}: a newer one may")
     checksum = int.from_bytes(reader.take(4, "checksum", chunk[4:0:-1].hex()), "little")
     if checksum != zlib.crc32(chunk[5:], zlib.crc32(chunk[:1])):
@@ -102,16 +133,17 @@ def unpack_photo(chunk: bytes, fields: list[Field] | None = None) -> StoredPhoto
     width, height = reader.number("width"), reader.number("height")
     if not (1 <= width <= _MAX_SIDE and 1 <= height <= _MAX_SIDE):
         raise ContainerError(f"mien's chunk is of a photo of {width} x {height} pixels")
-    texts = [reader.text(f"texts[{i}]") for i in range(reader.number("texts"))]
+    texts = [reader.text(f"texts[{i}]", compact) for i in range(reader.number("texts"))]
     policy, tool = (reader.entry(texts, name) for name in ("policy", "mien"))
     kinds = []
     for i in range(reader.number("kinds")):
         action, rule, model = (reader.entry(texts, f"kinds[{i}].{name}") for name in ("action", "rule", "model"))
         kinds.append((action, rule, model))
     faces = tuple([_get_face(reader, kinds, f"faces[{i}].") for i in range(reader.number("faces"))])
+    unlisted = reader.number("unlisted faces") if compact else 0
     if reader.offset != len(chunk):
         raise ContainerError("mien's chunk goes on after its last face")
-    return StoredPhoto(width, height, faces, policy, tool)
+    return StoredPhoto(width, height, faces, policy, tool, unlisted)
 
 
 def _put_face(body: bytearray, face: StoredFace, kind: int) -> None:
@@ -243,9 +275,17 @@ class _Reader:
                 return value
         raise ContainerError(f"mien's chunk has no number at byte {start}")
 
-    def text(self, name: str) -> str:
+    def text(self, name: str, compact: bool) -> str:
         start = self.offset
-        encoded = self.take(self.number())
+        length = self.number()
+        if compact:
+            length, known = length >> 1, length & 1
+            if known and length >= len(KNOWN_TEXTS):
+                raise ContainerError(f"mien's chunk names known text {length}: a newer mien may read it")
+            if known:
+                self.note(start, name, KNOWN_TEXTS[length])
+                return KNOWN_TEXTS[length]
+        encoded = self.take(length)
         try:
             value = encoded.decode()
         except UnicodeDecodeError:

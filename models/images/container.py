@@ -65,11 +65,11 @@ class _Part:
         return self.offset + self.length
 
 
-def embed(image_file: bytes, photo: StoredPhoto) -> bytes:
-    """The AVIF, WebP or JPEG file with the photo's faces in it, instead of any that it had.
+def embed(image_file: bytes, photo: StoredPhoto, compact: bool = False) -> bytes:
+    """The AVIF, WebP or JPEG file with the photo's faces in it, instead of any that it had. compact: see pack_photo.
 
     ContainerError for another format or a damaged file; ValueError for a photo that cannot be stored."""
-    chunk = pack_photo(photo)
+    chunk = pack_photo(photo, compact)
     data = strip(image_file)
     kind, parts = _parts(data)
     if kind == "AVIF":

@@ -51,7 +51,7 @@ def cicp_of(found: Sequence[Property], data: bytes) -> tuple[int, int] | None:
             return primaries, transfer
     streams = [body[4:] for kind, body in found if kind == b"av1C"]
     try:
-        return colours_of(streams[0] or _primary_data(data)) if streams else None
+        return colours_of(streams[0] or item_data(data)) if streams else None
     except IndexError:  # a damaged stream is the decoder's to find
         return None
 
@@ -81,8 +81,8 @@ def _primary(meta: dict[bytes, bytes]) -> int | None:
     return int.from_bytes(pitm[_FULL : _FULL + (4 if pitm[0] else 2)], "big") if len(pitm) >= 6 else None
 
 
-def _primary_data(data: bytes) -> bytes:
-    """The start of the primary item's data as far as it is in one piece in the file; empty where it is elsewhere."""
+def item_data(data: bytes) -> bytes:
+    """The primary item's data as far as it is in one piece in the file; empty where it is elsewhere."""
     meta = _meta(data)
     iloc, primary = meta.get(b"iloc", bytes(8)), _primary(meta)
     version, sizes = iloc[0], struct.unpack_from(">H", iloc, _FULL)[0]

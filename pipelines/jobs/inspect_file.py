@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from mien.models.codec import describe as describe_payload
 from mien.models.errors import ContainerError, ImageError, PayloadError
 from mien.models.images import describe as describe_container
-from mien.models.images import extract, strip
+from mien.models.images import extract, image_size, strip
 from mien.pipelines import JobError
 from mien.transforms.formats import ROOT_KEY, SCHEMA, is_part, open_table, parts_of, samples
 from mien.transforms.sources import IMAGE_SUFFIXES, MAX_BYTES
@@ -87,6 +87,8 @@ def _photo(data: bytes) -> dict[str, Any]:
         "chunk_bytes": len(data) - len(strip(data)),
         "width": photo.width,
         "height": photo.height,
+        "picture": "{} x {}".format(*image_size(data)),
+        "faces_in_pixels": photo.unlisted,
         "policy": photo.policy,
         "version": photo.version,
         "faces": faces,

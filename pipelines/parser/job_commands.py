@@ -19,6 +19,7 @@ def compress(commands: Any) -> None:
         [
             "mien compress photos --output tables",
             "mien compress photos --output coded --format blobs --policy background-people",
+            "mien compress photos --output small --format blobs --photo-bytes 1000",
         ],
         JOB_STATUS,
     )
@@ -29,11 +30,15 @@ def compress(commands: Any) -> None:
     _of_shards(files, CompressJob)
     faces = parser.add_argument_group("faces")
     _policy(faces, "compress", "who stays recognisable")
+    option(faces, CompressJob, "faces", "preserved ones by the codec, in the photo's own pixels, or whichever is liker")
     _coded_faces(faces, CompressJob)
     found_and_hidden(faces, CompressJob)
     rest = parser.add_argument_group("everything else in the photo")
     option(rest, CompressJob, "background", "how it is coded")
-    option(rest, CompressJob, "quality", "1 to 100", "N")
+    option(rest, CompressJob, "quality", "1 to 100 (60); or instead of it one of the next three", "N")
+    option(rest, CompressJob, "photo_bytes", "a coded photo at most, everything counted", "N")
+    option(rest, CompressJob, "ratio", "the source file's bytes to those of the coded photo, at least", "R")
+    option(rest, CompressJob, "preview", "the same as --photo-bytes 700")
     run_options(parser, CompressJob)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from mien.transforms.settings import Choice, Flag, Names, Number, Settings, Share, Texts, kind_of
+from mien.transforms.settings import Choice, Flag, Maybe, Names, Number, Ratio, Settings, Share, Texts, kind_of
 from mien.transforms.stores import printable
 
 JOB_STATUS = (
@@ -68,7 +68,7 @@ def command(commands: Any, name: str, page: Page, **defaults: Any) -> Parser:
 class Value:
     """The type of an option whose value is of a kind."""
 
-    kind: Number | Share | Names | Texts
+    kind: Number | Share | Names | Texts | Ratio | Maybe
 
     def __call__(self, text: str) -> Any:
         """The value; ArgumentTypeError says what is wrong with the text."""

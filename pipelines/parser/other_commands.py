@@ -21,7 +21,7 @@ def _codecs(text: str) -> tuple[str, ...]:
 
 
 def _ceilings(text: str) -> tuple[int, ...]:
-    parse = Value(Number(24, 4096))
+    parse = Value(Number(24, 65_536))
     if not all(part.isdecimal() for part in text.split(",")):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers")
     return tuple(sorted({parse(part) for part in text.split(",")}))
@@ -83,6 +83,7 @@ def evaluate(commands: Any) -> None:
         [
             "mien evaluate portraits candid --output figures --effort fast,good",
             "mien evaluate portraits --output figures --magnify",
+            "mien evaluate --photos portraits --output figures",
         ],
     )
     parser = command(commands, "evaluate", page, module="reports.evaluate", beam=False)
@@ -91,16 +92,14 @@ def evaluate(commands: Any) -> None:
     rate.add_argument(
         "--bytes",
         type=_ceilings,
-        default=(64, 150, 320, 600, 1200),
         metavar="N[,N]",
-        help="a face at most (64,150,320,600,1200)",
+        help="a face at most (64,150,320,600,1200); with --photos a photo (500 to 32000)",
     )
     rate.add_argument(
         "--effort",
         type=Value(Names(EFFORTS, "effort")),
-        default=("fast",),
         metavar="NAME[,NAME]",
-        help=f"of {', '.join(EFFORTS)} (fast)",
+        help=f"of {', '.join(EFFORTS)} (fast; with --photos auto)",
     )
     _objective(rate)
     rate.add_argument(
@@ -109,6 +108,9 @@ def evaluate(commands: Any) -> None:
         default=_CODECS,
         metavar="NAME[,NAME]",
         help="to compare with: jpeg, jpeg2000, webp, avif, jpegxl (all), or none",
+    )
+    rate.add_argument(
+        "--photos", action="store_true", help="measure whole photos within budgets of bytes, not single faces"
     )
     magnify = parser.add_argument_group("magnifying")
     magnify.add_argument(

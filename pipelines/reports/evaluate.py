@@ -9,19 +9,28 @@ from mien.models import FaceCodec
 from mien.models.evaluation import MIEN, Bench, Meter, Missing, Row, needs, peak_memory, peers, reached
 from mien.models.runtime import cores
 from mien.pipelines import JobError
-from mien.pipelines.reports import evaluate_magnify, evaluate_report
+from mien.pipelines.reports import evaluate_magnify, evaluate_photos, evaluate_report
 from mien.pipelines.reports.face_set import FaceSet, about, meter_of, progress, read_sets, status_of
 from mien.transforms.workers import failure_of
 
+BYTES = (64, 150, 320, 600, 1200)  # a face at most
+MOST_BYTES = 4096
 LARGEST = 32768  # bytes up to which a conventional codec is followed to mien's quality
 
 
 def run(args: argparse.Namespace) -> int:
     """Measures and writes; 0, or 3 where a picture could not be measured. MienError for what keeps it from starting."""
+    if args.magnify and args.photos:
+        raise JobError("--magnify and --photos exclude each other")
     if args.magnify:
         return evaluate_magnify.run(args)
     if args.strength:
         raise JobError("--strength is for --magnify")
+    if args.photos:
+        return evaluate_photos.run(args)
+    args.bytes, args.effort = args.bytes or BYTES, args.effort or ("fast",)
+    if args.bytes[-1] > MOST_BYTES:
+        raise JobError(f"--bytes: {args.bytes[-1]} is not between 24 and {MOST_BYTES}, but for --photos")
     notes: list[str] = []
     with read_sets(args) as (output, sets):
         codec = FaceCodec.load(args.weights)

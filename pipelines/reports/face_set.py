@@ -81,9 +81,9 @@ def read_sets(args: argparse.Namespace) -> Iterator[tuple[Path, list[FaceSet]]]:
 
     JobError for an output that cannot be written or may not be replaced, and for a folder without pictures.
     """
-    output = _make_output(args)
+    output = make_output(args)
     names = set_names([normal_uri(folder) for folder in args.folders])
-    listed = {name: _list_pictures(folder, str(output.absolute())) for name, folder in names.items()}
+    listed = {name: list_pictures(folder, str(output.absolute())) for name, folder in names.items()}
     tune_process(cores())
     with tempfile.TemporaryDirectory(prefix="mien-evaluate-") as place:
         sets: list[FaceSet] = []
@@ -98,7 +98,7 @@ def read_sets(args: argparse.Namespace) -> Iterator[tuple[Path, list[FaceSet]]]:
 
 def meter_of(recogniser: Recogniser, args: argparse.Namespace, notes: list[str]) -> Meter:
     """What measures faces; notes: get what is missing for it."""
-    return Meter(recogniser, _find_lpips(args, notes), _find_dlib(args, notes))
+    return Meter(recogniser, find_lpips(args, notes), _find_dlib(args, notes))
 
 
 def about(notes: list[str]) -> dict[str, Any]:
@@ -109,11 +109,11 @@ def about(notes: list[str]) -> dict[str, Any]:
 def status_of(output: Path, sets: Sequence[FaceSet]) -> int:
     """Writes the sets' failures; the exit status, 0, or 3 where there are any."""
     failures = [failure for found in sets for failure in found.failures]
-    _record_failures(output, failures)
+    record_failures(output, failures)
     return 3 if failures else 0
 
 
-def _make_output(args: argparse.Namespace) -> Path:
+def make_output(args: argparse.Namespace) -> Path:
     """The output folder; JobError where it cannot be written or has figures that may not be replaced."""
     output = Path(args.output)
     if (output / "evaluate.json").exists() and not args.overwrite:
@@ -135,7 +135,7 @@ def set_names(folders: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _list_pictures(folder: str, output: str) -> list[Any]:
+def list_pictures(folder: str, output: str) -> list[Any]:
     """The folder's pictures; JobError where there are none."""
     if os.path.isfile(folder):
         raise JobError(f"{folder} is a file; mien evaluate takes folders of pictures")
@@ -145,7 +145,7 @@ def _list_pictures(folder: str, output: str) -> list[Any]:
         raise JobError(str(error)) from error
 
 
-def _find_lpips(args: argparse.Namespace, notes: list[str]) -> Lpips | None:
+def find_lpips(args: argparse.Namespace, notes: list[str]) -> Lpips | None:
     """LPIPS, or None and a note of what is missing."""
     backbone = args.lpips_backbone or os.environ.get(BACKBONE)
     heads = args.lpips_heads or os.environ.get(HEADS) or packaged_heads()
@@ -205,7 +205,7 @@ def _environment() -> dict[str, Any]:
     return {"python": platform.python_version(), "machine": platform.machine(), "cores": cores(), "versions": found}
 
 
-def _record_failures(output: Path, failures: Sequence[Failure]) -> None:
+def record_failures(output: Path, failures: Sequence[Failure]) -> None:
     """failures-evaluate.jsonl, where there are any, and a line each for a person."""
     write_failures(output, "evaluate", [asdict(failure) for failure in failures])
     for failure in failures:

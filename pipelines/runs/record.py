@@ -33,6 +33,8 @@ _UNKNOWN = (
     "damaged",
 )  # to a job that counts what goes through it
 _MAGNIFIED = ("magnified", "flagged", "identity_not_preserved")
+# faces that are no longer the same person, faces that look better in their own pixels, photos that need no more bytes
+_COMPRESSED = (NOT_THE_SAME, "pixels", "below_budget")
 _LEFT_OUT = ("pages_left_out", "floats_stretched")  # of TIFFs, see mien.transforms.steps.decode
 _SPREAD = ("photo_bytes", "photo_faces", "face_bytes")  # of the outputs; Beam adds figures of its own
 
@@ -72,7 +74,7 @@ def complete(
             **({"corrected": counters.get("corrected", 0)} if "corrections" in about else {}),
             **{name: counters[name] for name in _LEFT_OUT if counters.get(name)},
             **({name: counters.get(name, 0) for name in _MAGNIFIED} if about["command"] == "magnify" else {}),
-            **({NOT_THE_SAME: counters.get(NOT_THE_SAME, 0)} if about["command"] == "compress" else {}),
+            **({name: counters.get(name, 0) for name in _COMPRESSED} if about["command"] == "compress" else {}),
         },
         "actions": {name.removeprefix("action_"): n for name, n in counters.items() if name.startswith("action_")},
         "failed_in": failed,
@@ -140,8 +142,7 @@ class _Write(beam.DoFn):
         record["counts"] |= dict.fromkeys(name for name in _UNKNOWN if name in record["counts"])
         if not any(name.startswith("action_") for name in counters):
             record["counts"]["faces"] = record["actions"] = None
-            if NOT_THE_SAME in record["counts"]:
-                record["counts"][NOT_THE_SAME] = None
+            record["counts"] |= {name: None for name in _COMPRESSED if name in record["counts"]}
         write_record(record, self._output, self._kind)
         delete(join(join(self._output, hidden_folder(about["run"])), ""))
         yield join(self._output, f"{self._kind}.json")

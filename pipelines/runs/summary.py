@@ -46,10 +46,21 @@ def summary_of(record: dict[str, Any]) -> str:
     pages, floats = counts.get("pages_left_out"), counts.get("floats_stretched")
     left = f"; {pages} further pages of TIFF files left out" if pages else ""
     left += f"; {floats} TIFF files of floats, which do not say what white is" if floats else ""
+    left += f"; {below} photos need no more than was allowed" if (below := counts.get("below_budget")) else ""
     return (
         f"{counts['out']} of {counts['in']} photos{skipped}, {counts['faces']} faces{doubt}, {size['in']:,} bytes in, "
-        f"{size['out']:,} out, {record['seconds']:.1f} s{left}{failed}{more}"
+        f"{size['out']:,} out{_a_photo(record)}, {record['seconds']:.1f} s{left}{failed}{more}"
     )
+
+
+def _a_photo(record: dict[str, Any]) -> str:
+    """Of mien compress the mean of the coded photos and, where all came through, the ratio to their source files."""
+    of = record["spread"].get("photo_bytes")
+    if record["command"] != "compress" or not of or not of["sum"]:
+        return ""
+    whole = not record["counts"]["withheld"] + record["counts"]["failed"]
+    ratio = record["bytes"]["in"] / of["sum"]
+    return f" ({of['sum'] / of['count']:,.0f} bytes a photo" + (f", 1 : {ratio:,.3g})" if whole else ")")
 
 
 def why_not_listed(error: BaseException) -> str:

@@ -61,7 +61,21 @@ def compressed(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
     def output(kind: str) -> Path:
         if kind not in made:
             made[kind] = tmp_path_factory.mktemp(kind)
-            assert mien("compress", photos, "--output", made[kind], "--format", kind, "--effort", "fast") == 0
+            assert (
+                mien(
+                    "compress",
+                    photos,
+                    "--output",
+                    made[kind],
+                    "--format",
+                    kind,
+                    "--effort",
+                    "fast",
+                    "--faces",
+                    "neural",
+                )
+                == 0
+            )
         return made[kind]
 
     return output

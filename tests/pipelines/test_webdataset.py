@@ -168,7 +168,7 @@ def test_a_shard_holds_what_the_blob_holds(
     with tarfile.open(source, "w") as tar:
         tar.add(photos / "a" / "x.jpg", "x.jpg")
     output = tmp_path / "shards"
-    words = ("--format", "webdataset", "--record-uris", "--effort", "fast")
+    words = ("--format", "webdataset", "--record-uris", "--effort", "fast", "--faces", "neural")
     assert mien("compress", source, "--output", output, *words) == 0
     (path,) = output.glob("photos-*.tar")
     with tarfile.open(path) as made:

@@ -26,6 +26,7 @@ from mien.transforms.settings import (
     FindSettings,
     Flag,
     MagnifySettings,
+    Maybe,
     Names,
     Number,
     RestoreSettings,
@@ -82,6 +83,8 @@ def others(settings: Settings, each: "dataclasses.Field[Any]", folder: Path) -> 
         yield ("cls",)
     elif each.name == "limits":
         yield Limits(7.0)
+    elif isinstance(kind, Maybe):
+        yield 7
     elif isinstance(kind, Number):
         yield value + 1 if value < kind.high else value - 1
     elif isinstance(kind, Share):
@@ -154,6 +157,13 @@ def test_no_secret_and_no_name_is_recorded(tmp_path: Path) -> None:
     [
         (CompressSettings, {"quality": 0}, "quality: 0 is not between 1 and 100"),
         (CompressSettings, {"quality": True}, "quality: True is not a whole number"),
+        (CompressSettings, {"photo_bytes": 0}, "photo_bytes: 0 is not between 1 and"),
+        (CompressSettings, {"ratio": 0.5}, "ratio: 0.5 is not between 1 and 1,000,000"),
+        (CompressSettings, {"faces": "both"}, "faces: 'both' is not one of auto, neural, pixels"),
+        (CompressSettings, {"photo_bytes": 900, "quality": 60}, "--photo-bytes and --quality exclude each other"),
+        (CompressSettings, {"photo_bytes": 900, "ratio": 90}, "--photo-bytes and --ratio exclude each other"),
+        (CompressSettings, {"preview": True, "ratio": 90}, "--preview and --ratio exclude each other"),
+        (CompressSettings, {"preview": True, "photo_bytes": 90}, "--preview and --photo-bytes exclude each other"),
         (CompressSettings, {"effort": "more"}, "effort: 'more' is not one of auto, fast, good, best"),
         (CompressSettings, {"detectors": ()}, "detectors: no detector"),
         (CompressSettings, {"detectors": "eyes"}, "detectors: unknown detector 'eyes'"),
@@ -186,3 +196,13 @@ def test_what_an_option_leaves_out_is_the_field_s_default() -> None:
     args = argparse.Namespace(factor=None, size=None, aligned=False, samples=3, output="o")
     assert settings_of(MagnifyJob, args) == MagnifyJob(samples=3)
     assert settings_of(RestoreSettings, args, quality=5) == RestoreSettings(quality=5)
+
+
+def test_bytes_of_a_photo() -> None:
+    assert made(CompressSettings).budget(9000) is None
+    assert made(CompressSettings, photo_bytes=1000).budget(9000) == 1000
+    assert made(CompressSettings, preview=True).budget(9000) == 700
+    assert made(CompressSettings, ratio=64).budget(9000) == 140
+    assert dataclasses.replace(made(CompressSettings, preview=True), faces="pixels").photo_bytes == 700
+    assert made(CompressSettings).recorded()["quality"] == 60
+    assert made(CompressSettings, preview=True).recorded()["quality"] is None

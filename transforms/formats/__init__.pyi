@@ -1,4 +1,4 @@
-from .blobs import blob_name, blob_of, is_blob
+from .blobs import IN_PIXELS, blob_name, blob_of, in_pixels, is_blob
 from .lease import LEASE_SECONDS, RENEWED, KeepLease, hidden_runs, lease_path, live_until, renew
 from .manifest import (
     HIDDEN,
@@ -49,6 +49,7 @@ from .webdataset import (
 
 __all__ = [
     "HIDDEN",
+    "IN_PIXELS",
     "LEASE_SECONDS",
     "MANIFEST",
     "MAX_OTHERS",
@@ -81,6 +82,7 @@ __all__ = [
     "count_samples",
     "hidden_folder",
     "hidden_runs",
+    "in_pixels",
     "is_blob",
     "is_copy",
     "is_dropped",

@@ -2,17 +2,28 @@
 
 from mien.models.errors import ContainerError
 from mien.models.images import StoredFace, StoredPhoto, embed, extract
-from mien.transforms.elements import CodedPhoto
+from mien.transforms.elements import CodedFace, CodedPhoto
 from mien.transforms.stores import SUFFIXES, name_under, output_name, read_bytes
+
+IN_PIXELS = " (pixels)"  # behind the name of a rule
 
 
 def blob_of(photo: CodedPhoto) -> bytes:
     """The background's image file with the faces in its ancillary chunk. Raises ContainerError."""
+    listed = [face for face in photo.faces if not in_pixels(face)]
     faces = tuple(
         StoredFace(face.box, face.transform, face.action, face.rule, face.model, face.payload, face.score)
-        for face in photo.faces
+        for face in listed
     )
-    return embed(photo.background, StoredPhoto(photo.width, photo.height, faces, photo.policy, photo.version))
+    unlisted = len(photo.faces) - len(listed)
+    stored = StoredPhoto(photo.width, photo.height, faces, photo.policy, photo.version, unlisted)
+    return embed(photo.background, stored, compact=True)
+
+
+def in_pixels(face: CodedFace) -> bool:
+    """Whether a face that its policy preserves was left in its own pixels because it looks better so: an image file
+    counts those alone, as their boxes would cost what makes them look better."""
+    return face.action == "keep" and face.rule.endswith(IN_PIXELS)
 
 
 def blob_name(photo: CodedPhoto) -> str:

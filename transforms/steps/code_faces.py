@@ -54,8 +54,9 @@ def _coded(photo: PhotoInWork, f: int, codec: FaceCodec, settings: FaceSettings)
     face, objective = photo.aligned[f], OBJECTIVES[photo.decisions[f].action]
     assert face is not None
     side = square(photo.faces[f].transform)[2]
+    most = photo.ceilings[f] if photo.ceilings else settings.face_bytes
     try:
-        return codec.code_batch(face[None], settings.face_bytes, objective, settings.effort, [side])[0]
+        return codec.code_batch(face[None], most, objective, settings.effort, [side])[0]
     except Exception:  # whatever a strange face makes fail
         return _NOTHING
 

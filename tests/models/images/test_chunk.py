@@ -1,6 +1,7 @@
 """The chunk's bytes: what comes back, how few they are, and what damage does."""
 
 import contextlib
+import dataclasses
 import math
 import tracemalloc
 import zlib
@@ -12,7 +13,16 @@ from hypothesis import strategies as st
 
 from mien.models.errors import ContainerError
 from mien.models.faces.alignment import similarity, snap_transform
-from mien.models.images.chunk import VERSION, Field, StoredFace, StoredPhoto, pack_photo, unpack_photo
+from mien.models.images.chunk import (
+    COMPACT,
+    KNOWN_TEXTS,
+    VERSION,
+    Field,
+    StoredFace,
+    StoredPhoto,
+    pack_photo,
+    unpack_photo,
+)
 
 
 def face(seed: int, payload: bytes | None = None) -> StoredFace:
@@ -234,3 +244,34 @@ def test_fields_cover_every_byte_once() -> None:
 def signed(body: bytes) -> bytes:
     head = bytes([VERSION])
     return head + zlib.crc32(body, zlib.crc32(head)).to_bytes(4, "little") + body
+
+
+@pytest.mark.parametrize("count", [0, 1, 60])
+def test_the_compact_form_says_the_same_in_fewer_bytes(count: int) -> None:
+    faces = tuple(dataclasses.replace(each, rule="otherwise", model="layers1-bd44") for each in photo(count).faces)
+    given = unpack_photo(pack_photo(dataclasses.replace(photo(count), faces=faces, policy="compress:a2a4324fad0e")))
+    fields: list[Field] = []
+    compact = pack_photo(given, compact=True)
+    assert unpack_photo(compact, fields) == given
+    assert sum(each.length for each in fields) == len(compact)
+    assert len(pack_photo(given)) - len(compact) >= (50 if count else 20)
+    assert len(pack_photo(dataclasses.replace(given, faces=()), compact=True)) == 17
+
+
+def test_faces_that_are_only_counted() -> None:
+    given = dataclasses.replace(unpack_photo(pack_photo(photo(2))), unlisted=300)
+    assert unpack_photo(pack_photo(given, compact=True)).unlisted == 300
+    with pytest.raises(ValueError, match="compact"):
+        pack_photo(given)
+
+
+def test_texts_that_a_newer_version_knows_are_refused() -> None:
+    body = bytes([10, 10, 1, 2 * len(KNOWN_TEXTS) + 1, 0, 0, 0, 0, 0])
+    head = bytes([VERSION | COMPACT])
+    with pytest.raises(ContainerError, match="a newer mien may read it"):
+        unpack_photo(head + zlib.crc32(body, zlib.crc32(head)).to_bytes(4, "little") + body)
+
+
+def test_known_texts_keep_their_numbers() -> None:
+    """Files name them by place."""
+    assert KNOWN_TEXTS[:6] == ("", "0.1.0", "compress:a2a4324fad0e", "otherwise", "preserve", "keep")

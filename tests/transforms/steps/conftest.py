@@ -22,7 +22,13 @@ UNALIGNED = Face((700.0, 300.0, 60.0, 60.0), 0.6)
 FACES = (FACE, TWIN, WALL, UNALIGNED)
 Decided = Callable[..., PhotoInWork]
 QUICK = CompressSettings(
-    policy=load_policy("compress"), face_bytes=64, effort="fast", background="webp", quality=90, max_pixels=10**6
+    policy=load_policy("compress"),
+    face_bytes=64,
+    effort="fast",
+    background="webp",
+    quality=90,
+    max_pixels=10**6,
+    faces="neural",
 )
 
 
