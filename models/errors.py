@@ -86,6 +86,18 @@ class PolicyError(MienError):
     """A policy that cannot be used: which file, line and key."""
 
 
+class WithheldByRuleError(MienError):
+    """A photo that a rule of the policy withholds."""
+
+
+class DetectorError(MienError):
+    """A detector of one's own that cannot be used, or that gave no boxes for a photo."""
+
+
+class BoxesError(MienError):
+    """A file of boxes that cannot be used, or what it says of a photo."""
+
+
 class CorrectionsError(MienError):
     """Corrections of a reviewer's that cannot be used: which file and line, or what is wrong with a photo's."""
 

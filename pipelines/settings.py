@@ -96,6 +96,8 @@ class RedactJob(RedactSettings, PhotoJob):
         super().__post_init__()
         if self.format == TABLES and not self.column:
             raise SettingsError(f"--format {TABLES} is of photos that come in tables: name their column with --column")
+        if self.write_boxes != "none" and self.format != "files":
+            raise SettingsError("--write-boxes is of --format files")
 
     @property
     def _records_uris(self) -> bool:

@@ -26,6 +26,7 @@ LAYERS = [
     "transforms.stores",
     "transforms.elements",
     "transforms.workers",
+    "transforms.boxes",
     "transforms.policy",
     "transforms.settings",
     "transforms.formats",

@@ -76,10 +76,15 @@ def test_a_python_example_runs(code: str, tmp_path: Path) -> None:
     assert list(tmp_path.glob("portrait-back.png")) or list(tmp_path.glob("tables/photos-*.parquet"))
 
 
-def test_the_policy_is_one_and_the_pipeline_is_the_one_that_is_tested() -> None:
-    (pipeline,), (policy,) = blocks("yaml", PAGES[1]), blocks("yaml", PAGES[2])
+def test_the_policies_are_some_and_the_pipeline_is_the_one_that_is_tested() -> None:
+    (pipeline,), (policy, withholds) = blocks("yaml", PAGES[1]), blocks("yaml", PAGES[2])
+    assert parse_policy(withholds, "readme").rules[0].do == "withhold"
     assert [rule.do for rule in parse_policy(policy, "readme").rules] == ["preserve", "realistic"]
     assert (ROOT / "pipelines/compress.yaml").read_text().endswith(pipeline)
+
+
+def test_the_detector_is_the_one_that_is_tested() -> None:
+    assert blocks("python", ROOT / "tests/README.md") == [(ROOT / "tests/data/plates.py").read_text()]
 
 
 def test_the_table_is_as_described() -> None:

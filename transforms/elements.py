@@ -15,7 +15,7 @@ import numpy.typing as npt
 from apache_beam import PCollection, coders
 from apache_beam.typehints import row_type, schemas
 
-from mien.models.faces import Face
+from mien.models.faces import FACE_KIND, Face
 
 if TYPE_CHECKING:
     from mien.models.privacy import Hidden
@@ -123,7 +123,8 @@ class Decision(_Row):
 
 @dataclass(frozen=True)
 class CodedFace(_Row):
-    """A face as it is stored; see models.container.StoredFace. payload is empty for a face that is not coded."""
+    """A face as it is stored; see models.container.StoredFace. payload is empty for a face that is not coded. kind: as
+    in mien.models.faces.Face; not stored."""
 
     box: tuple[float, float, float, float]
     transform: tuple[float, ...]
@@ -132,6 +133,7 @@ class CodedFace(_Row):
     model: str
     payload: bytes
     score: float
+    kind: str = FACE_KIND
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,8 @@ class HandledFace(_Row):
 
     box: x, y, width, height in photo pixels. action, rule: what was done, and the policy's rule that said so. decided:
     the rule's own action, which may be another one than could be carried out; empty for a face that was first found
-    when the photo was verified. doubted: as in Decision. The rest: see mien.transforms.steps.decide.measures.
+    when the photo was verified. doubted: as in Decision. kind: as in mien.models.faces.Face. The rest: see
+    mien.transforms.steps.decide.measures.
     """
 
     box: tuple[float, float, float, float]
@@ -176,13 +179,16 @@ class HandledFace(_Row):
     score: float | None = None
     sharpness: float | None = None
     doubted: bool = False
+    count: float | None = None
+    kind: str = FACE_KIND
 
 
 @dataclass(frozen=True)
 class SafePhoto(_Row):
     """A photo that may be shown: an image file's bytes, and what was done with its faces.
 
-    name: of its file, relative to the output folder. policy: the id of the policy. origin, spent: as in Photo.
+    name: of its file, relative to the output folder. policy: the id of the policy. origin, spent: as in Photo. beside,
+    beside_data: a file that goes beside it, by what is behind its name, and its bytes; empty: none.
     """
 
     uri: str
@@ -193,6 +199,8 @@ class SafePhoto(_Row):
     version: str
     origin: ListedFile | None = None
     spent: Mapping[str, int] = field(default_factory=dict)
+    beside: str = ""
+    beside_data: bytes = b""
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,23 @@ import numpy as np
 from apache_beam.metrics import Metrics
 from PIL import Image
 
-from mien.models.faces import Face
+from mien.models.faces import FACE_KIND, Face
 from mien.models.images import encode_image
-from mien.models.privacy import Hidden, redact_faces
+from mien.models.privacy import redact_faces
 from mien.transforms.elements import Decision, HandledFace, PhotoInWork, PhotosAndFailures, SafePhoto, Written
 from mien.transforms.page import data_uri, render
 from mien.transforms.policy import Policy
 from mien.transforms.settings import GENERATED, FaceSettings
-from mien.transforms.steps import FALLBACK, VERSION, CorrectFaces, DecideFaces, DecodePhotos, DetectFaces, refusal
+from mien.transforms.steps import (
+    FALLBACK,
+    VERSION,
+    CorrectFaces,
+    DecideFaces,
+    DecodePhotos,
+    DetectFaces,
+    hidden_of,
+    refusal,
+)
 from mien.transforms.stores import create, delete, files_named, join, normal_uri, write_whole
 from mien.transforms.workers import (
     NAMESPACE,
@@ -47,12 +56,13 @@ COLOURS = {
     "fill": (70, 120, 230),
     "pixelate": (70, 120, 230),
     "blur": (70, 120, 230),
+    "withhold": (20, 20, 20),
 }
 
 
 def preview(photo: PhotoInWork, policy: Policy) -> SafePhoto:
     """The photo's faces with what was decided, and a small JPEG of it that shows none of them."""
-    hidden = redact_faces(photo.pixels, [Hidden(face.box, face.transform, "fill", policy.mask) for face in photo.faces])
+    hidden = redact_faces(photo.pixels, [hidden_of(face, "fill", policy.mask) for face in photo.faces])
     height, width = hidden.shape[:2]
     scale = min(1.0, THUMBNAIL / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -66,7 +76,9 @@ def preview(photo: PhotoInWork, policy: Policy) -> SafePhoto:
         cv2.putText(small, str(number), place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 3, cv2.LINE_AA)
         cv2.putText(small, str(number), place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
     faces = tuple(
-        HandledFace(face.box, shown.action, shown.rule, decision.action, **measured, doubted=decision.doubted)
+        HandledFace(
+            face.box, shown.action, shown.rule, decision.action, **measured, doubted=decision.doubted, kind=face.kind
+        )
         for face, shown, decision, measured in zip(photo.faces, done, photo.decisions, photo.measured, strict=True)
     )
     return SafePhoto(photo.uri, photo.name, encode_image(small, "jpeg", 80), faces, policy.id, VERSION, photo.origin)
@@ -80,14 +92,17 @@ def would_be(face: Face, decision: Decision) -> Decision:
 
 
 def lines_of(photo: SafePhoto) -> str:
-    """A JSON line for each face: uri, box, action, rule, doubted if it was, and measures; unknown ones are null."""
+    """A JSON line for each face: uri, box, action, rule, measures (unknown ones are null), and where they are not as
+    usual, doubted and kind."""
     rows = []
     for face in photo.faces:
         measures = {
-            name: getattr(face, name) for name in ("area", "rank", "center", "yaw", "pitch", "score", "sharpness")
+            name: getattr(face, name)
+            for name in ("area", "rank", "center", "yaw", "pitch", "score", "sharpness", "count")
         }
         row: dict[str, object] = {"uri": photo.uri, "box": list(face.box), "action": face.action, "rule": face.rule}
         row |= {"doubted": True} if face.doubted else {}
+        row |= {"kind": face.kind} if face.kind != FACE_KIND else {}
         rows.append(json.dumps(row | {"measures": measures}))
     return "".join(f"{row}\n" for row in rows)
 
@@ -139,7 +154,7 @@ class PreviewPhotos(IsolatedStages):
         before = (
             DecodePhotos(settings.max_pixels),
             DetectFaces(settings),
-            DecideFaces(settings.policy),
+            DecideFaces(settings.policy, withholds=False),
             CorrectFaces(generates),
         )
         super().__init__([*stages_of(before), _Preview(settings.policy)], SafePhoto, settings.photo_limits)

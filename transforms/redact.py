@@ -13,11 +13,12 @@ from apache_beam.metrics import Metrics
 
 from mien.models.codec import FaceCodec
 from mien.models.errors import PrivacyError
-from mien.models.faces import Face, FaceDetector, Looks, align_face, square
+from mien.models.faces import Face, Looks, align_face, square
 from mien.models.images import decode_image, draw_mark, encode_image, synthesis_xmp, with_new_pixels
 from mien.models.painting import fitted, paste_face
 from mien.models.privacy import Hidden, MaskKind, join, join_outline, masks_of, redact_faces
 from mien.models.runtime import one_thread, tune_process
+from mien.transforms.boxes import boxes_of
 from mien.transforms.elements import (
     CodedFace,
     Decision,
@@ -39,6 +40,7 @@ from mien.transforms.steps import (
     DetectFaces,
     DrawNewFaces,
     FaceRows,
+    FaceSearch,
     GiveSeeds,
     Leaks,
     hidden_of,
@@ -58,14 +60,14 @@ ALIGNED_FROM = 40.0
 
 
 def hidden_faces(
-    faces: Sequence[CodedFace], mask: MaskKind, new: Collection[int], wide: Collection[int] = ()
+    faces: Sequence[CodedFace], mask: MaskKind, new: Collection[int], wide: Collection[int] = (), margin: float = 0.0
 ) -> dict[int, Hidden]:
     """How much goes of the faces that may not be seen, by their index.
 
-    new: those that another one is joined over. wide: those whose whole head goes.
+    new: those that another one is joined over. wide: those whose whole head goes. margin: as for hidden_of().
     """
     hidden = {
-        i: hidden_of(face, face.action, "head" if i in wide else mask)
+        i: hidden_of(face, face.action, "head" if i in wide else mask, margin)
         for i, face in enumerate(faces)
         if face.action not in SHOWN
     }
@@ -80,14 +82,16 @@ def new_faces(photo: PhotoInWork, faces: Sequence[CodedFace]) -> dict[int, Pixel
     return {i: new for i, new in enumerate(photo.new) if new is not None and faces[i].action in GENERATED}
 
 
-def safe_pixels(photo: PhotoInWork, faces: Sequence[CodedFace], mask: MaskKind, wide: Collection[int] = ()) -> Pixels:
+def safe_pixels(
+    photo: PhotoInWork, faces: Sequence[CodedFace], mask: MaskKind, wide: Collection[int] = (), margin: float = 0.0
+) -> Pixels:
     """The photo with its faces as they may be seen, (H, W, 3) uint8, a new array.
 
     A new face is joined into what is around the old one; where the head goes with the face, it is painted into the egg
-    that faces are coded for. wide: as for hidden_faces.
+    that faces are coded for. wide, margin: as for hidden_faces.
     """
     new = new_faces(photo, faces)
-    hidden = hidden_faces(faces, mask, new, wide)
+    hidden = hidden_faces(faces, mask, new, wide, margin)
     pixels = redact_faces(photo.pixels, [face for face in hidden.values() if face.outline is None])
     # a large face stands in front of a small one
     for i in sorted(new, key=lambda i: square(faces[i].transform)[2]):
@@ -108,7 +112,7 @@ class Redactor:
         self._settings = settings
         self._policy = settings.policy
         self._codec = FaceCodec.load()
-        self._detector = FaceDetector(settings.detectors)
+        self._detector = FaceSearch(settings)
         self._looks = Looks()
 
     def close(self) -> None:
@@ -121,6 +125,7 @@ class Redactor:
         head filled in; one that a reviewer released is passed on all the same."""
         faces = list(photo.coded or map(uncoded, photo.faces, photo.decisions))
         data = self._encode(photo, faces)
+        wide: frozenset[int] = frozenset()
         if not self._policy.actions <= SHOWN or any(face.action not in SHOWN for face in faces):
             if seen := self._leaks(photo, faces, data):
                 before = len(faces)
@@ -139,7 +144,13 @@ class Redactor:
         for face in faces:
             Metrics.counter(NAMESPACE, f"action_{face.action}").inc()
         name = output_name(photo.name) + SUFFIXES[self._settings.image_format]
-        return SafePhoto(photo.uri, name, data, _handled(photo, faces), self._policy.id, VERSION, photo.origin)
+        safe = SafePhoto(photo.uri, name, data, _handled(photo, faces), self._policy.id, VERSION, photo.origin)
+        if self._settings.write_boxes == "none":
+            return safe
+        hidden = self._hidden(photo, faces, wide)
+        size = photo.pixels.shape[1], photo.pixels.shape[0]
+        beside, boxes = boxes_of(self._settings.write_boxes, name, safe.faces, list(hidden.values()), size)
+        return dataclasses.replace(safe, beside=beside, beside_data=boxes)
 
     def _leaks(
         self,
@@ -155,7 +166,7 @@ class Redactor:
         hidden_faces.
         """
         written = decode_image(data, photo.pixels.shape[0] * photo.pixels.shape[1])
-        hidden = hidden_faces(faces, self._policy.mask, new_faces(photo, faces), wide)
+        hidden = self._hidden(photo, faces, wide)
         painted = [face for i, face in hidden.items() if changed is None or i in changed]
         found = self._detector.detect(written, painted_places(painted, written.shape[:2]))
         return leaks(photo.pixels, written, faces, hidden, found, self._looks.locate)
@@ -168,9 +179,12 @@ class Redactor:
         faces += [_late(face) for face in seen.found]
         return self._encode(photo, faces, wide)
 
+    def _hidden(self, photo: PhotoInWork, faces: Sequence[CodedFace], wide: Collection[int]) -> dict[int, Hidden]:
+        return hidden_faces(faces, self._policy.mask, new_faces(photo, faces), wide, self._settings.margin)
+
     def _encode(self, photo: PhotoInWork, faces: Sequence[CodedFace], wide: Collection[int] = ()) -> bytes:
         with one_thread():
-            pixels = safe_pixels(photo, faces, self._policy.mask, wide)
+            pixels = safe_pixels(photo, faces, self._policy.mask, wide, self._settings.margin)
         generated = any(face.action in GENERATED for face in faces)
         if generated and self._settings.visible_mark:
             draw_mark(pixels)
@@ -178,7 +192,7 @@ class Redactor:
         if not self._settings.keep_blocks:
             return encode_image(pixels, self._settings.image_format, self._settings.quality, photo.exif, xmp)
         changed = (pixels != photo.pixels).any(2)
-        for face in hidden_faces(faces, self._policy.mask, new_faces(photo, faces), wide).values():
+        for face in self._hidden(photo, faces, wide).values():
             for window, alpha in masks_of(face, (changed.shape[0], changed.shape[1])):
                 changed[window] |= alpha > 0
         return with_new_pixels(photo.source, pixels, changed, photo.exif, xmp)
@@ -186,7 +200,7 @@ class Redactor:
 
 def uncoded(face: Face, decision: Decision) -> CodedFace:
     """A face for which no codec was asked."""
-    return CodedFace(face.box, face.transform, decision.action, decision.rule, "", b"", 0.0)
+    return CodedFace(face.box, face.transform, decision.action, decision.rule, "", b"", 0.0, face.kind)
 
 
 def filled(face: CodedFace, head: bool = False) -> CodedFace:
@@ -217,7 +231,9 @@ def _place(box: Sequence[float]) -> str:
 
 def _handled(photo: PhotoInWork, faces: Sequence[CodedFace]) -> tuple[HandledFace, ...]:
     known = [
-        HandledFace(face.box, face.action, face.rule, decision.action, **measured, doubted=decision.doubted)
+        HandledFace(
+            face.box, face.action, face.rule, decision.action, **measured, doubted=decision.doubted, kind=face.kind
+        )
         for face, decision, measured in zip(faces, photo.decisions, photo.measured, strict=False)
     ]
     return (*known, *(HandledFace(face.box, face.action, face.rule, "") for face in faces[len(known) :]))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 from mien.models.errors import MienError
 
 if TYPE_CHECKING:
+    from mien.transforms.boxes import BoxFile
     from mien.transforms.policy import KeyFile, Policy
     from mien.transforms.workers import Limits
 
@@ -24,6 +25,9 @@ FACES = get_args(Faces)
 QUALITY, PREVIEW_BYTES = 60, 700
 EFFORTS, BACKGROUNDS, IMAGE_FORMATS = get_args(Effort), get_args(BackgroundCodec), get_args(ImageFormat)
 DETECTORS = ("mediapipe", "centerface")
+USUAL_DETECTORS = ("centerface",)
+USUAL, NO_DETECTOR = "mien", "none"  # stand for USUAL_DETECTORS, and for none
+BOX_FORMATS = ("coco", "yolo", "masks")
 METADATA = ("date", "copyright", "artist", "camera", "gps", "heading", "orientation")
 GENERATED = frozenset(("realistic", "deidentify"))  # actions under which another face takes the place of the original
 # seconds that a photo may take: fast is enough for 500 faces
@@ -121,6 +125,35 @@ class Names:
 
 
 @dataclass(frozen=True)
+class DetectorNames(Names):
+    """mien's own detectors (`mien` stands for the usual ones), entry points of the group mien.detectors and
+    `module:Class`; `none` for none, beside boxes from a file."""
+
+    empty: bool = True
+
+    def check(self, value: Any) -> Any:
+        """As Number.check."""
+        from mien.models.errors import DetectorError
+        from mien.models.faces import detector_kind, installed_detectors
+
+        given = [value] if isinstance(value, str) else list(value)
+        if NO_DETECTOR in given:
+            if len(given) > 1:
+                raise ValueError(f"{NO_DETECTOR} stands alone")
+            return ()
+        names = [name for one in given for name in (USUAL_DETECTORS if one == USUAL else (one,))]
+        for name in names:
+            if name not in self.known:
+                try:
+                    detector_kind(name)
+                except DetectorError as error:
+                    known = ", ".join((*self.known, USUAL, NO_DETECTOR, *installed_detectors()))
+                    hint = f"; known are {known}, and module:Class" if str(error).startswith("unknown") else ""
+                    raise ValueError(f"{error}{hint}") from None
+        return tuple(dict.fromkeys(names))
+
+
+@dataclass(frozen=True)
 class Texts:
     """Any texts, each once, in the order given, or none. what: what one is called."""
 
@@ -205,7 +238,25 @@ def _record_key(key_file: "KeyFile | None") -> dict[str, Any]:
     return {"key_id": key_file.id if key_file else None}
 
 
-_RECORDED: dict[str, Callable[[Any], dict[str, Any]]] = {"policy": _record_policy, "key_file": _record_key}
+def _record_detectors(detectors: Sequence[str]) -> dict[str, Any]:
+    """Of detectors of one's own what tells that their code was changed."""
+    from mien.models.faces import detector_digest
+
+    own = {name: detector_digest(name) for name in detectors if name not in DETECTORS}
+    return {"detectors": list(detectors)} | ({"own_detectors": own} if own else {})
+
+
+def _record_boxes(boxes: "BoxFile | None") -> dict[str, Any]:
+    """What it says, wherever it lies."""
+    return {"boxes": boxes.digest if boxes else None}
+
+
+_RECORDED: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "policy": _record_policy,
+    "key_file": _record_key,
+    "detectors": _record_detectors,
+    "boxes": _record_boxes,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,23 +305,54 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class FindSettings(Settings):
-    """How faces are found. detectors: whose finds are joined with the search in all turns; max_pixels: of a photo."""
+    """How faces are found. detectors: whose finds are joined with the search in all turns; min_score: what they are
+    less sure of is no face; boxes: a file of boxes that are joined to what they find, or its path (BoxesError);
+    max_pixels: of a photo."""
 
-    detectors: Annotated[Sequence[str], Names(DETECTORS, "detector")] = ("centerface",)
+    detectors: Annotated[Sequence[str], DetectorNames(DETECTORS, "detector")] = USUAL_DETECTORS
+    min_score: Annotated[float, Share()] = 0.0
+    boxes: "BoxFile | None" = None
     max_pixels: Annotated[int, Number(1, 2**31)] = 100_000_000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.boxes, str):  # as Beam YAML can say it
+            from mien.transforms.boxes import BoxFile
+
+            object.__setattr__(self, "boxes", BoxFile.at(self.boxes))
+        if not self.detectors and self.boxes is None:
+            raise SettingsError(f"detectors: no detector, and no boxes (--boxes); known are {', '.join(DETECTORS)}")
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """Those of the detectors that are not mien's."""
+        return tuple(name for name in self.detectors if name not in DETECTORS)
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of all that may be found: faces, and what detectors of one's own and the boxes are of."""
+        from mien.models.faces import FACE_KIND, detector_kind
+
+        faces = {FACE_KIND} if set(self.detectors) & set(DETECTORS) else set()
+        return frozenset(
+            faces | {detector_kind(name) for name in self.own} | set(self.boxes.kinds if self.boxes else ())
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class FaceSettings(FindSettings):
     """What is done with the faces. policy: who stays recognisable; face_bytes: a coded face at most; effort: of the
-    codec, see mien.models.codec."""
+    codec, see mien.models.codec; margin: by how much of its width and height a box grows on each side before what is in
+    it is hidden."""
 
     policy: "Policy"
+    margin: Annotated[float, Share()] = 0.0
     face_bytes: Annotated[int, Number(16, 4096)] = 320
     effort: Annotated[Effort, Choice(EFFORTS)] = "auto"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.policy.check_kinds(self.kinds)
         object.__setattr__(self, "policy", self.policy.pinned())
 
     @property
@@ -330,7 +412,7 @@ class RedactSettings(FaceSettings):
     coefficients bit for bit, and quality is not used; synthesis_mark: say in XMP that faces are generated;
     visible_mark: write it into the picture too, both only for photos that have generated faces; key_file: with it one
     person gets the same new face in every photo under `deidentify`, and one that cannot be matched with its person is
-    filled in."""
+    filled in; write_boxes: what is written beside each photo of what was found, or of what was painted over."""
 
     effort: Annotated[Effort, Choice(EFFORTS)] = "fast"
     image_format: Annotated[ImageFormat, Choice(IMAGE_FORMATS)] = "jpeg"
@@ -340,6 +422,7 @@ class RedactSettings(FaceSettings):
     synthesis_mark: Annotated[bool, Flag()] = True
     visible_mark: Annotated[bool, Flag()] = False
     key_file: "KeyFile | None" = None
+    write_boxes: Annotated[str, Choice(("none", *BOX_FORMATS))] = "none"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -391,9 +474,14 @@ class MagnifySettings(FindSettings):
     image_format: Annotated[ImageFormat, Choice(IMAGE_FORMATS)] = "png"
     quality: Annotated[int, Number(1, 100)] = 95
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if others := self.kinds - {"face"}:
+            raise SettingsError(f"detectors: what is magnified is faces, and not {min(others)}")
+
     def recorded(self) -> dict[str, Any]:
         """Without what the kind of picture does not use."""
-        unused = ("factor", "detectors") if self.aligned else ("size",)
+        unused = ("factor", "detectors", "min_score", "boxes") if self.aligned else ("size",)
         return super().recorded() | dict.fromkeys(unused)
 
 

@@ -14,10 +14,18 @@ from .centerface import centerface_boxes, open_centerface
 from .detection import Box, FaceDetector, load_detectors
 from .dlib_recogniser import DLIB_BLOCKS, dlib_recogniser
 from .expression import Look, LookReader, distortion
-from .face import Face
-from .find import located_faces
+from .face import FACE_KIND, KIND_PATTERN, Face
+from .find import aligned_faces, join_faces, located_faces
 from .landmarks import FaceLandmarker
 from .mesh import OVAL, covered
+from .own_detectors import (
+    OwnDetector,
+    RegionDetector,
+    bad_box,
+    detector_digest,
+    detector_kind,
+    installed_detectors,
+)
 from .recogniser import CROP_SIDE, EMBEDDING, Conv, Recogniser, arcface_crop
 from .same_face import SAME_PERSON, mostly_within, same_face, same_places, same_square, shared_of_union
 from .understanding import bands, check_reading, doubt, is_clear, recogniser_id
@@ -27,6 +35,8 @@ __all__ = [
     "CROP_SIDE",
     "DLIB_BLOCKS",
     "EMBEDDING",
+    "FACE_KIND",
+    "KIND_PATTERN",
     "NAMES",
     "OVAL",
     "SAME_PERSON",
@@ -39,21 +49,29 @@ __all__ = [
     "Look",
     "LookReader",
     "Looks",
+    "OwnDetector",
     "Recogniser",
+    "RegionDetector",
     "Transform",
     "Verification",
     "align_face",
+    "aligned_faces",
     "arcface_crop",
+    "bad_box",
     "bands",
     "bareness",
     "centerface_boxes",
     "check_reading",
     "covered",
+    "detector_digest",
+    "detector_kind",
     "distortion",
     "dlib_recogniser",
     "doubt",
     "face_transform",
+    "installed_detectors",
     "is_clear",
+    "join_faces",
     "load_detectors",
     "located_faces",
     "looks",

@@ -11,7 +11,7 @@ from mien.models.faces.alignment import face_transform, square
 from mien.models.faces.detection import FaceDetector
 from mien.models.faces.face import Face
 from mien.models.faces.landmarks import FaceLandmarker
-from mien.models.faces.same_face import same_square
+from mien.models.faces.same_face import same_face, same_square
 
 Box: TypeAlias = tuple[float, float, float, float]
 Square: TypeAlias = tuple[float, float, float, float]  # as mien.models.faces.alignment.square gives it
@@ -24,10 +24,29 @@ def located_faces(
 
     landmarks_from: longer side of a box in pixels; of smaller faces the landmarks are not looked for.
     """
-    found = detector.detect(pixels)
+    return aligned_faces(pixels, detector.detect(pixels), landmarker, landmarks_from)
+
+
+def aligned_faces(
+    pixels: NDArray[np.uint8], found: Iterable[Face], landmarker: FaceLandmarker, landmarks_from: float = 0.0
+) -> tuple[Face, ...]:
+    """As located_faces(), of faces that were found in another way."""
     return without_doubles(
         _aligned(landmarker.locate(pixels, face)) if max(face.box[2:]) >= landmarks_from else face for face in found
     )
+
+
+def join_faces(faces: Iterable[Face], more: Iterable[Face]) -> list[Face]:
+    """The faces of two searches, each once, the largest first; a face of both has a box around both of theirs."""
+    joined = list(faces)
+    for face in more:
+        twin = next((i for i, other in enumerate(joined) if same_face(other.box, face.box)), None)
+        if twin is None:
+            joined.append(face)
+        else:
+            box, score = _around(joined[twin].box, face.box), max(joined[twin].score, face.score)
+            joined[twin] = dataclasses.replace(joined[twin], box=box, score=score)
+    return sorted(joined, key=lambda face: (-face.box[2] * face.box[3], face.box))
 
 
 def without_doubles(faces: Iterable[Face]) -> tuple[Face, ...]:

@@ -10,6 +10,8 @@ from .inpaint import (
     face_mask,
     fill_faces,
     membrane,
+    painted_over,
+    rectangle_mask,
     shrink_known,
     window_of,
 )
@@ -34,7 +36,9 @@ __all__ = [
     "moved",
     "needed_size",
     "outline_mask",
+    "painted_over",
     "paste_face",
+    "rectangle_mask",
     "shrink_known",
     "softened",
     "to_cells",

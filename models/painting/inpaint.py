@@ -121,6 +121,16 @@ def box_mask(box: Sequence[float], shape: tuple[int, int], egg: Egg = FACE_EGG) 
     return window, _ramp(1 - np.sqrt(x[None, :] ** 2 + y[:, None] ** 2))
 
 
+def rectangle_mask(box: Sequence[float], shape: tuple[int, int]) -> Mask:
+    """The mask of a whole box: x, y, width, height in photo pixels. shape, result, errors: as for box_mask."""
+    left, top, width, height = (float(value) for value in box)
+    if not np.isfinite([left, top, width, height]).all():
+        raise ValueError(f"not a box: {tuple(box)}")
+    window = window_of(np.array([left, top]), np.array([left + width, top + height]), shape)
+    size = window[0].stop - window[0].start, window[1].stop - window[1].start
+    return window, np.ones(size, np.float32)
+
+
 def window_of(low: npt.NDArray[np.float64], high: npt.NDArray[np.float64], shape: tuple[int, int]) -> Window:
     """Rows and columns of a photo from low (x, y) to high, one pixel more on each side, cut to the photo."""
     edges = np.stack([np.floor(low) - 1, np.ceil(high) + 2])
@@ -133,6 +143,14 @@ def _ramp(distance: npt.NDArray[np.float32]) -> Alpha:
     rest = 1 - np.clip(distance / np.float32(FEATHER), 0, 1)
     alpha: Alpha = 1 - rest * rest * rest
     return alpha
+
+
+def painted_over(masks: Sequence[Mask], shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """(height, width) bool: the pixels that fill_faces() replaces in a photo of this shape."""
+    under = np.zeros(shape, np.uint8)
+    for window, alpha in masks:
+        under[window] |= (alpha > 0).view(np.uint8)
+    return cv2.dilate(under, np.ones((2 * MARGIN + 1, 2 * MARGIN + 1), np.uint8)) > 0
 
 
 def fill_faces(pixels: Pixels, masks: Sequence[Mask]) -> Pixels:

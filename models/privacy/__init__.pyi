@@ -1,7 +1,9 @@
-from .deidentify import ALIKE, NEAR, Deidentifier, check_files, person_tensors
+from .age import apparent, looks_grown_up
+from .deidentify import ALIKE, NEAR, Deidentifier, check_files
 from .gallery import Gallery, embed, gallery_digest, gallery_state, load_gallery
 from .join import join, join_outline
 from .new_person import EXCHANGED, join_part
+from .person_file import person_tensors
 from .pool import SCALE, Pool, packed
 from .redaction import REDACTIONS, Hidden, MaskKind, masks_of, redact_faces
 
@@ -16,6 +18,7 @@ __all__ = [
     "Hidden",
     "MaskKind",
     "Pool",
+    "apparent",
     "check_files",
     "embed",
     "gallery_digest",
@@ -24,6 +27,7 @@ __all__ = [
     "join_outline",
     "join_part",
     "load_gallery",
+    "looks_grown_up",
     "masks_of",
     "packed",
     "person_tensors",

@@ -6,7 +6,6 @@ then draws the photo's face as that person. What was drawn is looked at by two r
 photo: the original must be no more alike than strangers are. Else the next of the pool's people is tried.
 """
 
-import functools
 import hashlib
 import secrets
 from collections.abc import Collection, Sequence
@@ -16,17 +15,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load
 from torch import Tensor
 
 from mien.models.codec import BASE_BYTES, INPUT, FaceCodec, allocate, colour_symbols
-from mien.models.errors import NotUnderstoodError, PrivacyError, WeightsError
+from mien.models.errors import NotUnderstoodError, PrivacyError
 from mien.models.faces import EMBEDDING, doubt
+from mien.models.privacy.age import apparent
 from mien.models.privacy.new_person import Fitted, PersonFitter, Reading, Target
+from mien.models.privacy.person_file import person_tensors
 from mien.models.privacy.pool import Pool, load_pool
 from mien.models.runtime import one_thread
-from mien.models.weights import PACKAGED, PERSON_FILE, WeightsFolder, basis_of, weights_in_use
+from mien.models.weights import WeightsFolder, weights_in_use
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -76,14 +75,12 @@ class Deidentifier:
     def __init__(self, codec: FaceCodec) -> None:
         self._codec = codec
         tensors = person_tensors(codec.basis, weights_in_use())
-        self._read, self._read_offset = tensors["traits.read"], tensors["traits.read_offset"]
         self._pool: Pool = load_pool(codec.basis, weights_in_use())
         self._fitter = PersonFitter(codec, tensors, self._pool.wearing[:1, : self._pool.places.shape[1]])
 
     def apparent(self, embedding: Floats) -> Floats:
-        """Apparent sex and age, (2,): -1 female to 1 male, and 0 child, 1 young, 2 middle-aged, 3 old."""
-        found: Floats = self._read @ embedding + self._read_offset
-        return found
+        """Apparent sex and age, (2,), see mien.models.privacy.age."""
+        return apparent(embedding, self._codec.basis)
 
     def embedding(self, face: Pixels) -> Floats:
         """The first recogniser's embedding, (192,) of length 1, of an aligned face (512, 512, 3) uint8 RGB."""
@@ -226,17 +223,3 @@ def check_files(basis: str, folder: WeightsFolder) -> None:
     """WeightsError where what a Deidentifier needs beside the codec of that basis is not in the folder."""
     person_tensors(basis, folder)
     load_pool(basis, folder)
-
-
-@functools.cache
-def person_tensors(basis: str, folder: WeightsFolder) -> dict[str, Floats]:
-    """What the prior, the looks and the traits are in the latents of that basis. WeightsError where it does not fit."""
-    where, data = f"{folder.uri or PACKAGED}/{PERSON_FILE}", folder.read(PERSON_FILE)
-    try:
-        made_for = basis_of(data)
-        tensors = {name: tensor.astype(np.float64) for name, tensor in load(data).items()}
-    except (ValueError, SafetensorError) as error:
-        raise WeightsError(f"cannot read {where}: {error}") from error
-    if made_for != basis:
-        raise WeightsError(f"{where} was made for another codec than the one that is loaded")
-    return tensors

@@ -25,6 +25,7 @@ from mien.models.painting import (
     fill_faces,
     membrane,
     outline_mask,
+    rectangle_mask,
     shrink_known,
 )
 
@@ -57,7 +58,7 @@ class Hidden:
     box: x, y, width, height in photo pixels. transform: 6 floats as in mien.models.faces.alignment; empty where the
     face could not be aligned. how: the redaction, or `replace` for a face that another one is painted over. mask: how
     much goes. outline: (36, 2) float64 aligned pixels, where the other face is painted within it
-    (mien.models.painting.replace).
+    (mien.models.painting.replace). whole: all of the box goes, for what is no face and fills its corners.
     """
 
     box: tuple[float, float, float, float]
@@ -65,6 +66,7 @@ class Hidden:
     how: Redaction | Literal["replace"] = "fill"
     mask: MaskKind = "face"
     outline: npt.NDArray[np.float64] | None = field(default=None, compare=False)
+    whole: bool = False
 
 
 def masks_of(face: Hidden, shape: tuple[int, int]) -> list[Mask]:
@@ -75,6 +77,8 @@ def masks_of(face: Hidden, shape: tuple[int, int]) -> list[Mask]:
     """
     if face.outline is not None:
         return [outline_mask(face.transform, face.outline, shape)]
+    if face.whole:
+        return [rectangle_mask(face.box, shape)]
     egg = EGGS[face.mask]
     if face.how == "replace" and face.transform and face.mask == "face":
         return [face_mask(face.transform, shape)]

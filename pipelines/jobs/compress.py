@@ -6,7 +6,9 @@ import dataclasses
 import apache_beam as beam
 
 from mien import transforms
-from mien.models.weights import PERSON_FILE, POOL_FILE, codec_model
+from mien.models.weights import codec_model
+from mien.pipelines.jobs.boxes import box_file, check_photos
+from mien.pipelines.jobs.policy import warn_withheld, weights_for
 from mien.pipelines.runs import Job, Plan, check_codec
 from mien.pipelines.settings import SHARDS, CompressJob, settings_of
 from mien.transforms import steps
@@ -20,8 +22,11 @@ from mien.transforms.workers import StageTransform
 
 def run(args: argparse.Namespace, beam_words: list[str]) -> int:
     """Runs the job; the exit status. Raises MienError for a job that cannot start."""
-    settings = settings_of(CompressJob, args, policy=load_policy(args.policy))
-    job = Job(args, beam_words, [PERSON_FILE, POOL_FILE] if "deidentify" in settings.policy.actions else [])
+    settings = settings_of(CompressJob, args, policy=load_policy(args.policy), boxes=box_file(args.boxes))
+    job = Job(args, beam_words, weights_for(settings.policy, draws="deidentify" in settings.policy.actions))
+    if not settings.column:  # the rows of a table are told from each other on the way
+        check_photos(settings.boxes, job.inputs, job.exclude, job.globs)
+    warn_withheld(settings.policy)
     policy = steps.with_galleries(settings.policy) if settings.policy.galleries else settings.policy
     settings = job.fitted(settings)
     hides = not policy.actions <= SHOWN  # then nothing that shows more than the policy may stay
@@ -41,7 +46,7 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         written: PhotosAndFailures = coded | write
         return written
 
-    parts, reads = settings.format != "blobs", tuple(policy.galleries)
+    parts, reads = settings.format != "blobs", (*policy.galleries, *([settings.boxes.uri] if settings.boxes else []))
     suffixes = TABLE_SUFFIXES if settings.column else PHOTO_SUFFIXES
     plan = Plan("compress", suffixes, settings, codec_model(), work, withdraw=hides, parts=parts, reads=reads)
     return job.run(dataclasses.replace(plan, check=check_codec, whole=settings.whole, column=settings.photo_column))

@@ -9,8 +9,10 @@ import stat
 import apache_beam as beam
 
 from mien import transforms
-from mien.models.weights import PERSON_FILE, POOL_FILE, codec_model
+from mien.models.weights import codec_model
 from mien.pipelines import JobError
+from mien.pipelines.jobs.boxes import box_file, check_photos
+from mien.pipelines.jobs.policy import warn_withheld, weights_for
 from mien.pipelines.runs import Job, Plan, check_codec, warn_unmarked
 from mien.pipelines.settings import SHARDS, TABLES, RedactJob, settings_of
 from mien.transforms import steps
@@ -33,8 +35,12 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
     if args.key_file == "":
         raise JobError("--key-file is empty")
     key_file = _to_be_read_again(args.key_file or "", beam_words)
-    settings = settings_of(RedactJob, args, policy=policy, key_file=KeyFile.of(key_file) if key_file else None)
-    job = Job(args, beam_words, [PERSON_FILE, POOL_FILE] if settings.generates else [])
+    key = KeyFile.of(key_file) if key_file else None
+    settings = settings_of(RedactJob, args, policy=policy, key_file=key, boxes=box_file(args.boxes))
+    job = Job(args, beam_words, weights_for(settings.policy, draws=settings.generates))
+    if not settings.column:  # the rows of a table are told from each other on the way
+        check_photos(settings.boxes, job.inputs, job.exclude, job.globs)
+    warn_withheld(policy)
     policy = steps.with_galleries(settings.policy) if settings.policy.galleries else settings.policy
     settings = job.fitted(settings)
     column = settings.photo_column
@@ -74,7 +80,7 @@ def run(args: argparse.Namespace, beam_words: list[str]) -> int:
         settings,
         codec_model(),
         look if args.dry_run else work,
-        reads=(*policy.galleries, *([key_file] if key_file else [])),
+        reads=(*policy.galleries, *([key_file] if key_file else []), *([settings.boxes.uri] if settings.boxes else [])),
         check=check_codec,
         whole=settings.whole,
         column=column,

@@ -16,6 +16,7 @@ _COMMANDS = (
     other_commands.evaluate,
     other_commands.audit,
     other_commands.report,
+    other_commands.policy,
     other_commands.review,
 )
 

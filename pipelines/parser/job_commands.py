@@ -32,7 +32,7 @@ def compress(commands: Any) -> None:
     _policy(faces, "compress", "who stays recognisable")
     option(faces, CompressJob, "faces", "preserved ones by the codec, in the photo's own pixels, or whichever is liker")
     _coded_faces(faces, CompressJob)
-    _detector(faces, CompressJob)
+    found_and_hidden(faces, CompressJob)
     rest = parser.add_argument_group("everything else in the photo")
     option(rest, CompressJob, "background", "how it is coded")
     option(rest, CompressJob, "quality", "1 to 100 (60); or instead of it one of the next three", "N")
@@ -62,6 +62,7 @@ def redact(commands: Any) -> None:
     option(files, RedactJob, "quality", "of the files, 1 to 100", "N")
     option(files, RedactJob, "keep", f"metadata that is written anew, of {', '.join(METADATA)}", "NAME[,NAME]")
     option(files, RedactJob, "keep_blocks", "of JPEG files keep, bit for bit, the blocks that no hidden face touches")
+    option(files, RedactJob, "write_boxes", "beside each photo: what was found, or a picture of what was painted over")
     files.add_argument("--dry-run", action="store_true", help="write what would be done with each face, and no photo")
     faces = parser.add_argument_group("faces")
     _policy(faces, "redact", "whose face is seen")
@@ -69,7 +70,7 @@ def redact(commands: Any) -> None:
     faces.add_argument(
         "--corrections", metavar="FILE|URI", help="what a reviewer wants otherwise, as mien review saves it"
     )
-    _detector(faces, RedactJob)
+    found_and_hidden(faces, RedactJob)
     new = parser.add_argument_group("new faces (under a policy with realistic or deidentify)")
     option(new, RedactJob, "key_file", "with this key one person gets the same new face in every photo", "FILE|URI")
     _coded_faces(new, RedactJob)
@@ -151,4 +152,14 @@ def _coded_faces(group: Any, settings: type[FaceSettings]) -> None:
 
 
 def _detector(group: Any, settings: type[FindSettings]) -> None:
-    option(group, settings, "detectors", "what several find is joined", "NAME[,NAME]", "--detector")
+    what = "what several find is joined; mien: the usual ones, none: see --boxes, or your own, module:Class"
+    option(group, settings, "detectors", what, "NAME[,NAME]", "--detector")
+    option(group, settings, "min_score", "what a detector is less sure of is no face, 0 to 1", "X")
+
+
+def found_and_hidden(group: Any, settings: type[FaceSettings]) -> None:
+    """Options of what is found, and how much of it is hidden."""
+    _detector(group, settings)
+    what = "boxes that are joined to what is found: COCO JSON, CSV, Parquet, a folder of YOLO .txt or .xmp files"
+    option(group, settings, "boxes", what, "FILE")
+    option(group, settings, "margin", "how much a box grows on each side, of its size, before it is hidden", "X")

@@ -1,10 +1,11 @@
-"""The commands that are no Beam jobs: face, inspect, evaluate, audit, report."""
+"""The commands that are no Beam jobs: face, inspect, evaluate, audit, report, policy."""
 
 import argparse
 from typing import Any
 
+from mien.pipelines.parser.job_commands import found_and_hidden
 from mien.pipelines.parser.options import STATUS, Page, Parser, Value, command, option, verbosity
-from mien.transforms.settings import EFFORTS, CompressSettings, Names, Number, Share
+from mien.transforms.settings import EFFORTS, CompressSettings, FaceSettings, Names, Number, Share
 
 _OBJECTIVES = ("realistic", "identity", "private")
 _CODECS = ("JPEG", "JPEG 2000", "WebP", "AVIF", "JPEG XL")
@@ -159,6 +160,23 @@ def report(commands: Any) -> None:
     parser = command(commands, "report", page, module="reports.report", beam=False)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="output folder or URI of compress, redact or restore")
     parser.add_argument("--output", required=True, metavar="FILE", help="the page, .html; an older report is replaced")
+    verbosity(parser)
+
+
+def policy(commands: Any) -> None:
+    """mien policy."""
+    page = Page(
+        "what a policy says, in sentences, and would do to photos, in counts",
+        "FILE|NAME [PHOTO...] [options]",
+        "Explains a policy file, or a built-in policy, in plain sentences. With photos it says how many of their faces"
+        " each rule is for, and what would be done with them. It writes nothing.",
+        ["mien policy background-people", "mien policy school.yaml photos"],
+        "0 all done; 2 bad command line or policy; 3 a photo was not understood; 130 stopped by Ctrl-C.",
+    )
+    parser = command(commands, "policy", page, module="jobs.policy", beam=False)
+    parser.add_argument("policy", metavar="FILE|NAME", help="a YAML file or URI, or a built-in policy")
+    parser.add_argument("inputs", nargs="*", metavar="PHOTO", help="file, folder, glob or gs://, s3:// URI")
+    found_and_hidden(parser, FaceSettings)
     verbosity(parser)
 
 

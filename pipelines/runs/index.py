@@ -35,6 +35,7 @@ _OWN = re.compile(
     rf"|dry-run(-\d+|-photos)?\.(jsonl?|html)|{MANIFEST}"
 )
 _MEASURES = tuple(part.name for part in dataclasses.fields(HandledFace) if part.type == (float | None))
+_LATER = {"count"}  # measures that rows of earlier versions lack
 # what a run holds of each row
 _USED = ("uri", "size", "modified", "output", "sha256", "fingerprint", "base", "faces", "files", "count", "more")
 
@@ -162,7 +163,9 @@ def _is_face(face: object) -> bool:
     box = face.get("box")
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
         return False
-    return all(name in face and (face[name] is None or _is_number(face[name])) for name in _MEASURES)
+    if not isinstance(face.get("kind", ""), str) or not face.keys() >= set(_MEASURES) - _LATER:
+        return False
+    return all(face.get(name) is None or _is_number(face[name]) for name in _MEASURES)
 
 
 class _Rows(beam.DoFn):

@@ -3,22 +3,27 @@
 import argparse
 import dataclasses
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mien.models.errors import PolicyError
 from mien.pipelines import settings as jobs
 from mien.pipelines.runs.resume import fingerprint
 from mien.pipelines.settings import CompressJob, MagnifyJob, PhotoJob, RedactJob, settings_of
 from mien.transforms import CompressPhotos, MagnifyFaces, RedactPhotos, RestorePhotos
 from mien.transforms import settings as module
+from mien.transforms.boxes.box_file import BoxFile
 from mien.transforms.policy.pseudonyms import KeyFile
 from mien.transforms.policy.rules import load_policy
 from mien.transforms.settings import (
+    USUAL_DETECTORS,
     Choice,
     CompressSettings,
+    FindSettings,
     Flag,
     MagnifySettings,
     Maybe,
@@ -34,6 +39,7 @@ from mien.transforms.settings import (
 )
 from mien.transforms.workers.isolate import Limits
 
+DATA = Path(__file__).parent.parent / "data"
 KINDS = sorted(
     {
         kind
@@ -68,6 +74,9 @@ def others(settings: Settings, each: "dataclasses.Field[Any]", folder: Path) -> 
     elif each.name == "key_file":
         (folder / "key").write_bytes(secrets.token_bytes(32))
         yield KeyFile.of(str(folder / "key"))
+    elif each.name == "boxes":
+        (folder / "boxes.csv").write_text("image,x,y,w,h\nx.jpg,1,2,3,4\n")
+        yield BoxFile.at(str(folder / "boxes.csv"))
     elif each.name == "column":
         yield "photo"
     elif isinstance(kind, Texts):
@@ -99,6 +108,40 @@ def test_another_value_of_a_field_is_another_fingerprint(kind: type[Settings], t
             changed = fingerprint(dataclasses.replace(base, **{each.name: value}).recorded())
             assert (changed == fingerprint(base.recorded())) == (each.name in NOT_HASHED), each.name
         assert is_hashed(each) == (each.name not in NOT_HASHED)
+
+
+@pytest.mark.parametrize("kind", [FindSettings, CompressJob, RedactJob])
+def test_usual_own_and_no_detectors(kind: type[FindSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(DATA / "plates.py", tmp_path / "own_plates.py")
+    monkeypatch.syspath_prepend(tmp_path)
+    beside = {"policy": load_policy("redact")} if kind is not FindSettings else {}
+    own = kind(detectors=("mien", "own_plates:Plates"), **beside)
+    assert own.detectors == (*USUAL_DETECTORS, "own_plates:Plates")
+    assert (own.kinds, own.own) == ({"face", "plate"}, ("own_plates:Plates",))
+    assert len(own.recorded()["own_detectors"]["own_plates:Plates"]) == 12
+    (tmp_path / "b.csv").write_text("image,x,y,w,h,kind\nx.jpg,1,2,3,4,sign\n")
+    boxes = BoxFile.at(str(tmp_path / "b.csv"))
+    alone = kind(detectors="none", boxes=boxes, **beside)
+    assert (alone.detectors, alone.kinds) == ((), {"sign"})
+    assert dataclasses.replace(alone).recorded() == alone.recorded()
+    for detectors, message in (
+        ("none", "no detector, and no boxes"),
+        (("mien", "none"), "none stands alone"),
+        ("nowhere:Plates", "detector 'nowhere:Plates' cannot be loaded"),
+    ):
+        with pytest.raises(SettingsError, match=message):
+            kind(detectors=detectors, **beside)
+
+
+def test_what_is_no_face_must_be_for_something(tmp_path: Path) -> None:
+    (tmp_path / "b.csv").write_text("image,x,y,w,h,kind\nx.jpg,1,2,3,4,sign\n")
+    boxes = BoxFile.at(str(tmp_path / "b.csv"))
+    with pytest.raises(PolicyError, match="sign is found too, and otherwise"):
+        CompressJob(policy=load_policy("compress"), boxes=boxes)
+    with pytest.raises(SettingsError, match="what is magnified is faces, and not sign"):
+        MagnifySettings(boxes=boxes)
+    with pytest.raises(SettingsError, match="--write-boxes is of --format files"):
+        RedactJob(policy=load_policy("redact"), write_boxes="coco", format="webdataset")
 
 
 def test_no_secret_and_no_name_is_recorded(tmp_path: Path) -> None:

@@ -4,30 +4,25 @@ Read and checked as a whole before a job starts; every error names the file, the
 """
 
 import hashlib
-import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, Field, PrivateAttr, StringConstraints, ValidationError, model_validator
 
 from mien.models.errors import PolicyError, one_line, why_unread
+from mien.models.faces import FACE_KIND
+from mien.transforms.policy.conditions import STRICT, Conditions
 from mien.transforms.stores import is_local, read_start
 
-Action = Literal["keep", "preserve", "realistic", "deidentify", "fill", "pixelate", "blur"]
+Action = Literal["keep", "preserve", "realistic", "deidentify", "fill", "pixelate", "blur", "withhold"]
 ACTIONS: tuple[str, ...] = get_args(Action)
+WITHHOLD = "withhold"  # the whole photo goes nowhere
+FOR_FACES = frozenset(("preserve", "realistic", "deidentify"))  # nothing else can be coded or replaced
 SHOWN = frozenset(("keep", "preserve"))  # the person stays recognisable; every other action hides who it is
 # How much each action shows of a face, in steps. Pixelated and blurred faces show as much as each other.
 SHOWS: dict[str, int] = {
+    "withhold": -1,
     "fill": 0,
     "pixelate": 1,
     "blur": 1,
@@ -36,6 +31,8 @@ SHOWS: dict[str, int] = {
     "preserve": 4,
     "keep": 5,
 }
+
+_FOR_OTHERS = "kept, filled in, pixelated, blurred or withheld (keep, fill, pixelate, blur, withhold)"
 
 BUILT_IN = {
     "compress": "{version: 1, otherwise: preserve}",
@@ -49,16 +46,6 @@ rules:
 otherwise: redact
 """,
 }
-# What each measure can be at all; see mien.transforms.steps.decide.
-LIMITS = {
-    "area": (0, 1),
-    "rank": (1, math.inf),
-    "center": (0, 1),
-    "yaw": (0, 90),
-    "pitch": (0, 90),
-    "score": (0, 1),
-    "sharpness": (0, math.inf),
-}
 _MAX_BYTES = 1_000_000
 _MAX_NODES = 20_000  # texts, lists and mappings, with all that aliases repeat; a policy has at most 255 rules
 _MAX_TEXT = 10_000  # characters of one; PyYAML takes quadratic time on some numbers
@@ -70,105 +57,27 @@ _WANTED = {
     "float_parsing": "a number is wanted here",
     "float_type": "a number is wanted here",
 }
-_STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Range(BaseModel):
-    """Values from min to max, both included."""
-
-    model_config = _STRICT
-    min: float | None = None
-    max: float | None = None
-
-    @model_validator(mode="after")
-    def _holds_something(self) -> "Range":
-        if self.min is None and self.max is None:
-            raise ValueError("min or max is needed")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError("min is over max")
-        return self
-
-    def holds(self, value: float | None) -> bool | None:
-        """Whether the value lies in the range; None for one that is not known."""
-        if value is None:
-            return None
-        low, high = self.ends()
-        return low <= value <= high
-
-    def ends(self) -> tuple[float, float]:
-        """The least and the greatest value, infinite where none is set."""
-        return -math.inf if self.min is None else self.min, math.inf if self.max is None else self.max
-
-
-def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-Uris = Annotated[
-    tuple[Annotated[str, StringConstraints(min_length=1)], ...], BeforeValidator(_as_list), Field(min_length=1)
-]
-
-
-class Conditions(BaseModel):
-    """What must hold, all of it, for a rule to match. The measures are those of mien.transforms.steps.decide.
-
-    person_in, person_not_in: galleries of reference photos, folders or URIs; see mien.models.privacy.gallery.
-    """
-
-    model_config = _STRICT
-    area: Range | None = None
-    rank: Range | None = None
-    center: Range | None = None
-    yaw: Range | None = None
-    pitch: Range | None = None
-    score: Range | None = None
-    sharpness: Range | None = None
-    person_in: Uris | None = None
-    person_not_in: Uris | None = None
-
-    def ranges(self) -> dict[str, Range]:
-        """The measures that a value is wanted of."""
-        return {name: getattr(self, name) for name in LIMITS if getattr(self, name) is not None}
-
-    def never(self) -> tuple[str, str] | None:
-        """The first condition that no face can meet, and why; None where there is none."""
-        for name, wanted in self.ranges().items():
-            (low, high), (least, most) = wanted.ends(), LIMITS[name]
-            if low > most:
-                return name, f"min is over {most:g}, the most that there is: no face can match"
-            if high < least:
-                return name, f"max is under {least:g}, the least that there is: no face can match"
-            if name == "rank" and math.ceil(max(low, least)) > high:
-                return name, "no whole number lies between min and max: no face can match"
-        if both := set(self.person_in or ()) & set(self.person_not_in or ()):
-            return "person_not_in", f"{min(both)} is in person_in too: no face can match"
-        return None
-
-    def covers(self, other: "Conditions") -> bool:
-        """Whether every face that meets the other conditions meets these."""
-        theirs = other.ranges()
-        for name, wanted in self.ranges().items():
-            low, high = wanted.ends()
-            if name not in theirs or not (low <= theirs[name].ends()[0] and theirs[name].ends()[1] <= high):
-                return False
-        if self.person_in is not None and not (other.person_in and set(other.person_in) <= set(self.person_in)):
-            return False
-        return set(self.person_not_in or ()) <= set(other.person_not_in or ())
 
 
 class Rule(BaseModel):
     """If a face meets the conditions, this is done with it; a rule without conditions matches every face."""
 
-    model_config = _STRICT
+    model_config = STRICT
     name: Annotated[str, StringConstraints(min_length=1, max_length=100)]
     when: Conditions = Conditions()
     do: Action
+
+    @model_validator(mode="after")
+    def _can_be_done(self) -> "Rule":
+        if self.do in FOR_FACES and (others := self.when.kinds - {FACE_KIND}):
+            raise ValueError(f"{self.do} is for faces alone: {min(others)} can be {_FOR_OTHERS}")
+        return self
 
 
 class Policy(BaseModel):
     """The first rule that matches a face decides; otherwise is for the faces that none matches."""
 
-    model_config = _STRICT
+    model_config = STRICT
     version: Literal[1]
     mask: Literal["face", "head"] = "face"
     rules: tuple[Rule, ...] = Field(default=(), max_length=255)
@@ -195,8 +104,43 @@ class Policy(BaseModel):
 
     @property
     def asks_for_pose(self) -> bool:
-        """Whether a rule has a condition that only landmarks can tell: pose or a gallery."""
-        return bool(self.galleries) or any({"yaw", "pitch"} & rule.when.ranges().keys() for rule in self.rules)
+        """Whether a rule has a condition that only landmarks can tell: pose, age or a gallery."""
+        posed = any({"yaw", "pitch"} & rule.when.ranges().keys() for rule in self.rules)
+        return bool(self.galleries) or posed or self.asks_for_age
+
+    @property
+    def asks_for_age(self) -> bool:
+        """Whether a rule has a condition on the apparent age."""
+        return any(rule.when.age is not None for rule in self.rules)
+
+    @property
+    def asks_for_path(self) -> bool:
+        """Whether a rule has a condition on the photo's path."""
+        return any(rule.when.path is not None for rule in self.rules)
+
+    @property
+    def withholds_all(self) -> bool:
+        """Whether no photo in which anything is found can get through."""
+        return self.actions == {WITHHOLD}
+
+    def check_kinds(self, found: Iterable[str]) -> None:
+        """PolicyError where what is found, by its kinds, and what the rules are for do not fit each other: nobody looks
+        for what a rule is for, or nothing can be done with what no rule is for."""
+        kinds = frozenset(found)
+        for rule in self.rules:
+            if missing := rule.when.kinds - kinds:
+                kind = min(missing)
+                raise PolicyError(
+                    f"the rule {rule.name!r} is for {kind}, which no detector and no box file finds (--detector,"
+                    " --boxes)"
+                )
+        for kind in sorted(kinds - {FACE_KIND}):
+            every = Conditions(kind=(kind,))
+            if self.otherwise in FOR_FACES and not any(rule.when.covers(every) for rule in self.rules):
+                raise PolicyError(
+                    f"{kind} is found too, and otherwise ({self.otherwise}) is for faces alone: a rule for all of them"
+                    f" is needed, such as {{name: {kind}, when: {{kind: {kind}}}, do: fill}}"
+                )
 
     def with_mask(self, mask: Literal["face", "head"]) -> "Policy":
         """The same policy with another mask."""

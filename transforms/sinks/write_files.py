@@ -67,10 +67,13 @@ class _WritePhoto(Stage):
     def work(self, element: Photo | SafePhoto) -> Iterable[Written]:
         name = safe_name(element.name)
         ours = self._overwrite or (element.origin is not None and element.origin.ours)
+        files = []
+        if isinstance(element, SafePhoto) and element.beside:  # first: where the photo is, all is
+            files = [write_output(self._output, name + element.beside, element.beside_data, lambda: ours)]
         made = write_output(self._output, name, element.data, lambda: ours)
         faces = element.faces if isinstance(element, SafePhoto) else ()
         size, actions = len(element.data), by_action(faces)
-        yield Written(element.uri, name, element.origin, made.sha256, faces, size, actions, files=(made,))
+        yield Written(element.uri, name, element.origin, made.sha256, faces, size, actions, files=(made, *files))
 
 
 class WriteBlobs(StageTransform):

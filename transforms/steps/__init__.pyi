@@ -5,7 +5,7 @@ from .code_faces import CodeFaces, code_photo
 from .correct import ADDED, CHANGED, REMOVED, SAME_BOX, CorrectFaces
 from .decide import DecideFaces, decide_photo, same_decisions
 from .decode import MAX_PIXELS, DecodePhotos, decode_photo
-from .detect import DetectFaces, find_faces
+from .detect import DetectFaces, FaceSearch, find_faces
 from .new_faces import DrawNewFaces
 from .paste import paste_coded
 from .people import FaceRows, GiveSeeds, with_galleries
@@ -30,6 +30,7 @@ __all__ = [
     "DetectFaces",
     "DrawNewFaces",
     "FaceRows",
+    "FaceSearch",
     "GiveSeeds",
     "Leaks",
     "align_faces",

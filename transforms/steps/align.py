@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from mien.models.faces import Face, align_face, covered
+from mien.models.faces import FACE_KIND, Face, align_face, covered
 from mien.models.painting import Mask, fill_faces
 from mien.models.privacy import REDACTIONS, Hidden, MaskKind, masks_of
 from mien.transforms.elements import CodedFace, PhotoInWork, Pixels
@@ -32,25 +32,31 @@ LEAST_COVERED = 0.7
 NOT_CLEAR = "covered, turned or no face"
 
 
-def hidden_of(face: Face | CodedFace, action: str, mask: MaskKind) -> Hidden:
-    """What a photo without the face shows in its place; the face itself where another one is painted over it later."""
+def hidden_of(face: Face | CodedFace, action: str, mask: MaskKind, margin: float = 0.0) -> Hidden:
+    """What a photo without the face shows in its place; the face itself where another one is painted over it later.
+
+    margin: by how much of its width and height the box grows on each side.
+    """
     how = action if action in REDACTIONS else "replace"
-    return Hidden(tuple(face.box), tuple(face.transform), how, mask)  # type: ignore[arg-type]  # how is one of them
+    x, y, width, height = face.box
+    box = x - margin * width, y - margin * height, width * (1 + 2 * margin), height * (1 + 2 * margin)
+    whole = face.kind != FACE_KIND
+    return Hidden(box, tuple(face.transform), how, mask, whole=whole)  # type: ignore[arg-type]  # how is one of them
 
 
-def align_faces(photo: PhotoInWork, *, in_photo: bool = False) -> PhotoInWork:
+def align_faces(photo: PhotoInWork, *, in_photo: bool = False, margin: float = 0.0) -> PhotoInWork:
     """The photo with each face that is to be coded as (512, 512, 3) uint8; None for others and those that cannot be.
 
     No transform, or turned away by more than MAX_YAW: the face has no crop.
 
     A crop shows more than its face. Whatever another decision hides is filled in before it is taken, so that no face
     gets into a payload that is not that face's own. in_photo: the photo itself gets the new faces, which
-    reach farther than coded ones do.
+    reach farther than coded ones do. margin: as for hidden_of().
     """
     shape = photo.pixels.shape[0], photo.pixels.shape[1]
     hidden = [i for i, decision in enumerate(photo.decisions) if decision.action in HIDDEN]
     masks: dict[int, list[Mask]] = {
-        i: masks_of(hidden_of(photo.faces[i], photo.decisions[i].action, "face"), shape) for i in hidden
+        i: masks_of(hidden_of(photo.faces[i], photo.decisions[i].action, "face", margin), shape) for i in hidden
     }
     aligned: list[Pixels | None] = []
     for i, (face, decision) in enumerate(zip(photo.faces, photo.decisions, strict=True)):
@@ -91,12 +97,13 @@ def _touches(transform: Sequence[float], window: tuple[slice, slice]) -> bool:
 
 
 class AlignStage(Stage):
-    """align_faces() of each photo. in_photo: as there."""
+    """align_faces() of each photo. in_photo, margin: as there."""
 
     stage = "align"
 
-    def __init__(self, *, in_photo: bool) -> None:
+    def __init__(self, *, in_photo: bool, margin: float) -> None:
         self._in_photo = in_photo
+        self._margin = margin
 
     def work(self, element: PhotoInWork) -> Iterable[PhotoInWork]:
-        yield align_faces(element, in_photo=self._in_photo)
+        yield align_faces(element, in_photo=self._in_photo, margin=self._margin)

@@ -108,7 +108,7 @@ def _fits(plain: PlainPhoto, room: int | None) -> bool:
 def _hidden(faces: Sequence[CodedFace], settings: CompressSettings) -> tuple[Hidden, ...]:
     mask = settings.policy.mask  # how much of the faces goes that must not be recognised
     return tuple(
-        hidden_of(face, face.action, "face" if face.action == "preserve" else mask)
+        hidden_of(face, face.action, *(("face", 0.0) if face.action == "preserve" else (mask, settings.margin)))
         for face in faces
         if face.action != "keep"
     )

@@ -91,7 +91,7 @@ def _left(photo: PhotoInWork, chosen: Sequence[int]) -> PhotoInWork:
 def _plain_faces(photo: PhotoInWork) -> tuple[CodedFace, ...]:
     """The faces as they are stored if none is coded."""
     faces = (
-        CodedFace(face.box, face.transform, decision.action, decision.rule, "", b"", 0.0)
+        CodedFace(face.box, face.transform, decision.action, decision.rule, "", b"", 0.0, face.kind)
         for face, decision in zip(photo.faces, photo.decisions, strict=True)
     )
     return tuple(left_in_pixels(face) if face.action == "preserve" else face for face in faces)

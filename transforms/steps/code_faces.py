@@ -106,7 +106,7 @@ def coded_face(
             action, rule, payload = FALLBACK[action], f"{rule} ({reason})", b""
     if not payload:
         model, score = "", 0.0
-    return CodedFace(face.box, face.transform, action, rule, model, payload, score)
+    return CodedFace(face.box, face.transform, action, rule, model, payload, score, face.kind)
 
 
 class _Code(Stage):
@@ -136,4 +136,6 @@ class CodeFaces(IsolatedStages):
     """PhotoInWork with decisions -> with coded faces."""
 
     def __init__(self, settings: FaceSettings) -> None:
-        super().__init__([AlignStage(in_photo=False), _Code(settings)], PhotoInWork, settings.photo_limits)
+        super().__init__(
+            [AlignStage(in_photo=False, margin=settings.margin), _Code(settings)], PhotoInWork, settings.photo_limits
+        )

@@ -62,7 +62,7 @@ def draw_new_faces(
         else:
             action = FALLBACK[decision.action] if reason else decision.action
             rule = f"{decision.rule} ({reason})" if reason else decision.rule
-            coded.append(CodedFace(face.box, face.transform, action, rule, "", b"", 0.0))
+            coded.append(CodedFace(face.box, face.transform, action, rule, "", b"", 0.0, face.kind))
     return dataclasses.replace(photo, aligned=(), coded=tuple(coded), new=tuple(new))
 
 
@@ -87,4 +87,6 @@ class DrawNewFaces(IsolatedStages):
     """PhotoInWork with decisions -> with new faces for those that get another one."""
 
     def __init__(self, settings: RedactSettings) -> None:
-        super().__init__([AlignStage(in_photo=True), _Draw(settings)], PhotoInWork, settings.photo_limits)
+        super().__init__(
+            [AlignStage(in_photo=True, margin=settings.margin), _Draw(settings)], PhotoInWork, settings.photo_limits
+        )

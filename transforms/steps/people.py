@@ -11,15 +11,15 @@ import numpy.typing as npt
 
 from mien.models.codec import FaceCodec
 from mien.models.errors import GalleryError
-from mien.models.faces import Face, FaceDetector, FaceLandmarker, align_face, square
-from mien.models.privacy import Gallery, embed, gallery_digest, load_gallery
+from mien.models.faces import Face, align_face, square
+from mien.models.privacy import Gallery, embed, gallery_digest, load_gallery, looks_grown_up
 from mien.models.runtime import tune_process
 from mien.transforms.elements import FaceSeed, ListedFile, Photo, PhotoInWork, Pixels
 from mien.transforms.policy import KeyFile, NamePeople, Policy, SealedRow, face_row, sealed_row
 from mien.transforms.settings import FindSettings
 from mien.transforms.sources import MAX_BYTES, PhotoReader
 from mien.transforms.steps.decode import decode_photo
-from mien.transforms.steps.detect import find_faces
+from mien.transforms.steps.detect import Finder
 from mien.transforms.workers import IsolatedStages, Stage
 
 # photo pixels of the side of a face's square below which it is nobody's: what the recogniser sees is then the size
@@ -70,6 +70,11 @@ def embeddings_of(pixels: Pixels, faces: Sequence[Face]) -> tuple[Embedding | No
     return tuple(embed(crops[i][None], recogniser)[0] if i in crops else None for i in range(len(faces)))
 
 
+def grown_up(embedding: Embedding) -> bool:
+    """Whether a face clearly looks grown up, see mien.models.privacy.age."""
+    return looks_grown_up(embedding, FaceCodec.load().basis)
+
+
 def other_people(photo: PhotoInWork, f: int, avoid: Sequence[npt.NDArray[np.float64]]) -> list[npt.NDArray[np.float64]]:
     """Embeddings of whom a new face may not resemble: everybody else in the photo, and who is in avoid."""
     return [*(e.astype(np.float64) for i, e in enumerate(photo.embeddings) if i != f and e is not None), *avoid]
@@ -113,14 +118,13 @@ class _FaceRows(Stage):
     def setup(self) -> None:
         tune_process(self._settings.threads)
         self._key = self._key_file.read()
-        self._detector, self._landmarker = FaceDetector(self._settings.detectors), FaceLandmarker()
+        self._finder = Finder(self._settings)
 
     def teardown(self) -> None:
-        self._detector.close()
-        self._landmarker.close()
+        self._finder.close()
 
     def work(self, element: Photo) -> Iterable[SealedRow]:
-        work = find_faces(decode_photo(element, self._settings.max_pixels), self._detector, self._landmarker)
+        work = self._finder.find(decode_photo(element, self._settings.max_pixels))
         age = element.origin.modified if element.origin else 0.0
         for i, (face, embedding) in enumerate(zip(work.faces, embeddings_of(work.pixels, work.faces), strict=True)):
             if embedding is not None:

@@ -19,6 +19,7 @@ import torch
 from mien.models.codec import FaceCodec
 from mien.models.faces import (
     CROP_SIDE,
+    FACE_KIND,
     SAME_PERSON,
     Box,
     Face,
@@ -86,7 +87,7 @@ def leaks(
     for face in hidden.values():
         for window, alpha in masks_of(face, (height, width)):
             painted[window] |= alpha > 0
-    kept = [face for face in faces if face.action in SHOWN]
+    kept = [face for face in faces if face.action in SHOWN and face.kind == FACE_KIND]
     unknown, fired = [], set()
     for seen in found:
         rows, columns = _pixels_of(seen.box, (height, width))

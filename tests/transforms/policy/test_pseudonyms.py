@@ -36,7 +36,6 @@ from mien.transforms.policy.pseudonyms import (
 )
 from mien.transforms.settings import FindSettings
 from mien.transforms.steps.decode import decode_photo
-from mien.transforms.steps.detect import find_faces
 from mien.transforms.steps.people import FaceRows, embeddings_of
 
 DATA = Path(__file__).parents[2] / "data"
@@ -222,7 +221,7 @@ def test_no_embedding_crosses_workers(tmp_path: Path) -> None:
     stage.setup()
     try:
         (row,) = stage.work(photo)
-        work = find_faces(decode_photo(photo, 10**7), stage._detector, stage._landmarker)
+        work = stage._finder.find(decode_photo(photo, 10**7))
     finally:
         stage.teardown()
     (embedding,) = embeddings_of(work.pixels, work.faces)
