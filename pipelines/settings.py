@@ -9,17 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from mien.transforms.settings import (
-    Choice,
-    CompressSettings,
-    Flag,
-    MagnifySettings,
-    Number,
-    RedactSettings,
-    Settings,
-    SettingsError,
-    Texts,
-)
+from mien.transforms.setting_kinds import Choice, Flag, Number, Texts
+from mien.transforms.settings import CompressSettings, MagnifySettings, RedactSettings, Settings, SettingsError
 
 if TYPE_CHECKING:
     from mien.transforms.formats import PhotoColumn

@@ -17,7 +17,7 @@ from typing import Any
 
 from mien.pipelines import cli
 from mien.pipelines.parser import Value, parser
-from mien.transforms.settings import Number, Share
+from mien.transforms.setting_kinds import Number, Share
 from mien.transforms.stores import printable
 
 # what is for runs on one machine, or for who looks on

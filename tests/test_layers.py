@@ -28,6 +28,7 @@ LAYERS = [
     "transforms.workers",
     "transforms.boxes",
     "transforms.policy",
+    "transforms.setting_kinds",
     "transforms.settings",
     "transforms.formats",
     "transforms.sources",

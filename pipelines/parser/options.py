@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from mien.transforms.settings import Choice, Flag, Maybe, Names, Number, Ratio, Settings, Share, Texts, kind_of
+from mien.transforms.setting_kinds import Choice, Flag, Maybe, Names, Number, Ratio, Share, Texts, kind_of
+from mien.transforms.settings import Settings
 from mien.transforms.stores import printable
 
 JOB_STATUS = (

@@ -5,7 +5,8 @@ from typing import Any
 
 from mien.pipelines.parser.job_commands import found_and_hidden
 from mien.pipelines.parser.options import STATUS, Page, Parser, Value, command, option, verbosity
-from mien.transforms.settings import EFFORTS, CompressSettings, FaceSettings, Names, Number, Share
+from mien.transforms.setting_kinds import Names, Number, Share
+from mien.transforms.settings import EFFORTS, CompressSettings, FaceSettings
 
 _OBJECTIVES = ("realistic", "identity", "private")
 _CODECS = ("JPEG", "JPEG 2000", "WebP", "AVIF", "JPEG XL")

@@ -19,23 +19,25 @@ from mien.transforms import settings as module
 from mien.transforms.boxes.box_file import BoxFile
 from mien.transforms.policy.pseudonyms import KeyFile
 from mien.transforms.policy.rules import load_policy
-from mien.transforms.settings import (
+from mien.transforms.setting_kinds import (
     USUAL_DETECTORS,
     Choice,
-    CompressSettings,
-    FindSettings,
     Flag,
-    MagnifySettings,
     Maybe,
     Names,
     Number,
-    RestoreSettings,
-    Settings,
-    SettingsError,
     Share,
     Texts,
     is_hashed,
     kind_of,
+)
+from mien.transforms.settings import (
+    CompressSettings,
+    FindSettings,
+    MagnifySettings,
+    RestoreSettings,
+    Settings,
+    SettingsError,
 )
 from mien.transforms.workers.isolate import Limits
 
