@@ -1,11 +1,8 @@
-from .photo_reader import MAX_BYTES, PhotoReader, read_file
-from .read import (
+from .listing import (
     EXCLUDED,
     IMAGE_SUFFIXES,
     PASSED,
     PHOTO_SUFFIXES,
-    ListFiles,
-    ReadFiles,
     folder_of,
     is_covered,
     is_many,
@@ -13,6 +10,8 @@ from .read import (
     passed_over,
     patterns_of,
 )
+from .photo_reader import MAX_BYTES, PhotoReader, read_file
+from .read import ListFiles, ReadFiles
 from .read_coded import CODED_SUFFIXES, ReadCodedFiles, photo_of_blob, photo_of_sample, photos_of_table
 from .reviewed import CheckCorrections, GiveCorrections, check_corrections, corrections_of
 

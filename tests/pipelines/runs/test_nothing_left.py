@@ -10,7 +10,7 @@ import pytest
 
 from mien.pipelines.runs.nothing_left import all_done
 from mien.pipelines.runs.resume import Wanted
-from mien.transforms.sources.read import PHOTO_SUFFIXES, list_files
+from mien.transforms.sources.listing import PHOTO_SUFFIXES, list_files
 from tests.pipelines.conftest import mien, record
 
 QUICK = ("--policy", "redact", "--detector", "mediapipe")

@@ -12,7 +12,7 @@ from mien.models.errors import ImageError
 from mien.transforms.elements import Failure, ListedFile
 from mien.transforms.formats import MAX_OTHERS, MemberReader
 from mien.transforms.formats.shard_samples import check_text, is_dropped, list_samples
-from mien.transforms.sources.read import IMAGE_SUFFIXES
+from mien.transforms.sources.listing import IMAGE_SUFFIXES
 
 DATA = Path(__file__).parents[2] / "data"
 

@@ -13,8 +13,9 @@ from mien.models.errors import ImageError, ImageTooLargeError
 from mien.transforms.elements import Failure, ListedFile
 from mien.transforms.formats.tar_members import list_members
 from mien.transforms.formats.webdataset import samples
+from mien.transforms.sources.listing import IMAGE_SUFFIXES
 from mien.transforms.sources.photo_reader import read_file
-from mien.transforms.sources.read import IMAGE_SUFFIXES, ReadPhotos
+from mien.transforms.sources.read import ReadPhotos
 
 RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
 

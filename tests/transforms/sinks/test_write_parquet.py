@@ -12,7 +12,7 @@ from mien.transforms.elements import CodedFace, CodedPhoto, ListedFile
 from mien.transforms.formats.manifest import commit, parts_of, roll_back
 from mien.transforms.formats.parquet import SCHEMA, CodedRow, TableWriter, photo_of, row_of, without_rows
 from mien.transforms.sinks.write_parquet import WriteParquet
-from mien.transforms.sources.read import list_files
+from mien.transforms.sources.listing import list_files
 from mien.transforms.sources.read_coded import CODED_SUFFIXES, photos_of_table
 
 RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"

@@ -13,15 +13,9 @@ from apache_beam.testing.util import assert_that, equal_to
 from mien.models.errors import ImageError, ImageTooLargeError, StoreAwayError
 from mien.transforms.elements import Failure, ListedFile
 from mien.transforms.formats.tar_members import list_members
+from mien.transforms.sources.listing import EXCLUDED, IMAGE_SUFFIXES, folder_of, list_files, passed_over
 from mien.transforms.sources.photo_reader import read_file
-from mien.transforms.sources.read import (
-    EXCLUDED,
-    IMAGE_SUFFIXES,
-    ReadPhotos,
-    folder_of,
-    list_files,
-    passed_over,
-)
+from mien.transforms.sources.read import ReadPhotos
 from mien.transforms.stores.breaker import circuit_breaker
 from mien.transforms.stores.names import common_root
 
