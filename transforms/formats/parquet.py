@@ -172,12 +172,7 @@ class TableWriter:
 
     def abandon(self) -> None:
         """Lets go of the file, which is not whole."""
-        for closes in (self._writer, self._stream):
-            try:
-                if closes is not None:
-                    closes.close()
-            except Exception:  # a full disk fails again here; the file is deleted all the same
-                continue
+        close_all(self._writer, self._stream)
 
     def _flush(self) -> None:
         if self._rows and self._writer is not None:
@@ -186,6 +181,14 @@ class TableWriter:
                 table = table.append_column(BESIDE, pa.chunked_array([row.beside for row in self._rows]))
             self._writer.write_table(table)
         self._rows, self._held = [], 0
+
+
+def close_all(*parts: pq.ParquetWriter | BinaryIO | None) -> None:
+    """Lets go of the parts of a file that is not whole, and is deleted."""
+    for part in parts:
+        with contextlib.suppress(Exception):  # a full disk fails again here
+            if part is not None:
+                part.close()
 
 
 @contextlib.contextmanager

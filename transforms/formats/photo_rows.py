@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from mien.models.errors import ImageError
 from mien.transforms.elements import ListedFile, SafePhoto
-from mien.transforms.formats.parquet import MIEN, PHOTO_COLUMN, ROW_GROUP_BYTES
+from mien.transforms.formats.parquet import MIEN, PHOTO_COLUMN, ROW_GROUP_BYTES, close_all
 from mien.transforms.formats.photo_tables import OtherColumns, PhotoColumn
 from mien.transforms.formats.shard_samples import check_text
 from mien.transforms.formats.webdataset import about_of
@@ -153,12 +153,7 @@ class RowsWriter:
 
     def abandon(self) -> None:
         """Lets go of the file, which is not whole."""
-        for closes in (self._writer, self._stream):
-            try:
-                if closes is not None:
-                    closes.close()
-            except Exception:  # a full disk fails again here; the file is deleted all the same
-                continue
+        close_all(self._writer, self._stream)
 
     def _flush(self) -> None:
         if self._rows and self._writer is not None:
