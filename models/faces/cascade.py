@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from mien.models.faces.centerface import CenterFaceDetector, centerface_boxes
 from mien.models.faces.retinaface import MEAN, PADDING, Net
-from mien.models.faces.same_face import same_faces
+from mien.models.faces.same_face import lies_across, same_faces
 from mien.models.faces.tiles import Found, Level, Tile, located, merge, reduced, tiles, windows
 from mien.models.faces.turns import TURNS, turned, turned_back, turned_boxes
 
@@ -53,12 +53,13 @@ class Cascade:
         found = [self._confirmed(pixels, upright, 0, sure)]
         for turn in TURNS[1:]:
             proposed = self._proposed(small, turn, places)
-            confirmed = self._confirmed(pixels, proposed, turn, np.zeros((0, 4)))
+            confirmed = _not_across(self._confirmed(pixels, proposed, turn, np.zeros((0, 4))), known)
             found.append(confirmed)
             if _better(confirmed, known, SURE) or _better(proposed, upright, STRONG):
-                found.append(self._as_upright(pixels, turn, places))
+                found.append(_not_across(self._as_upright(pixels, turn, places), known))
                 if small.scale_x < 1:
-                    found.append(self._confirmed(pixels, self._proposed(whole, turn, places), turn, sure))
+                    again = self._confirmed(pixels, self._proposed(whole, turn, places), turn, sure)
+                    found.append(_not_across(again, known))
         if places is not None:
             elsewhere = self._proposed(reduced(pixels, ELSEWHERE_PIXELS), 0, None)
             found.append(self._confirmed(pixels, elsewhere, 0, sure))
@@ -124,6 +125,18 @@ class Cascade:
             wanted[i] = left + WINDOW / 2 - w / 2, top + WINDOW / 2 - h / 2, w, h
         seen, scores = centerface_boxes(self.centerface.maps, sheet, CONFIRMED / 2)
         return [float(scores[same_faces(box, seen)].max(initial=0.0)) for box in wanted]
+
+
+def _not_across(turned_finds: Found, known: Found) -> Found:
+    """The finds of a turn without those that are doubtful and lie across a face that is plainly upright: an ear and a
+    collar pass for a face on its side."""
+    plain = known.boxes[known.scores >= STRONG]
+    across = [
+        score < SURE and lies_across(box, plain)
+        for box, score in zip(turned_finds.boxes, turned_finds.scores, strict=True)
+    ]
+    kept = ~np.array(across, np.bool_)
+    return Found(turned_finds.boxes[kept], turned_finds.scores[kept], turned_finds.cut[kept])
 
 
 def _better(here: Found, upright: Found, least: float) -> bool:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 SAME_UNION = 0.4
 SAME_PART = 0.7
 PART_AREA = 0.25
+ACROSS = 0.4  # of the smaller box: less than of one face's, more than of most faces side by side
 SAME_PERSON = 0.52  # cosine; at it one of 1,000 pairs of different people is taken for the same
 
 
@@ -31,6 +32,13 @@ def same_faces(
     part = (shared > SAME_PART * small) & (small >= PART_AREA * large)
     found: npt.NDArray[np.bool_] = (shared > SAME_UNION * (area + areas - shared)) | part
     return found
+
+
+def lies_across(one: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> bool:
+    """Whether this box and one of the boxes (N, 4) of about its size share ACROSS of the smaller one."""
+    shared, area, areas = _shared(one, others)
+    small, large = np.minimum(area, areas), np.maximum(area, areas)
+    return bool(((shared > ACROSS * small) & (small >= PART_AREA * large)).any())
 
 
 def shared_of_union(

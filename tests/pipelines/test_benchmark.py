@@ -38,7 +38,7 @@ def test_rows_are_what_the_jobs_did(photos: Path) -> None:
     assert (row["photos"], row["withheld"], row["workers"]) == (1, 0, 1)
     assert row["faces"] > 0
     assert row["recall"] == {"faces": 1, "found": 0, "withheld": 0, "false": row["faces"]}
-    assert set(row["stages_ms"]) == {"read", "decode", "detect", "decide", "redact", "write"}
+    assert set(row["stages_ms"]) == {"read", "decode", "detect", "decide", "correct", "redact", "write"}
     assert row["photos_s"] == round(1 / row["seconds"], 3) or abs(row["photos_s"] * row["seconds"] - 1) < 0.05
     plain = benchmark.avif_row([folder / "x.jpg"])
     assert (plain["photos"], plain["faces"]) == (1, 0)
