@@ -200,7 +200,7 @@ def test_new_faces_are_marked(small: Path, tmp_path: Path, capsys: pytest.Captur
     assert mien(*words, tmp_path / "a", "--key-file", key) == 0
     (written,) = (tmp_path / "a").glob("*.webp")
     said = record(tmp_path / "a")
-    assert said["actions"] == {"deidentify": 1}
+    assert said["actions"]["deidentify"] == 1  # a detector may take something small for a face, which is then filled
     assert b"compositeWithTrainedAlgorithmicMedia" in written.read_bytes()
     assert len(said["settings"]["key_id"]) == 8
     secret = key.read_bytes()
