@@ -11,13 +11,12 @@ from mien.models.weights import PERSON_FILE, POOL_FILE
 from mien.pipelines import JobError
 from mien.pipelines.jobs.boxes import box_file, check_photos, listed_photos
 from mien.pipelines.settings import MAX_BYTES, settings_of
+from mien.transforms import steps
 from mien.transforms.elements import Failure, Photo, SafePhoto
 from mien.transforms.formats import is_shard
 from mien.transforms.policy import WITHHOLD, Policy, explained, load_policy
-from mien.transforms.preview import PreviewPhotos
 from mien.transforms.settings import FaceSettings
 from mien.transforms.sources import read_file
-from mien.transforms.steps import with_galleries
 from mien.transforms.stores import normal_uri, printable
 from mien.transforms.workers import failure_of, run_stages
 
@@ -32,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     print("\n".join(map(printable, explained(policy))))
     if settings is None:
         return 0
-    with_galleries(settings.policy)
+    steps.with_galleries(settings.policy)
     inputs = [normal_uri(uri) for uri in args.inputs]
     check_photos(settings.boxes, inputs)
     counts, failed, photos, withheld = Counter[tuple[str, str]](), list[Failure](), 0, 0
@@ -62,6 +61,8 @@ def weights_for(policy: Policy, *, draws: bool) -> list[str]:
 
 def _decided(inputs: list[str], settings: FaceSettings) -> Iterator[SafePhoto | Failure]:
     """What a dry run gives for each photo, one at a time, in a child process as there."""
+    from mien.transforms.preview import PreviewPhotos  # brings torch, which jobs that import this file do without
+
     stages = PreviewPhotos(settings).stages
     for listed in listed_photos(inputs):
         if isinstance(listed, Failure):
