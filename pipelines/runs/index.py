@@ -22,7 +22,7 @@ from apache_beam.metrics import Metrics
 
 from mien.pipelines.failures import PREFIX
 from mien.transforms.elements import HandledFace, ListedFile, OutputFile, Written
-from mien.transforms.formats import HIDDEN, MANIFEST, is_part
+from mien.transforms.formats import HIDDEN_PREFIX, MANIFEST, is_part
 from mien.transforms.stores import is_safe_name, key_of, lines_of, parse_json
 from mien.transforms.workers import NAMESPACE
 
@@ -145,7 +145,7 @@ def _is_output(name: object) -> bool:
     """Whether a name may be that of a photo's output: it stays below the folder, and is no record nor hidden."""
     if not isinstance(name, str) or not is_safe_name(name):
         return False
-    return not _OWN.fullmatch(name) and not any(part.startswith(HIDDEN) for part in name.split("/"))
+    return not _OWN.fullmatch(name) and not any(part.startswith(HIDDEN_PREFIX) for part in name.split("/"))
 
 
 def _is_output_file(file: object) -> bool:

@@ -17,10 +17,10 @@ import time
 from typing import Any
 
 from mien.pipelines import JobError, JobStoppedError
-from mien.transforms.formats import HIDDEN
+from mien.transforms.formats import HIDDEN_PREFIX
 from mien.transforms.stores import delete, exists, is_local, join, parse_json, read_bytes, write_whole
 
-NAME = f"{HIDDEN}lock"
+NAME = f"{HIDDEN_PREFIX}lock"
 _BEAT, _STALE = 60.0, 600.0  # seconds
 _SETTLE = 1.0
 _MOST = 10_000  # bytes of a lock file

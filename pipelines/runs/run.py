@@ -48,7 +48,7 @@ from mien.transforms.elements import (
     SafePhoto,
     Written,
 )
-from mien.transforms.formats import HIDDEN, LEASE_SECONDS, KeepLease, commit, hidden_folder, is_shard, renew
+from mien.transforms.formats import HIDDEN_PREFIX, LEASE_SECONDS, KeepLease, commit, hidden_folder, is_shard, renew
 from mien.transforms.settings import Settings
 from mien.transforms.sources import (
     EXCLUDED,
@@ -73,7 +73,7 @@ from mien.transforms.stores import (
     not_for_photos,
     printable,
 )
-from mien.transforms.workers import LIMITS, NAMESPACE, Limits, wake_fork_server
+from mien.transforms.workers import DEFAULT_LIMITS, NAMESPACE, Limits, wake_fork_server
 
 S = TypeVar("S", bound=Settings)
 OK, BAD_COMMAND, SOME_FAILED = 0, 2, 3
@@ -112,7 +112,7 @@ class Job:
             self.weights = WeightsFolder(normal_uri(args.weights)).pinned(*CODEC_FILES, *more_weights)
         use_weights(self.weights)
         self._seconds: int | None = args.photo_seconds
-        self._photo_limit = LIMITS.seconds
+        self._photo_limit = DEFAULT_LIMITS.seconds
         self._megabytes: int = args.photo_memory
         self._address: tuple[str, int] | None = None
         self._recovered: list[str] = []
@@ -265,8 +265,8 @@ class Job:
                 raise JobError(f"{uri}: {reason}")
         if self.output in self.inputs:
             raise JobError(f"{self.output} is both input and output")
-        if f"/{HIDDEN}" in self.output:
-            raise JobError(f"{self.output}: names that begin with {HIDDEN} are mien's own, and are deleted")
+        if f"/{HIDDEN_PREFIX}" in self.output:
+            raise JobError(f"{self.output}: names that begin with {HIDDEN_PREFIX} are mien's own, and are deleted")
         root = self._root(plan)
         many = [uri for uri in self.inputs if is_many(uri, plan.suffixes)]
         if many and self.output == root and (plan.command, plan.recorded.get("format")) != ("compress", "parquet"):

@@ -1,7 +1,7 @@
 from .blobs import IN_PIXELS, blob_name, blob_of, in_pixels, is_blob
 from .lease import LEASE_SECONDS, RENEWED, KeepLease, hidden_runs, lease_path, live_until, renew
 from .manifest import (
-    HIDDEN,
+    HIDDEN_PREFIX,
     MANIFEST,
     Manifest,
     commit,
@@ -49,7 +49,7 @@ from .webdataset import (
 )
 
 __all__ = [
-    "HIDDEN",
+    "HIDDEN_PREFIX",
     "IN_PIXELS",
     "LEASE_SECONDS",
     "MANIFEST",

@@ -17,7 +17,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 
-from mien.transforms.formats.manifest import HIDDEN, hidden_folder
+from mien.transforms.formats.manifest import HIDDEN_PREFIX, hidden_folder
 from mien.transforms.stores import circuit_breaker, exists, is_local, join, parse_json, read_bytes, write_whole
 
 LEASE_SECONDS = 6 * 3600.0  # a template's job may wait long for its first worker, and for its last photo
@@ -60,8 +60,8 @@ def hidden_runs(output: str) -> list[str]:
     if is_local(output):
         entries = list(os.scandir(output)) if os.path.isdir(output) else []
         names = {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
-        return sorted(name.removeprefix(HIDDEN) for name in names if name.startswith(HIDDEN))
-    start = join(output, HIDDEN)
+        return sorted(name.removeprefix(HIDDEN_PREFIX) for name in names if name.startswith(HIDDEN_PREFIX))
+    start = join(output, HIDDEN_PREFIX)
     with circuit_breaker(output):
         found = [file.path[len(start) :] for file in FileSystems.get_filesystem(output)._list(start)]
     return sorted({path.partition("/")[0] for path in found if "/" in path})

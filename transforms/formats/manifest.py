@@ -16,7 +16,7 @@ from apache_beam.io.filesystems import FileSystems
 from mien.transforms.stores import delete, files_named, join, parse_json, read_bytes, stat_file, write_whole
 
 MANIFEST = "_manifest.json"  # readers of folders of tables (pyarrow, Spark, DuckDB's hive layout) pass over a leading _
-HIDDEN = ".mien-"  # what begins so is a run's own, and never a result
+HIDDEN_PREFIX = ".mien-"  # what begins so is a run's own, and never a result
 VERSION = 1
 MAX_BYTES = 64_000_000  # of a manifest; some hundred a part
 # of a copy, made without the rows of photos that were done anew, a run's id stands behind the name that the part had
@@ -127,7 +127,7 @@ def pending(folder: str, run_id: str) -> str:
 
 def hidden_folder(run_id: str) -> str:
     """Where what a run has not finished lies below the output; readers of tables pass over such names."""
-    return f"{HIDDEN}{run_id}"
+    return f"{HIDDEN_PREFIX}{run_id}"
 
 
 def commit(folder: str, run_id: str) -> None:

@@ -13,7 +13,7 @@ from mien.models.faces import FACE_KIND, KIND_PATTERN
 
 STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 # What each measure can be at all; see mien.transforms.steps.decide.
-LIMITS = {
+MEASURE_RANGES = {
     "area": (0, 1),
     "rank": (1, math.inf),
     "center": (0, 1),
@@ -111,7 +111,7 @@ class Conditions(BaseModel):
 
     def ranges(self) -> dict[str, Range]:
         """The measures that a value is wanted of."""
-        return {name: getattr(self, name) for name in LIMITS if getattr(self, name) is not None}
+        return {name: getattr(self, name) for name in MEASURE_RANGES if getattr(self, name) is not None}
 
     def never(self) -> tuple[str, str] | None:
         """The first condition that nothing can meet, and why; None where there is none."""
@@ -119,7 +119,7 @@ class Conditions(BaseModel):
         if of_faces and FACE_KIND not in self.kinds:
             return of_faces, f"is asked of faces alone, and the rule is for {', '.join(sorted(self.kinds))}"
         for name, wanted in self.ranges().items():
-            (low, high), (least, most) = wanted.ends(), LIMITS[name]
+            (low, high), (least, most) = wanted.ends(), MEASURE_RANGES[name]
             if name == "count" and self.kinds == {FACE_KIND}:
                 least = 1  # a photo with a face has one
             if low > most:

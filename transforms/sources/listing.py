@@ -17,7 +17,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from mien.transforms.elements import Failure, ListedFile
 from mien.transforms.formats import (
-    HIDDEN,
+    HIDDEN_PREFIX,
     MANIFEST,
     SHARD,
     is_part,
@@ -190,7 +190,7 @@ def _walk(folder: str, passed: _Passed) -> Iterator[_Entry]:
         try:
             with os.scandir(parent) as entries:
                 for entry in entries:
-                    if entry.name.startswith(HIDDEN) or passed.excluded(entry.path):
+                    if entry.name.startswith(HIDDEN_PREFIX) or passed.excluded(entry.path):
                         continue
                     try:
                         found = entry.stat()
@@ -218,7 +218,7 @@ def _below(files: FileSystem, folder: str, passed: _Passed) -> Iterator[_Entry]:
     else:
         # the generator under FileSystems.match, which would hold the whole list
         for found in files._list(join(folder, "")):
-            if f"/{HIDDEN}" not in found.path[len(folder) :] and not passed.excluded(found.path, whole=True):
+            if f"/{HIDDEN_PREFIX}" not in found.path[len(folder) :] and not passed.excluded(found.path, whole=True):
                 yield found.path, found.size_in_bytes, found.last_updated_in_seconds
 
 

@@ -17,7 +17,7 @@ from mien.transforms.workers import Stage
 OBJECTIVES: dict[str, Literal["identity", "realistic"]] = {"preserve": "identity", "realistic": "realistic"}
 DEIDENTIFY = "deidentify"
 FALLBACK = {"preserve": "keep", "realistic": "fill", "deidentify": "fill"}
-HIDDEN = frozenset((*GENERATED, *REDACTIONS))
+HIDING = frozenset((*GENERATED, *REDACTIONS))
 
 # degrees: beyond it, what is coded of a face and what is beside it no longer fit the mask, which is made for faces seen
 # from the front (looked at: faces at 45 to 63 degrees showed their patch, at up to 34 none did)
@@ -54,7 +54,7 @@ def align_faces(photo: PhotoInWork, *, in_photo: bool = False, margin: float = 0
     reach farther than coded ones do. margin: as for hidden_of().
     """
     shape = photo.pixels.shape[0], photo.pixels.shape[1]
-    hidden = [i for i, decision in enumerate(photo.decisions) if decision.action in HIDDEN]
+    hidden = [i for i, decision in enumerate(photo.decisions) if decision.action in HIDING]
     masks: dict[int, list[Mask]] = {
         i: masks_of(hidden_of(photo.faces[i], photo.decisions[i].action, "face", margin), shape) for i in hidden
     }

@@ -1,5 +1,5 @@
 from .fork_server import fork_server, wake_fork_server
-from .isolate import LIMITS, IsolatedStages, Limits, run_stages, stages_of
+from .isolate import DEFAULT_LIMITS, IsolatedStages, Limits, run_stages, stages_of
 from .stage import (
     NAMESPACE,
     NOT_READ,
@@ -18,7 +18,7 @@ from .stage import (
 )
 
 __all__ = [
-    "LIMITS",
+    "DEFAULT_LIMITS",
     "NAMESPACE",
     "NOT_READ",
     "NOT_THE_SAME",

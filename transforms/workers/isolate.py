@@ -65,7 +65,7 @@ class Limits:
     start: float = START_SECONDS
 
 
-LIMITS = Limits()
+DEFAULT_LIMITS = Limits()
 
 
 @dataclass
@@ -322,7 +322,7 @@ class IsolatedStages(StageTransform):
     """A PTransform of stages, which run in a child process one after the other. A larger one takes the `stages` of its
     parts, so that all run in the same child."""
 
-    def __init__(self, stages: Sequence[Stage], output: Any, limits: Limits = LIMITS) -> None:
+    def __init__(self, stages: Sequence[Stage], output: Any, limits: Limits = DEFAULT_LIMITS) -> None:
         super().__init__()
         self.stages = tuple(stages)
         self._output = output
