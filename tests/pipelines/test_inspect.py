@@ -19,6 +19,7 @@ from mien.transforms.sources.read_coded import photos_of_table
 Compressed = Callable[[str], Path]
 
 
+@pytest.mark.slow
 def test_a_coded_photo(compressed: Compressed, capsys: pytest.CaptureFixture[str]) -> None:
     path = compressed("blobs") / "a" / "x.jpg.avif"
     found = inspect(path)
@@ -33,6 +34,7 @@ def test_a_coded_photo(compressed: Compressed, capsys: pytest.CaptureFixture[str
     assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(found))
 
 
+@pytest.mark.slow
 def test_a_table(compressed: Compressed, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (path,) = compressed("parquet").glob("*.parquet")
     found = inspect(path)

@@ -23,6 +23,7 @@ def small(size: int) -> bytes:
     return encode_image(np.asarray(picture), "png")
 
 
+@pytest.mark.slow
 def test_aligned_faces_in_a_pipeline() -> None:
     photos = [Photo("a/x.png", small(32), "x.png"), Photo("a/tiny.png", small(6), "tiny.png")]
 

@@ -96,6 +96,7 @@ def reviewed(photo: PhotoInWork, *lines: dict[str, Any]) -> PhotoInWork:
     return dataclasses.replace(photo, origin=ListedFile("u", "n.jpg", 9, 1.5, corrections=text))
 
 
+@pytest.mark.slow
 def test_a_photo_that_was_released_is_passed_on(
     found: PhotoInWork, redactor: Redactor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,6 +129,7 @@ def test_bytes_do_not_depend_on_batch_or_threads(codec: FaceCodec, faces: np.nda
         torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_pixels_agree_between_batches_and_threads(codec: FaceCodec, faces: np.ndarray) -> None:
     payloads, before = codec.encode_batch(faces[:2]), torch.get_num_threads()
     try:
@@ -151,6 +152,7 @@ def test_smaller_sizes_show_the_same_face(codec: FaceCodec, faces: np.ndarray, s
     assert similarity(codec, whole, small) > 0.6
 
 
+@pytest.mark.slow
 def test_scores_tell_faces_from_other_things(codec: FaceCodec, faces: np.ndarray) -> None:
     random = np.random.default_rng(0)
     noise = random.integers(0, 256, (512, 512, 3), np.uint8)

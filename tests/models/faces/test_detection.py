@@ -60,6 +60,7 @@ def test_the_known_faces_are_found(name, found):
     assert matched.false + matched.double <= 4 + 0.1 * len(faces)
 
 
+@pytest.mark.slow
 def test_in_given_places_the_search_is_as_wide(detector):
     pixels = PHOTOS["usds.jpg"]
     faces, _ = true_boxes(TRUTH, "usds.jpg", pixels.shape[1])
@@ -95,6 +96,7 @@ def test_boxes_are_turned_with_their_picture(turn):
     assert turned_back(np.array([there]), turn, pixels.shape).tolist() == box.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["noise", "JPEG"])
 def test_the_faces_of_a_spoilt_photo_are_found(detector, name):
     pixels = PHOTOS["usds.jpg"][100:500, 300:900]
@@ -117,6 +119,7 @@ def test_faces_are_sorted_and_scored(found):
         assert not any(face.landmarks or face.pose or face.transform for face in faces)
 
 
+@pytest.mark.slow
 def test_the_same_pixels_give_the_same_faces_in_any_thread(detector, found):
     name = "usds.jpg"
     assert detector.detect(PHOTOS[name].copy()) == found[name]
@@ -129,6 +132,7 @@ def test_the_same_pixels_give_the_same_faces_in_any_thread(detector, found):
         assert list(pool.map(own_detector, range(2))) == [found[name]] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [("mediapipe",), ("centerface",)])
 def test_each_detector_alone_finds_most(names):
     name = "allhands.jpg"
@@ -138,6 +142,7 @@ def test_each_detector_alone_finds_most(names):
     assert len(matched.missed) <= 2
 
 
+@pytest.mark.slow
 def test_a_grey_tilted_or_framed_face_is_found(detector, large_face):
     grey = np.repeat(cv2.cvtColor(large_face, cv2.COLOR_RGB2GRAY)[..., None], 3, -1)
     assert detector.detect(grey)
@@ -154,6 +159,7 @@ def test_a_grey_tilted_or_framed_face_is_found(detector, large_face):
     assert any(abs(x + width / 2 - 1300) < 40 and width > 50 for x, _, width, _ in boxes_of(detector.detect(framed)))
 
 
+@pytest.mark.slow
 def test_a_face_that_fills_the_frame_is_found_small_and_large(detector, large_face):
     face = large_face[45:155, 55:145]
     for size in ((18, 22), (90, 110), (1800, 2200)):

@@ -11,6 +11,7 @@ from mien.pipelines.cli import main
 from tests.pipelines.conftest import DATA
 
 
+@pytest.mark.slow
 def test_faces_to_payloads_and_back(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("RGB", (40, 30)).save(tmp_path / "empty.png")
     words = [

@@ -55,6 +55,7 @@ def pictures(page: str) -> list[Image.Image]:
     ]
 
 
+@pytest.mark.slow
 def test_a_run_is_read_from_its_output(safe: Path, compressed: Callable[[str], Path]) -> None:
     run = read_run(str(safe))
     assert {Path(uri).name: photo.state for uri, photo in run.photos.items()} == {

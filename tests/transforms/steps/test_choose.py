@@ -130,6 +130,7 @@ def test_faces_that_become_somebody_else_are_never_pixels(decided: Decided) -> N
         assert [each.action for each in photo.decisions] == ["realistic", "fill"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(16, 16), (4000, 6)])
 def test_odd_photos_and_photos_without_faces(codec: FaceCodec, size: tuple[int, int]) -> None:
     width, height = size
@@ -140,11 +141,13 @@ def test_odd_photos_and_photos_without_faces(codec: FaceCodec, size: tuple[int, 
     assert restore_photo(read_back(coded), codec).shape == pixels.shape
 
 
+@pytest.mark.slow
 def test_nothing_is_larger_than_its_source(decided: Decided, codec: FaceCodec) -> None:
     photo = dataclasses.replace(decided("keep"), source_bytes=3000)
     assert len(blob_of(store_photo(photo, codec, within(10**6)))) <= 3000
 
 
+@pytest.mark.slow
 def test_two_hundred_faces_in_their_own_pixels_cost_nothing(decided: Decided, codec: FaceCodec) -> None:
     one = decided("preserve")
     many = dataclasses.replace(one, faces=(FACE,) * 200, decisions=(Decision("preserve", "otherwise"),) * 200)
