@@ -64,7 +64,7 @@ def test_a_different_person_in_the_same_surroundings(deidentifier, face, new) ->
     assert deidentifier.embedding(picture) @ deidentifier.embedding(face) < ALIKE + 0.05  # without the photo around
     assert (second(picture) - second(face)).norm() > NEAR - 0.05
     difference, ring = np.abs(picture.astype(float) - face).mean(2), ring_part(512)[0, 0].numpy()
-    assert (difference * ring).sum() / ring.sum() < 99  # hair, ears and wall that it goes over into
+    assert (difference * ring).sum() / ring.sum() < 35  # 26.5 here; 50.5 for a picture of somebody else
     assert new.score >= FaceCodec.MIN_SCORE
 
 
